@@ -1,0 +1,19 @@
+//! Time as a value. Nothing below `net` reads a clock: a turn's driver reads it once and passes it in.
+
+/// One reading of both clocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Now {
+    /// Monotonic nanoseconds since an arbitrary start; for durations and deadlines.
+    pub mono_ns: u64,
+    /// Microseconds since the Unix epoch; for the record and for expiry of credentials.
+    pub wall_us: i64,
+}
+
+impl Now {
+    /// The instant `ns` nanoseconds later on both clocks.
+    #[must_use]
+    pub fn plus_ns(self, ns: u64) -> Self {
+        let us = i64::try_from(ns / 1_000).unwrap_or(i64::MAX);
+        Self { mono_ns: self.mono_ns.saturating_add(ns), wall_us: self.wall_us.saturating_add(us) }
+    }
+}

@@ -1,0 +1,1 @@
+//! Framing and payloads of the MySQL and MariaDB wire.

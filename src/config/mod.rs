@@ -1,0 +1,328 @@
+//! `rowgate.toml` → validated types. Unknown keys are refused; every error names the file, the key and the mend.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// The whole configuration.
+#[derive(Clone, Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Must be 1.
+    pub version: u32,
+    /// Workers and limits of the data path.
+    #[serde(default)]
+    pub server: Server,
+    /// Logs.
+    #[serde(default)]
+    pub log: Log,
+    /// The control plane.
+    #[serde(default)]
+    pub admin: Admin,
+    /// Where tokens, approvals and policy versions are kept.
+    pub store: Store,
+    /// The record.
+    pub audit: Audit,
+    /// Policy files.
+    pub policy: PolicyFiles,
+    /// What is sensitive.
+    #[serde(default)]
+    pub labels: Vec<LabelRule>,
+    /// WASM plugins.
+    #[serde(default)]
+    pub plugins: Vec<Plugin>,
+    /// Certificate for clients.
+    #[serde(default)]
+    pub tls: Option<Tls>,
+    /// Approval defaults.
+    #[serde(default)]
+    pub approvals: Approvals,
+    /// The databases.
+    pub targets: Vec<Target>,
+}
+
+/// `driver`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Driver {
+    /// io_uring where the kernel allows it, epoll elsewhere.
+    #[default]
+    Auto,
+    /// io_uring or an error.
+    IoUring,
+    /// epoll.
+    Epoll,
+}
+
+/// `[server]`.
+#[derive(Clone, Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Server {
+    /// The I/O driver.
+    pub driver: Driver,
+    /// Worker threads; 0: one a core.
+    pub workers: usize,
+    /// Seconds that a drain waits for running statements.
+    pub drain_timeout_s: u64,
+    /// Longest statement, in bytes.
+    pub max_statement_bytes: usize,
+    /// Longest row that can be masked, in bytes.
+    pub max_row_bytes: usize,
+    /// Connections at once; over it, 1040.
+    pub max_connections: usize,
+    /// Seconds from accept to a finished login.
+    pub login_timeout_s: u64,
+    /// Failed logins per address and minute, over which more are refused unseen.
+    pub failed_logins_per_minute: u32,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            driver: Driver::Auto,
+            workers: 0,
+            drain_timeout_s: 30,
+            max_statement_bytes: 16 << 20,
+            max_row_bytes: 16 << 20,
+            max_connections: 9_000,
+            login_timeout_s: 10,
+            failed_logins_per_minute: 60,
+        }
+    }
+}
+
+/// `[log]`.
+#[derive(Clone, Debug, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// JSON lines instead of text.
+    pub json: bool,
+    /// A `tracing` filter; empty: `info`.
+    pub level: String,
+}
+
+/// `[admin]`.
+#[derive(Clone, Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Admin {
+    /// The Unix socket of the CLI.
+    pub socket: PathBuf,
+    /// Address of `/metrics`, `/healthz`, `/readyz`; none: not served over TCP.
+    pub listen: Option<SocketAddr>,
+    /// Which Unix users are whom.
+    pub peers: Vec<Peer>,
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self { socket: PathBuf::from("/run/rowgate/admin.sock"), listen: None, peers: Vec::new() }
+    }
+}
+
+/// `[[admin.peers]]`: a Unix user id and who that is (DECISIONS 18).
+#[derive(Clone, Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Peer {
+    /// The user id by SO_PEERCRED.
+    pub uid: u32,
+    /// The identity it acts as.
+    pub identity: String,
+    /// That identity's groups.
+    #[serde(default)]
+    pub groups: Vec<String>,
+}
+
+/// `[store]`.
+#[derive(Clone, Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Store {
+    /// Path of the SQLite file.
+    pub path: PathBuf,
+}
+
+/// `durability`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    /// On disk before it counts (DECISIONS 13).
+    Sync,
+    /// Queued, bounded, and refused when the queue is full or the disk fails.
+    #[default]
+    Async,
+}
+
+/// `[audit]`.
+#[derive(Clone, Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Audit {
+    /// Folder of the segments.
+    pub dir: PathBuf,
+    /// When a record counts.
+    #[serde(default)]
+    pub durability: Durability,
+    /// Record statements with their literals (otherwise their shape only).
+    #[serde(default)]
+    pub literals: bool,
+    /// A segment is closed at this size, in bytes.
+    #[serde(default = "default_segment_bytes")]
+    pub segment_bytes: u64,
+    /// Bytes of records that may wait for the disk, for each worker; full means refused.
+    #[serde(default = "default_queue_bytes")]
+    pub queue_bytes: usize,
+}
+
+fn default_segment_bytes() -> u64 {
+    64 << 20
+}
+
+fn default_queue_bytes() -> usize {
+    8 << 20
+}
+
+/// `[policy]`.
+#[derive(Clone, Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyFiles {
+    /// Cedar files, each named (DECISIONS 26: no globs).
+    pub files: Vec<PathBuf>,
+}
+
+/// `[[labels]]`: a label and what carries it.
+#[derive(Clone, Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LabelRule {
+    /// Its name, such as `pci` or `pii.email`.
+    pub name: String,
+    /// Patterns `schema.table.column`, `*` and `?` as wildcards.
+    #[serde(default)]
+    pub columns: Vec<String>,
+    /// Patterns `schema.table` for labels of the table as such.
+    #[serde(default)]
+    pub tables: Vec<String>,
+}
+
+/// `[[plugins]]`.
+#[derive(Clone, Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plugin {
+    /// The name that masks and metrics use.
+    pub name: String,
+    /// The component.
+    pub path: PathBuf,
+    /// Handed to its `configure` as JSON.
+    #[serde(default)]
+    pub config: toml::Table,
+    /// Memory of one instance, in MiB.
+    #[serde(default = "default_memory_mib")]
+    pub memory_mib: u32,
+    /// Time of one call, in ms.
+    #[serde(default = "default_timeout_ms")]
+    pub timeout_ms: u32,
+}
+
+fn default_memory_mib() -> u32 {
+    16
+}
+
+fn default_timeout_ms() -> u32 {
+    100
+}
+
+/// `[tls]`.
+#[derive(Clone, Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// PEM chain.
+    pub certificate: PathBuf,
+    /// PEM key.
+    pub key: PathBuf,
+}
+
+/// `[approvals]`.
+#[derive(Clone, Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Approvals {
+    /// Seconds that a held statement waits before it is answered with a ticket.
+    pub wait_s: u64,
+    /// Seconds that a request (or a grant not yet used) lives.
+    pub expiry_s: u64,
+    /// Groups asked when a rule names none.
+    pub groups: Vec<String>,
+    /// Requests pending at once; over it, a hold is a refusal.
+    pub max_pending: usize,
+}
+
+impl Default for Approvals {
+    fn default() -> Self {
+        Self { wait_s: 50, expiry_s: 900, groups: vec!["approvers".to_owned()], max_pending: 1_000 }
+    }
+}
+
+/// TLS towards the database.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UpstreamTls {
+    /// Chain and name are checked.
+    #[default]
+    VerifyIdentity,
+    /// The chain is checked.
+    VerifyCa,
+    /// This certificate and no other: `tls_pin`.
+    Pin,
+    /// No TLS: loopback and Unix sockets only.
+    Off,
+}
+
+/// TLS towards the clients.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClientTls {
+    /// Required unless the listener is on loopback.
+    #[default]
+    Auto,
+    /// Always.
+    Required,
+    /// Offered.
+    Optional,
+}
+
+/// `[[targets]]`: a database and the listener that leads to it.
+#[derive(Clone, Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Target {
+    /// Its name in policies, metrics and the record.
+    pub name: String,
+    /// Where clients connect.
+    pub listen: SocketAddr,
+    /// `host:port` of the database.
+    pub address: String,
+    /// The gateway's account there.
+    pub user: String,
+    /// `env:NAME` or `file:PATH`.
+    pub password: String,
+    /// TLS towards the database.
+    #[serde(default)]
+    pub tls: UpstreamTls,
+    /// PEM bundle for `verify-identity` and `verify-ca`; none: refused with those modes.
+    #[serde(default)]
+    pub tls_ca: Option<PathBuf>,
+    /// `sha256:…` of the certificate (DER), for `pin`.
+    #[serde(default)]
+    pub tls_pin: Option<String>,
+    /// TLS towards the clients of this listener.
+    #[serde(default)]
+    pub client_tls: ClientTls,
+    /// Connections to the database at once, over all workers.
+    #[serde(default = "default_max_upstream")]
+    pub max_upstream: usize,
+    /// Seconds between looks at the target's schema.
+    #[serde(default = "default_catalog_refresh_s")]
+    pub catalog_refresh_s: u64,
+}
+
+fn default_max_upstream() -> usize {
+    200
+}
+
+fn default_catalog_refresh_s() -> u64 {
+    5
+}

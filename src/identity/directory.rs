@@ -1,0 +1,258 @@
+//! Who may log in, by name; and the check of a proof against the verifiers kept for that name.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use aws_lc_rs::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY, SHA256, digest};
+
+use super::{Principal, PrincipalKind, UserName};
+use crate::secret::{self, Secret};
+
+/// At most so many verifiers of one name are tried, so that a login costs a bounded time (DECISIONS 16).
+const MAX_VERIFIERS: usize = 8;
+
+/// What is kept of a token: enough for both challenge-response plugins, useless as a password.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verifier {
+    /// SHA256(SHA256(token)), for caching_sha2_password's fast path.
+    pub sha256: [u8; 32],
+    /// SHA1(SHA1(token)), for mysql_native_password.
+    pub sha1: [u8; 20],
+}
+
+impl Verifier {
+    /// The verifier of a token.
+    pub fn of(token: &[u8]) -> Self {
+        Self { sha256: sha256(&[&sha256(&[token])]), sha1: sha1(&[&sha1(&[token])]) }
+    }
+
+    /// Whether `proof` was made with the token that this verifier was made of.
+    fn accepts(&self, proof: &Proof) -> bool {
+        match proof {
+            Proof::Native { scramble, response } => {
+                let Ok(response) = <[u8; 20]>::try_from(response.as_slice()) else { return false };
+                let mask = sha1(&[scramble, &self.sha1]);
+                secret::equal(&sha1(&[&xor(response, mask)]), &self.sha1)
+            }
+            Proof::CachingSha2 { scramble, response } => {
+                let Ok(response) = <[u8; 32]>::try_from(response.as_slice()) else { return false };
+                let mask = sha256(&[&self.sha256, scramble]);
+                secret::equal(&sha256(&[&xor(response, mask)]), &self.sha256)
+            }
+            Proof::Clear(token) => secret::equal(&Self::of(token.expose()).sha256, &self.sha256),
+        }
+    }
+}
+
+/// A proof of identity as a login carried it.
+#[derive(Clone, Debug)]
+pub enum Proof {
+    /// mysql_native_password: 20 bytes over this scramble.
+    Native {
+        /// The challenge.
+        scramble: [u8; 20],
+        /// The answer.
+        response: Vec<u8>,
+    },
+    /// caching_sha2_password's fast path: 32 bytes over this scramble.
+    CachingSha2 {
+        /// The challenge.
+        scramble: [u8; 20],
+        /// The answer.
+        response: Vec<u8>,
+    },
+    /// The secret itself, which came inside TLS.
+    Clear(Secret),
+}
+
+/// A token as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenRecord {
+    /// Its public id.
+    pub id: String,
+    /// Whose it is.
+    pub identity: String,
+    /// What kind of principal that is.
+    pub kind: PrincipalKind,
+    /// The groups it confers.
+    pub groups: Vec<String>,
+    /// The check.
+    pub verifier: Verifier,
+    /// Microseconds since the epoch.
+    pub expires_us: Option<i64>,
+    /// Revoked tokens stay, so that the record can tell why a login failed.
+    pub revoked: bool,
+}
+
+/// Why a login was refused: for the record and the metrics, never for the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LoginRefusal {
+    /// No such identity, or a malformed user name.
+    Unknown,
+    /// The proof is wrong.
+    Proof,
+    /// The token has expired.
+    Expired,
+    /// The token was revoked.
+    Revoked,
+}
+
+impl LoginRefusal {
+    /// The metric label.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Proof => "proof",
+            Self::Expired => "expired",
+            Self::Revoked => "revoked",
+        }
+    }
+}
+
+/// Everyone who may log in. Immutable; a change makes another.
+#[derive(Debug)]
+pub struct Directory {
+    tokens: HashMap<String, Vec<TokenRecord>>,
+    /// Tried for unknown names, so that they cost what known ones do.
+    decoy: Verifier,
+}
+
+impl Directory {
+    /// A directory of these tokens.
+    pub fn new(records: Vec<TokenRecord>) -> Self {
+        let mut tokens: HashMap<String, Vec<TokenRecord>> = HashMap::new();
+        for record in records {
+            tokens.entry(record.identity.clone()).or_default().push(record);
+        }
+        for of_one in tokens.values_mut() {
+            // live ones first: they are what the bounded number of tries is for
+            of_one.sort_by_key(|record| (record.revoked, record.expires_us.is_some()));
+        }
+        Self { tokens, decoy: Verifier::of(b"nobody holds this") }
+    }
+
+    /// Checks a login. `user` is the whole user name; `now_us` the wall clock.
+    pub fn verify(
+        &self,
+        user: &str,
+        proof: &Proof,
+        now_us: i64,
+    ) -> Result<Arc<Principal>, LoginRefusal> {
+        let name = UserName::parse(user);
+        let known = name.as_ref().and_then(|name| self.tokens.get(&name.identity));
+        let (Some(name), Some(records)) = (name, known) else {
+            let _ = self.decoy.accepts(proof);
+            return Err(LoginRefusal::Unknown);
+        };
+        let record = records
+            .iter()
+            .take(MAX_VERIFIERS)
+            .find(|record| record.verifier.accepts(proof))
+            .ok_or(LoginRefusal::Proof)?;
+        if record.revoked {
+            return Err(LoginRefusal::Revoked);
+        }
+        if record.expires_us.is_some_and(|end| end <= now_us) {
+            return Err(LoginRefusal::Expired);
+        }
+        let mut groups = record.groups.clone();
+        groups.sort();
+        groups.dedup();
+        Ok(Arc::new(Principal {
+            subject: name.identity,
+            kind: record.kind,
+            groups,
+            attributes: name.attributes,
+        }))
+    }
+
+    /// How many identities it knows.
+    pub fn len(&self) -> usize {
+        self.tokens.len()
+    }
+
+    /// Whether no one may log in.
+    pub fn is_empty(&self) -> bool {
+        self.tokens.is_empty()
+    }
+}
+
+fn sha256(parts: &[&[u8]]) -> [u8; 32] {
+    let mut context = Context::new(&SHA256);
+    parts.iter().for_each(|part| context.update(part));
+    let mut out = [0; 32];
+    out.copy_from_slice(context.finish().as_ref());
+    out
+}
+
+fn sha1(parts: &[&[u8]]) -> [u8; 20] {
+    let joined = parts.concat();
+    let mut out = [0; 20];
+    out.copy_from_slice(digest(&SHA1_FOR_LEGACY_USE_ONLY, &joined).as_ref());
+    out
+}
+
+fn xor<const N: usize>(mut a: [u8; N], b: [u8; N]) -> [u8; N] {
+    a.iter_mut().zip(b).for_each(|(a, b)| *a ^= b);
+    a
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SCRAMBLE: [u8; 20] = *b"abcdefghijklmnopqrst";
+
+    fn record(identity: &str, token: &[u8]) -> TokenRecord {
+        TokenRecord {
+            id: "tok_1".into(),
+            identity: identity.into(),
+            kind: PrincipalKind::Agent,
+            groups: vec!["b".into(), "a".into(), "b".into()],
+            verifier: Verifier::of(token),
+            expires_us: None,
+            revoked: false,
+        }
+    }
+
+    fn native(token: &[u8]) -> Proof {
+        let stage1 = sha1(&[token]);
+        let response = xor(stage1, sha1(&[&SCRAMBLE, &sha1(&[&stage1])]));
+        Proof::Native { scramble: SCRAMBLE, response: response.to_vec() }
+    }
+
+    fn sha2(token: &[u8]) -> Proof {
+        let stage1 = sha256(&[token]);
+        let response = xor(stage1, sha256(&[&sha256(&[&stage1]), &SCRAMBLE]));
+        Proof::CachingSha2 { scramble: SCRAMBLE, response: response.to_vec() }
+    }
+
+    #[test]
+    fn every_way_in() {
+        let directory = Directory::new(vec![record("bot", b"old"), record("bot", b"new")]);
+        for token in [b"old", b"new"] {
+            for proof in [native(token), sha2(token), Proof::Clear(Secret::new(token.to_vec()))] {
+                let principal = directory.verify("bot;run=7", &proof, 0).unwrap();
+                assert_eq!(principal.groups, ["a", "b"]);
+                assert_eq!(principal.attributes["run"], "7");
+            }
+        }
+    }
+
+    #[test]
+    fn refusals() {
+        let mut expired = record("late", b"t");
+        expired.expires_us = Some(10);
+        let mut revoked = record("gone", b"t");
+        revoked.revoked = true;
+        let directory = Directory::new(vec![record("bot", b"t"), expired, revoked]);
+        let check = |user: &str, proof: Proof| directory.verify(user, &proof, 10).unwrap_err();
+        assert_eq!(check("bot", native(b"x")), LoginRefusal::Proof);
+        assert_eq!(check("bot", sha2(b"x")), LoginRefusal::Proof);
+        assert_eq!(check("nobody", sha2(b"t")), LoginRefusal::Unknown);
+        assert_eq!(check("late", sha2(b"t")), LoginRefusal::Expired);
+        assert_eq!(check("gone", native(b"t")), LoginRefusal::Revoked);
+        let short = Proof::Native { scramble: SCRAMBLE, response: vec![] };
+        assert_eq!(check("bot", short), LoginRefusal::Proof);
+    }
+}

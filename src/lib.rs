@@ -1,0 +1,21 @@
+//! Rowgate: the gateway between agents (and people) and MySQL or MariaDB.
+//!
+//! Modules are layered: each uses only those of the layers below its own. `ARCHITECTURE.md` has
+//! the table, and `tests/tidy.rs` enforces it. Without the feature `gateway`, only the layers
+//! without sockets, disks and WASM are built.
+
+// layer 0
+pub mod clock;
+pub mod codec;
+pub mod fault;
+pub mod schema;
+pub mod secret;
+// layer 1
+pub mod config;
+pub mod identity;
+pub mod sql;
+// layer 2
+pub mod policy;
+pub mod record;
+// layer 3
+pub mod session;

@@ -1,0 +1,305 @@
+//! The facts about a statement that policy decides on: types only.
+
+use crate::schema::LabelSet;
+
+/// What a statement is, by its leading words (after WITH, EXPLAIN and SET STATEMENT … FOR are seen through).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Verb {
+    /// SELECT, TABLE, VALUES, and WITH … of them.
+    Select,
+    /// INSERT.
+    Insert,
+    /// REPLACE.
+    Replace,
+    /// UPDATE.
+    Update,
+    /// DELETE.
+    Delete,
+    /// LOAD DATA / LOAD XML.
+    Load,
+    /// CALL.
+    Call,
+    /// DO.
+    Do,
+    /// CREATE of anything but users and roles.
+    Create,
+    /// ALTER of anything but users.
+    Alter,
+    /// DROP of anything but users and roles.
+    Drop,
+    /// TRUNCATE.
+    Truncate,
+    /// RENAME TABLE.
+    Rename,
+    /// GRANT, REVOKE, and CREATE/ALTER/DROP/RENAME of USER or ROLE, SET PASSWORD, SET ROLE.
+    Grant,
+    /// SET of variables.
+    Set,
+    /// USE.
+    Use,
+    /// SHOW, DESCRIBE.
+    Show,
+    /// EXPLAIN, ANALYZE of a statement (ANALYZE executes it).
+    Explain,
+    /// BEGIN, START TRANSACTION, COMMIT, ROLLBACK, SAVEPOINT, RELEASE, SET TRANSACTION.
+    Transaction,
+    /// LOCK/UNLOCK TABLES.
+    Lock,
+    /// PREPARE, EXECUTE, DEALLOCATE, EXECUTE IMMEDIATE.
+    Prepare,
+    /// HANDLER.
+    Handler,
+    /// KILL.
+    Kill,
+    /// FLUSH, RESET, PURGE, OPTIMIZE, ANALYZE TABLE, CHECK, REPAIR, INSTALL, SHUTDOWN, XA, and the like.
+    Admin,
+    /// Nothing (only comments), or not recognised.
+    Unknown,
+}
+
+impl Verb {
+    /// Every verb, for metrics.
+    pub const ALL: [Self; 25] = [
+        Self::Select,
+        Self::Insert,
+        Self::Replace,
+        Self::Update,
+        Self::Delete,
+        Self::Load,
+        Self::Call,
+        Self::Do,
+        Self::Create,
+        Self::Alter,
+        Self::Drop,
+        Self::Truncate,
+        Self::Rename,
+        Self::Grant,
+        Self::Set,
+        Self::Use,
+        Self::Show,
+        Self::Explain,
+        Self::Transaction,
+        Self::Lock,
+        Self::Prepare,
+        Self::Handler,
+        Self::Kill,
+        Self::Admin,
+        Self::Unknown,
+    ];
+
+    /// The lower-case word: metric label, record field, Cedar context.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Select => "select",
+            Self::Insert => "insert",
+            Self::Replace => "replace",
+            Self::Update => "update",
+            Self::Delete => "delete",
+            Self::Load => "load",
+            Self::Call => "call",
+            Self::Do => "do",
+            Self::Create => "create",
+            Self::Alter => "alter",
+            Self::Drop => "drop",
+            Self::Truncate => "truncate",
+            Self::Rename => "rename",
+            Self::Grant => "grant",
+            Self::Set => "set",
+            Self::Use => "use",
+            Self::Show => "show",
+            Self::Explain => "explain",
+            Self::Transaction => "transaction",
+            Self::Lock => "lock",
+            Self::Prepare => "prepare",
+            Self::Handler => "handler",
+            Self::Kill => "kill",
+            Self::Admin => "admin",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// Whether running it can change data or definitions (decides which record must be durable first).
+    pub fn writes(self) -> bool {
+        !matches!(
+            self,
+            Self::Select | Self::Show | Self::Explain | Self::Use | Self::Transaction | Self::Set
+        )
+    }
+}
+
+/// How a table is touched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Access {
+    /// Rows are read.
+    Read,
+    /// Rows are written.
+    Write,
+    /// Its definition is made, changed or dropped.
+    Define,
+}
+
+/// A table that the statement touches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableUse {
+    /// Its database, as the catalogue spells it (as written, where unknown).
+    pub schema: String,
+    /// Its name.
+    pub name: String,
+    /// How.
+    pub access: Access,
+    /// The table's own labels and its columns' together; empty where unknown.
+    pub labels: LabelSet,
+    /// The table's own labels (`high-value`), without its columns'.
+    pub table_labels: LabelSet,
+    /// Inside the sensitive closure.
+    pub sensitive: bool,
+    /// The catalogue's row estimate.
+    pub estimated_rows: u64,
+}
+
+/// A column of the catalogue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ColumnRef {
+    /// Its database.
+    pub schema: String,
+    /// Its table or view.
+    pub table: String,
+    /// Its name.
+    pub name: String,
+    /// Its labels.
+    pub labels: LabelSet,
+}
+
+/// Where a column is used other than in an output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Place {
+    /// WHERE.
+    Where,
+    /// ON, USING, NATURAL.
+    Join,
+    /// GROUP BY, PARTITION BY.
+    Group,
+    /// HAVING.
+    Having,
+    /// ORDER BY.
+    Order,
+    /// DISTINCT, UNION and the other set operations that compare rows.
+    Distinct,
+    /// A scalar, IN or EXISTS subquery.
+    Subquery,
+    /// CASE, IF, CAST, an operator, an aggregate, or a function that is not on the list of those safe to mask whole.
+    Expression,
+    /// The value of an INSERT, UPDATE, LOAD, SET or CALL.
+    Source,
+    /// A LIMIT, a window frame, or anywhere else.
+    Other,
+}
+
+/// A labelled column that is used where a mask on the output cannot help.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ColumnUse {
+    /// Which.
+    pub column: ColumnRef,
+    /// Where.
+    pub place: Place,
+}
+
+/// Where an output column's value comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lineage {
+    /// No column of any table (a literal, a parameter, a function of such).
+    Free,
+    /// Exactly the value of one or more columns as they stand (several through UNION): the column's own mask applies.
+    Bare(Vec<ColumnRef>),
+    /// Computed from these columns by functions safe to mask whole: total redaction applies.
+    Computed(Vec<ColumnRef>),
+}
+
+impl Lineage {
+    /// The columns it comes from.
+    pub fn columns(&self) -> &[ColumnRef] {
+        match self {
+            Self::Free => &[],
+            Self::Bare(columns) | Self::Computed(columns) => columns,
+        }
+    }
+
+    /// The union of their labels.
+    pub fn labels(&self) -> LabelSet {
+        self.columns().iter().fold(LabelSet::EMPTY, |set, column| set.union(column.labels))
+    }
+}
+
+/// One column of the result.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Output {
+    /// The name that the server will give it, where it can be told (alias or column name).
+    pub name: Option<String>,
+    /// Where it comes from.
+    pub lineage: Lineage,
+}
+
+/// What a statement does. Tables are complete; columns, outputs and uses are filled in for statements that
+/// touch the sensitive closure (others do not pay for a parse: `outputs` is `None`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// What it is.
+    pub verb: Verb,
+    /// EXPLAIN or ANALYZE of the statement whose facts these are.
+    pub explained: bool,
+    /// Every table it names, once for each way of access.
+    pub tables: Vec<TableUse>,
+    /// The result's columns in order, for a statement inside the closure that returns rows.
+    pub outputs: Option<Vec<Output>>,
+    /// Labelled columns used where a mask cannot help.
+    pub uses: Vec<ColumnUse>,
+    /// Labelled columns that it assigns to.
+    pub assigned: Vec<ColumnRef>,
+    /// Has a WHERE (or a join condition that narrows, for multi-table forms: no).
+    pub has_where: bool,
+    /// The literal LIMIT.
+    pub limit: Option<u64>,
+    /// Its top-level AND pins a whole unique key of the written table to literals or parameters.
+    pub key_pinned: bool,
+    /// Names a stored routine that the catalogue says reaches labelled data or can't be read.
+    pub calls_sensitive: bool,
+}
+
+impl Facts {
+    /// Whether it touches the sensitive closure.
+    pub fn is_sensitive(&self) -> bool {
+        self.calls_sensitive || self.tables.iter().any(|table| table.sensitive)
+    }
+}
+
+impl Default for Verb {
+    fn default() -> Self {
+        Self::Unknown
+    }
+}
+
+/// Why a statement is not understood well enough.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unknown {
+    /// The lexer met something it has no reading for.
+    #[error("the text can't be lexed: {0}")]
+    Lex(&'static str),
+    /// More than one statement.
+    #[error("multi-statements are refused")]
+    MultiStatement,
+    /// Touches labelled data and can't be parsed.
+    #[error("a statement on labelled data could not be parsed: {0}")]
+    Parse(String),
+    /// A name that the catalogue doesn't have, or has twice.
+    #[error("unknown or ambiguous name {0}")]
+    Name(String),
+    /// Tokens and tree disagree on what is touched.
+    #[error("the tokens name {0}, the parse tree does not")]
+    CrossCheck(String),
+    /// A construct refused on labelled data (HANDLER, PROCEDURE ANALYSE, SELECT … INTO, …).
+    #[error("{0} is refused on labelled data")]
+    Construct(&'static str),
+    /// More than the limits on tokens, joins or nesting.
+    #[error("too complex: more than {0}")]
+    TooComplex(&'static str),
+}
