@@ -263,6 +263,8 @@ pub struct Facts {
     pub key_pinned: bool,
     /// Names a stored routine that the catalogue says reaches labelled data or can't be read.
     pub calls_sensitive: bool,
+    /// USE: the database that becomes current.
+    pub uses: Option<String>,
 }
 
 impl Facts {
