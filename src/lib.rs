@@ -19,3 +19,11 @@ pub mod policy;
 pub mod record;
 // layer 3
 pub mod session;
+// layer 4
+#[cfg(feature = "gateway")]
+pub mod store;
+// layer 5
+#[cfg(feature = "gateway")]
+pub mod approval;
+#[cfg(feature = "gateway")]
+pub mod vault;

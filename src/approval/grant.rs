@@ -1,0 +1,96 @@
+//! What a grant is bound to. Pure: bytes in, a keyed BLAKE3 out.
+
+use crate::schema::SqlMode;
+
+/// A grant's key. It says nothing of the statement to who has not the store's secret.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct GrantKey(pub [u8; 32]);
+
+impl std::fmt::Debug for GrantKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("GrantKey(…)")
+    }
+}
+
+/// Everything that decides what the statement would do.
+#[derive(Clone, Copy, Debug)]
+pub struct GrantScope<'a> {
+    /// The target's name.
+    pub target: &'a str,
+    /// The current database.
+    pub schema: Option<&'a str>,
+    /// How the text is read.
+    pub sql_mode: SqlMode,
+    /// The connection's character set, by the collation id it logged in with or set since.
+    pub charset: u16,
+    /// The text that will be sent.
+    pub canonical: &'a [u8],
+    /// The typed parameters of an EXECUTE as they came (NULL bitmap, types, values); empty otherwise.
+    pub parameters: &'a [u8],
+}
+
+impl GrantScope<'_> {
+    /// The key under a store's secret. Each part is led by its length, so that no two scopes read the same.
+    pub(super) fn key(&self, secret: &[u8; 32]) -> GrantKey {
+        let mut hasher = blake3::Hasher::new_keyed(secret);
+        let mut part = |bytes: &[u8]| {
+            hasher.update(&(bytes.len() as u64).to_le_bytes());
+            hasher.update(bytes);
+        };
+        part(b"rowgate grant 1");
+        part(self.target.as_bytes());
+        // no database and a database of the empty name are two things
+        part(&[u8::from(self.schema.is_some())]);
+        part(self.schema.unwrap_or_default().as_bytes());
+        part(&[self.sql_mode.0]);
+        part(&self.charset.to_le_bytes());
+        part(self.canonical);
+        part(self.parameters);
+        GrantKey(*hasher.finalize().as_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SCOPE: GrantScope<'static> = GrantScope {
+        target: "shop",
+        schema: Some("shop"),
+        sql_mode: SqlMode(0),
+        charset: 45,
+        canonical: b"DELETE FROM t WHERE id = ?",
+        parameters: b"\x00\x01\x08\x00\x05",
+    };
+
+    #[test]
+    fn the_same_scope_gives_the_same_key() {
+        assert_eq!(SCOPE.key(&[1; 32]), SCOPE.key(&[1; 32]));
+    }
+
+    #[test]
+    fn every_part_counts() {
+        let others = [
+            GrantScope { target: "shop2", ..SCOPE },
+            GrantScope { schema: None, ..SCOPE },
+            GrantScope { schema: Some(""), ..SCOPE },
+            GrantScope { sql_mode: SqlMode(1), ..SCOPE },
+            GrantScope { charset: 33, ..SCOPE },
+            GrantScope { canonical: b"DELETE FROM t WHERE id = 1", ..SCOPE },
+            GrantScope { parameters: b"\x00\x01\x08\x00\x06", ..SCOPE },
+            // a byte moved from one part to the next
+            GrantScope { target: "shops", schema: Some("hop"), ..SCOPE },
+        ];
+        let mut keys: Vec<_> = others.iter().map(|scope| scope.key(&[1; 32]).0).collect();
+        keys.push(SCOPE.key(&[1; 32]).0);
+        keys.push(SCOPE.key(&[2; 32]).0);
+        keys.sort_unstable();
+        keys.dedup();
+        assert_eq!(keys.len(), others.len() + 2);
+    }
+
+    #[test]
+    fn debug_shows_nothing() {
+        assert_eq!(format!("{:?}", GrantKey([1; 32])), "GrantKey(…)");
+    }
+}
