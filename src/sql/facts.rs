@@ -264,7 +264,7 @@ pub struct Facts {
     /// Names a stored routine that the catalogue says reaches labelled data or can't be read.
     pub calls_sensitive: bool,
     /// USE: the database that becomes current.
-    pub uses: Option<String>,
+    pub use_database: Option<String>,
 }
 
 impl Facts {
