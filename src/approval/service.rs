@@ -21,7 +21,7 @@ use crate::store::{Approval, ApprovalState, HoldMode, Store, StoreError};
 const SWEEP: Duration = Duration::from_secs(5);
 
 /// Microseconds since the epoch; a parameter so that tests move it.
-pub(super) type WallClock = Box<dyn Fn() -> i64 + Send>;
+pub(super) type WallClock = Box<dyn Fn() -> i64 + Send + Sync>;
 
 /// The system's clock.
 pub(super) fn wall_clock() -> WallClock {
@@ -127,6 +127,10 @@ impl DeskService {
     }
 
     async fn on_request(&mut self, request: NewRequest, answer: oneshot::Sender<Decision>) {
+        if answer.is_closed() {
+            // its client died in the queue: a grant must not be used up for nobody
+            return;
+        }
         let wait = request.wait;
         match self.admit(request).await {
             Ok(Admitted::Decided(decision)) => drop(answer.send(decision)),
