@@ -27,3 +27,6 @@ pub mod store;
 pub mod approval;
 #[cfg(feature = "gateway")]
 pub mod vault;
+// layer 6
+#[cfg(feature = "gateway")]
+pub mod control;

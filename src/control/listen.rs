@@ -1,0 +1,213 @@
+//! The control plane's two listeners: bound first, served later. Connections are counted and timed; what they say is
+//! the routers' business.
+
+use std::io::ErrorKind;
+use std::net::TcpListener as StdTcpListener;
+use std::os::unix::fs::{
+    DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _,
+};
+use std::os::unix::net::{UnixListener as StdUnixListener, UnixStream as StdUnixStream};
+use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::Semaphore;
+
+use super::error::ControlError;
+use super::peer::{Caller, Origin};
+use crate::config::{Admin, Peer};
+
+/// Connections at once on each listener: people, scripts and a few scrapers, not clients.
+const MAX_CONNECTIONS: usize = 64;
+/// From a connection's start (or its last answer) to a whole request head: a stuck peer must not hold its place.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// A connection's whole life. Scrapers reconnect; a body that never ends does not stay.
+const CONNECTION_LIFE: Duration = Duration::from_secs(600);
+/// For the last answer of a connection whose life is over.
+const LAST_ANSWER: Duration = Duration::from_secs(5);
+/// After an accept that failed (no file handles left): time for one to come free.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The bound sockets.
+#[derive(Debug)]
+pub struct Listeners {
+    unix: StdUnixListener,
+    file: SocketFile,
+    tcp: Option<StdTcpListener>,
+    peers: Arc<[Peer]>,
+}
+
+impl Listeners {
+    /// Binds both. A socket file that nobody answers on is a crash's remains, and is replaced.
+    pub fn bind(admin: &Admin) -> Result<Self, ControlError> {
+        let path = &admin.socket;
+        let refused = |source| ControlError::Socket { path: path.clone(), source };
+        clear_stale(path)?;
+        make_folder(path).map_err(refused)?;
+        let unix = StdUnixListener::bind(path).map_err(refused)?;
+        let file = SocketFile::of(path, &admin.peers).map_err(refused)?;
+        unix.set_nonblocking(true).map_err(refused)?;
+        let tcp = admin.listen.map(|address| {
+            let bound = StdTcpListener::bind(address).and_then(|listener| {
+                listener.set_nonblocking(true)?;
+                Ok(listener)
+            });
+            bound.map_err(|source| ControlError::Listen { address, source })
+        });
+        Ok(Self { unix, file, tcp: tcp.transpose()?, peers: admin.peers.clone().into() })
+    }
+
+    /// Where the probes are served, with the port that the system chose.
+    pub fn probes(&self) -> Option<std::net::SocketAddr> {
+        self.tcp.as_ref().and_then(|listener| listener.local_addr().ok())
+    }
+
+    /// Serves until dropped; the socket file goes with it.
+    pub(super) async fn serve(self, api: Router, probes: Router) {
+        let Self { unix, file: _file, tcp, peers } = self;
+        let unix = async {
+            match UnixListener::from_std(unix) {
+                Ok(listener) => accept_unix(listener, api, &peers).await,
+                Err(error) => tracing::error!(%error, "the admin socket can't be served"),
+            }
+        };
+        let tcp = async {
+            match tcp.map(TcpListener::from_std) {
+                Some(Ok(listener)) => accept_tcp(listener, probes).await,
+                Some(Err(error)) => tracing::error!(%error, "admin.listen can't be served"),
+                None => {}
+            }
+        };
+        tokio::join!(unix, tcp);
+    }
+}
+
+async fn accept_unix(listener: UnixListener, api: Router, peers: &[Peer]) {
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let Ok(place) = places.clone().acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let uid = stream.peer_cred().map(|peer| peer.uid()).ok();
+                let caller = uid.and_then(|uid| Caller::of(uid, peers));
+                let origin = Origin(caller.ok_or(uid));
+                let api = api.clone();
+                tokio::spawn(async move {
+                    let _place = place;
+                    converse(stream, api, Some(origin)).await;
+                });
+            }
+            Err(error) => pause(&error).await,
+        }
+    }
+}
+
+async fn accept_tcp(listener: TcpListener, probes: Router) {
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let Ok(place) = places.clone().acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let probes = probes.clone();
+                tokio::spawn(async move {
+                    let _place = place;
+                    converse(stream, probes, None).await;
+                });
+            }
+            Err(error) => pause(&error).await,
+        }
+    }
+}
+
+async fn pause(error: &std::io::Error) {
+    tracing::warn!(%error, "the control plane could not accept a connection");
+    tokio::time::sleep(ACCEPT_PAUSE).await;
+}
+
+/// One connection, from its first request to its end.
+async fn converse<S>(stream: S, router: Router, origin: Option<Origin>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let router = TowerToHyperService::new(router);
+    let service = hyper::service::service_fn(move |mut request: hyper::Request<_>| {
+        if let Some(origin) = &origin {
+            request.extensions_mut().insert(origin.clone());
+        }
+        hyper::service::Service::call(&router, request)
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = pin!(connection);
+    if tokio::time::timeout(CONNECTION_LIFE, connection.as_mut()).await.is_err() {
+        connection.as_mut().graceful_shutdown();
+        let _ = tokio::time::timeout(LAST_ANSWER, connection).await;
+    }
+}
+
+/// The socket's file, removed at the end unless another gateway has put its own there since.
+#[derive(Debug)]
+struct SocketFile {
+    path: PathBuf,
+    inode: u64,
+}
+
+impl SocketFile {
+    /// Sets its mode: for the gateway's own user, and for its group as soon as other users are mapped. Whoever gets
+    /// in before that is still asked for its user id.
+    fn of(path: &Path, peers: &[Peer]) -> std::io::Result<Self> {
+        let facts = std::fs::symlink_metadata(path)?;
+        let others = peers.iter().any(|peer| peer.uid != 0 && peer.uid != facts.uid());
+        let mode = if others { 0o660 } else { 0o600 };
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+        Ok(Self { path: path.to_owned(), inode: facts.ino() })
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let is_ours =
+            std::fs::symlink_metadata(&self.path).is_ok_and(|facts| facts.ino() == self.inode);
+        if is_ours {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn clear_stale(path: &Path) -> Result<(), ControlError> {
+    let refused = |source| ControlError::Socket { path: path.to_owned(), source };
+    match std::fs::symlink_metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(refused(error)),
+        Ok(facts) if !facts.file_type().is_socket() => {
+            return Err(ControlError::NotASocket(path.to_owned()));
+        }
+        Ok(_) => {}
+    }
+    match StdUnixStream::connect(path) {
+        Ok(_) => Err(ControlError::SocketInUse(path.to_owned())),
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+            std::fs::remove_file(path).map_err(refused)
+        }
+        Err(error) => Err(refused(error)),
+    }
+}
+
+/// Makes the socket's own folder (`/run/rowgate` is gone after a boot), but not those above it.
+fn make_folder(path: &Path) -> std::io::Result<()> {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() && !folder.exists() => {
+            std::fs::DirBuilder::new().mode(0o755).create(folder)
+        }
+        _ => Ok(()),
+    }
+}

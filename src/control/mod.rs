@@ -1,0 +1,119 @@
+//! The control plane: the admin API on a Unix socket, and `/metrics`, `/healthz`, `/readyz` on TCP.
+//!
+//! It runs as tasks on the one control thread. What it shows and does to the rest of the gateway goes through the
+//! [`Gateway`] that the composition root hands in; it reaches no worker by itself. It knows no policy: who may decide
+//! an approval is the business of `approval`.
+
+mod approvals;
+mod error;
+mod listen;
+mod operate;
+mod peer;
+mod probe;
+mod reply;
+mod tokens;
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::routing::{get, post};
+
+pub use error::{ControlError, ErrorAnswer, ErrorBody};
+pub use listen::Listeners;
+pub use peer::{ADMINS, Caller};
+pub use reply::{
+    ApprovalList, AuditStatus, NewTokenRequest, ReasonRequest, ReloadAnswer, SessionInfo,
+    SessionList, Status, TargetStatus, TokenAnswer, TokenInfo, TokenList, VersionList,
+};
+pub use tokens::{Issued, TokenRefused, issue};
+
+use crate::approval::{Desk, EventSink};
+use crate::identity::TokenRecord;
+use crate::record::Event;
+use crate::store::Store;
+
+/// Longest request body: a reason and a few names. The largest answers are lists, and those are cut.
+const MAX_BODY_BYTES: usize = 64 << 10;
+
+/// A future that a [`Gateway`] returns.
+pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// The running gateway as the control plane sees it. Called on the control thread: nothing here may block.
+pub trait Gateway: Send + Sync {
+    /// What `rowgate status` shows.
+    fn status(&self) -> Status;
+    /// Every session, in the order of their ids.
+    fn sessions(&self) -> Vec<SessionInfo>;
+    /// Ends a session. False when there is none of that id.
+    fn kill(&self, session: u64) -> bool;
+    /// Reads configuration and policies again. The new policy version, or one line that names the file, the key and
+    /// the mend; the old snapshot stays then.
+    fn reload<'a>(&'a self, by: &'a str) -> Answer<'a, Result<String, String>>;
+    /// Tokens were made or revoked: these are all of them now.
+    fn tokens_changed(&self, tokens: Vec<TokenRecord>);
+    /// Whether it takes traffic; if not, why.
+    fn ready(&self) -> Result<(), String>;
+    /// The metrics in Prometheus' text format.
+    fn metrics(&self) -> String;
+}
+
+/// What the control plane needs of the rest.
+#[derive(Clone)]
+pub struct ControlDeps {
+    /// Tokens and approvals, to read.
+    pub store: Store,
+    /// Where approvals are decided.
+    pub desk: Desk,
+    /// Where what administrators do is recorded.
+    pub events: Arc<dyn EventSink>,
+    /// The rest.
+    pub gateway: Arc<dyn Gateway>,
+}
+
+impl ControlDeps {
+    /// Records what an administrator is about to do. An error means: don't.
+    fn record(&self, caller: &Caller, action: &str, subject: &str) -> Result<(), ErrorAnswer> {
+        let at_us = jiff::Timestamp::now().as_microsecond();
+        let action =
+            if caller.break_glass { format!("break-glass {action}") } else { action.to_owned() };
+        let event = Event::Admin { at_us, by: &caller.identity, action: &action, subject };
+        self.events.record(&event).map_err(|error| ErrorAnswer::unavailable(&error.to_string()))
+    }
+}
+
+/// Serves until `stop` is ready. The listeners were bound before, so that a port in use ends the start with one line.
+pub async fn serve(listeners: Listeners, deps: ControlDeps, stop: impl Future<Output = ()>) {
+    let (api, probes) = (api(deps.clone()), probe::router(deps.gateway));
+    tokio::select! {
+        () = listeners.serve(api, probes) => {}
+        () = stop => {}
+    }
+}
+
+/// The admin API. Every route is behind the peer's mapping to an identity.
+fn api(deps: ControlDeps) -> Router {
+    Router::new()
+        .route("/v1/status", get(operate::status))
+        .route("/v1/audit", get(operate::audit))
+        .route("/v1/policy/versions", get(operate::policy_versions))
+        .route("/v1/reload", post(operate::reload))
+        .route("/v1/sessions", get(operate::sessions))
+        .route("/v1/sessions/{id}/kill", post(operate::kill))
+        .route("/v1/approvals", get(approvals::list))
+        .route("/v1/approvals/{id}", get(approvals::show))
+        .route("/v1/approvals/{id}/approve", post(approvals::approve))
+        .route("/v1/approvals/{id}/deny", post(approvals::deny))
+        .route("/v1/approvals/{id}/cancel", post(approvals::cancel))
+        .route("/v1/tokens", get(tokens::list).post(tokens::create))
+        .route("/v1/tokens/{id}/revoke", post(tokens::revoke))
+        .fallback(async || ErrorAnswer::not_found("no such path in the admin API"))
+        .method_not_allowed_fallback(async || ErrorAnswer::method_not_allowed())
+        .layer(axum::middleware::from_fn(peer::known_only))
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .with_state(deps)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,179 @@
+//! What travels over the admin API, in both directions: types only, shared with the command line.
+
+use crate::identity::PrincipalKind;
+use crate::store::{Approval, PolicyVersion};
+
+/// `GET /v1/status`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Status {
+    /// Rowgate's version.
+    pub version: String,
+    /// `io_uring` or `epoll`.
+    pub driver: String,
+    /// Worker threads.
+    pub workers: usize,
+    /// Microseconds since the epoch.
+    pub started_us: i64,
+    /// The digest of the live policy's inputs.
+    pub policy_version: String,
+    /// Why the last reload failed, while the policy before it stays live.
+    pub reload_error: Option<String>,
+    /// The databases.
+    pub targets: Vec<TargetStatus>,
+    /// Sessions open now.
+    pub sessions: usize,
+    /// The record.
+    pub audit: AuditStatus,
+    /// Why it takes no traffic, if it takes none.
+    pub not_ready: Option<String>,
+}
+
+/// A target in a [`Status`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct TargetStatus {
+    /// Its name.
+    pub name: String,
+    /// Where clients connect.
+    pub listen: String,
+    /// The database.
+    pub address: String,
+    /// It answers, and its catalogue was read.
+    pub up: bool,
+    /// Its version, or why it is down.
+    pub detail: String,
+}
+
+/// The record's state.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct AuditStatus {
+    /// It takes records.
+    pub ok: bool,
+    /// `sync` or `async`.
+    pub durability: String,
+    /// Bytes waiting for the disk.
+    pub queued_bytes: u64,
+    /// Records written since the start.
+    pub records: u64,
+    /// Why not, if not.
+    pub detail: String,
+}
+
+/// A session.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct SessionInfo {
+    /// The gateway's id, as `CONNECTION_ID()` doesn't tell it.
+    pub id: u64,
+    /// Who.
+    pub identity: String,
+    /// On which target.
+    pub target: String,
+    /// From where.
+    pub source: String,
+    /// `idle`, `running`, `held`, …
+    pub state: String,
+    /// Microseconds since the epoch.
+    pub since_us: i64,
+    /// Statements so far.
+    pub statements: u64,
+}
+
+/// `GET /v1/sessions`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct SessionList {
+    /// The sessions.
+    pub sessions: Vec<SessionInfo>,
+}
+
+/// `GET /v1/approvals`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct ApprovalList {
+    /// Newest first.
+    pub approvals: Vec<Approval>,
+}
+
+/// `POST /v1/approvals/{id}/approve`, `deny` and `cancel`; no body counts as no reason.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ReasonRequest {
+    /// Why, for the requester and the record.
+    pub reason: String,
+}
+
+/// `POST /v1/tokens`.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewTokenRequest {
+    /// Whose.
+    pub identity: String,
+    /// What kind of principal.
+    #[serde(default = "agent")]
+    pub kind: PrincipalKind,
+    /// The groups it confers.
+    #[serde(default)]
+    pub groups: Vec<String>,
+    /// Seconds until it ends; none: never.
+    #[serde(default)]
+    pub expires_s: Option<u64>,
+}
+
+fn agent() -> PrincipalKind {
+    PrincipalKind::Agent
+}
+
+/// A new token: the only time that it is shown. Its `Debug` leaves the token out.
+#[derive(Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct TokenAnswer {
+    /// What its holder types as the password.
+    pub token: String,
+    /// What is kept of it.
+    #[serde(flatten)]
+    pub info: TokenInfo,
+}
+
+impl std::fmt::Debug for TokenAnswer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TokenAnswer").field("info", &self.info).finish_non_exhaustive()
+    }
+}
+
+/// A token without its secret or its verifiers.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct TokenInfo {
+    /// Its public id.
+    pub id: String,
+    /// Whose.
+    pub identity: String,
+    /// What kind of principal.
+    pub kind: PrincipalKind,
+    /// The groups it confers.
+    pub groups: Vec<String>,
+    /// Microseconds since the epoch.
+    pub created_us: i64,
+    /// Who made it.
+    pub created_by: String,
+    /// Microseconds since the epoch.
+    pub expires_us: Option<i64>,
+    /// Microseconds since the epoch.
+    pub revoked_us: Option<i64>,
+}
+
+/// `GET /v1/tokens`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct TokenList {
+    /// Oldest first.
+    pub tokens: Vec<TokenInfo>,
+}
+
+/// `POST /v1/reload`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct ReloadAnswer {
+    /// The digest of the live policy's inputs.
+    pub policy_version: String,
+}
+
+/// `GET /v1/policy/versions`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct VersionList {
+    /// Newest first.
+    pub versions: Vec<PolicyVersion>,
+}
