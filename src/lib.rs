@@ -30,3 +30,6 @@ pub mod vault;
 // layer 6
 #[cfg(feature = "gateway")]
 pub mod control;
+// layer 8
+#[cfg(feature = "gateway")]
+pub mod cli;

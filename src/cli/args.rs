@@ -1,0 +1,246 @@
+//! What can be typed: types only. The texts here are what `--help` shows.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+const EXAMPLES: &str = "\
+Examples:
+  rowgate check                                        read everything, connect nowhere
+  rowgate serve --config /etc/rowgate/rowgate.toml     run the gateway
+  rowgate token create --identity etl --group agents   let someone in
+  rowgate approvals list                               who waits for a decision
+  rowgate audit tail -n 20 --follow                    what happens
+
+The configuration is $ROWGATE_CONFIG, else ./rowgate.toml, else /etc/rowgate/rowgate.toml.
+Exit codes: 0 fine, 1 failed, 2 bad input.";
+
+const TOKEN_EXAMPLES: &str = "\
+Examples:
+  rowgate token create --identity support-bot --group agents --expires 30d
+  rowgate token create --identity backup --kind service --group dumps
+  rowgate token list
+  rowgate token revoke tok_1f2e3d4c5b6a";
+
+const APPROVAL_EXAMPLES: &str = "\
+Examples:
+  rowgate approvals list
+  rowgate approvals list --state all --output json
+  rowgate approvals show apr_1f2e3d4c5b6a
+  rowgate approvals approve apr_1f2e3d4c5b6a --reason 'change 4711'
+  rowgate approvals deny apr_1f2e3d4c5b6a --reason 'ask for a copy instead'";
+
+const AUDIT_EXAMPLES: &str = "\
+Examples:
+  rowgate audit tail -n 50
+  rowgate audit tail --follow --output json
+  rowgate audit show 9223372039002259457
+  rowgate audit verify";
+
+const CERT_EXAMPLES: &str = "\
+Examples:
+  rowgate cert self-signed --out /etc/rowgate/tls --host db.example.org --host 10.0.0.5";
+
+/// The gateway between agents (and people) and MySQL or MariaDB.
+#[derive(Debug, Parser)]
+#[command(name = "rowgate", version, about, after_help = EXAMPLES, disable_help_subcommand = true)]
+pub(super) struct Cli {
+    /// The configuration file
+    #[arg(long, short, global = true, env = "ROWGATE_CONFIG", value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+    /// How lists are printed
+    #[arg(long, global = true, value_enum, default_value_t = Output::Table, value_name = "FORM")]
+    pub(super) output: Output,
+    #[command(subcommand)]
+    pub(super) verb: Verb,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Output {
+    /// For people
+    Table,
+    /// For programs
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Verb {
+    /// Make, list and revoke gateway tokens
+    #[command(subcommand, after_help = TOKEN_EXAMPLES)]
+    Token(TokenVerb),
+    /// See and decide the statements that wait
+    #[command(subcommand, after_help = APPROVAL_EXAMPLES)]
+    Approvals(ApprovalVerb),
+    /// Certificates for the listeners
+    #[command(subcommand, after_help = CERT_EXAMPLES)]
+    Cert(CertVerb),
+    /// What the running gateway does
+    Status,
+    /// See and end sessions
+    #[command(subcommand)]
+    Sessions(SessionVerb),
+    /// Read configuration, policies and plugins again, all or nothing
+    Reload,
+    /// Print a completion script for a shell
+    #[command(after_help = "Example:\n  rowgate completions bash > /etc/bash_completion.d/rowgate")]
+    Completions {
+        /// Which shell
+        #[arg(value_enum)]
+        shell: Shell,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum TokenVerb {
+    /// Make a token; it is shown this once
+    Create(NewToken),
+    /// Every token, without its secret
+    List,
+    /// End a token
+    Revoke {
+        /// Its id, as `token list` shows it
+        id: String,
+    },
+}
+
+#[derive(Args, Debug)]
+pub(super) struct NewToken {
+    /// Who logs in with it
+    #[arg(long, value_name = "NAME")]
+    pub(super) identity: String,
+    /// A group that it confers; may be given more than once
+    #[arg(long = "group", value_name = "GROUP")]
+    pub(super) groups: Vec<String>,
+    /// What kind of principal
+    #[arg(long, value_enum, default_value_t = Kind::Agent)]
+    pub(super) kind: Kind,
+    /// How long it lives, such as 12h, 30d or 8w; without this, until it is revoked
+    #[arg(long, value_name = "TIME", value_parser = duration_s)]
+    pub(super) expires: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Kind {
+    /// An autonomous agent
+    Agent,
+    /// A person
+    Human,
+    /// A service or pipeline
+    Service,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ApprovalVerb {
+    /// The requests that wait
+    List {
+        /// Requests in this state
+        #[arg(long, value_enum, default_value_t = StateFilter::Pending)]
+        state: StateFilter,
+    },
+    /// One request, with the whole statement
+    Show {
+        /// Its id
+        id: String,
+    },
+    /// Let it run
+    Approve {
+        /// Its id
+        id: String,
+        /// Why, for the record
+        #[arg(long, default_value = "", hide_default_value = true)]
+        reason: String,
+    },
+    /// Refuse it
+    Deny {
+        /// Its id
+        id: String,
+        /// Why, for the requester and the record
+        #[arg(long)]
+        reason: String,
+    },
+    /// Call off your own request, or (as an administrator) any request or unused grant
+    Cancel {
+        /// Its id
+        id: String,
+        /// Why, for the record
+        #[arg(long, default_value = "", hide_default_value = true)]
+        reason: String,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum StateFilter {
+    Pending,
+    Approved,
+    Denied,
+    Cancelled,
+    Expired,
+    Consumed,
+    All,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum CertVerb {
+    /// A certificate that signs itself, for a start; clients must be given it as their CA
+    SelfSigned {
+        /// The folder for rowgate.crt and rowgate.key
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+        /// A name or address that clients connect to; may be given more than once
+        #[arg(long = "host", value_name = "NAME", required = true)]
+        hosts: Vec<String>,
+        /// How many days it is valid
+        #[arg(long, default_value_t = 365, value_parser = clap::value_parser!(u16).range(1..=3650))]
+        days: u16,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum SessionVerb {
+    /// Every session
+    List,
+    /// End a session
+    Kill {
+        /// Its id, as `sessions list` shows it
+        id: u64,
+    },
+}
+
+/// `30d` → seconds.
+fn duration_s(text: &str) -> Result<u64, String> {
+    let mend = "write a number and s, m, h, d or w, such as 30d";
+    let (number, unit) = match text.char_indices().last() {
+        Some((at, _)) => text.split_at(at),
+        None => return Err(mend.to_owned()),
+    };
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3_600,
+        "d" => 86_400,
+        "w" => 7 * 86_400,
+        _ => return Err(mend.to_owned()),
+    };
+    let number: u64 = number.parse().map_err(|_| mend.to_owned())?;
+    match number.checked_mul(seconds) {
+        Some(total) if total > 0 => Ok(total),
+        _ => Err(mend.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations() {
+        for (text, seconds) in [("90s", 90), ("5m", 300), ("12h", 43_200), ("30d", 2_592_000)] {
+            assert_eq!(duration_s(text), Ok(seconds), "{text}");
+        }
+        for bad in ["", "d", "30", "30y", "-1d", "0d", "3 d", "99999999999999999999w", "5é", "é"]
+        {
+            assert!(duration_s(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! The verbs of the command line. Each asks the gateway over its admin socket, or reads the files that the configuration
+//! names; none reaches a database by itself but `classify`, through the gateway's own account.
+
+#![allow(clippy::print_stdout, reason = "printing is what a command line is for")]
+
+mod admin;
+mod approvals;
+mod args;
+mod cert;
+mod operate;
+mod output;
+mod settings;
+mod tokens;
+
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory as _, Parser as _};
+
+use args::{Cli, Verb};
+
+/// How a verb ended badly.
+#[derive(Debug)]
+enum CliError {
+    /// What was asked can't be: exit code 2.
+    Input(String),
+    /// It was tried and failed: exit code 1.
+    Failed(String),
+}
+
+impl CliError {
+    fn input(text: impl Into<String>) -> Self {
+        Self::Input(text.into())
+    }
+
+    fn failed(text: impl Into<String>) -> Self {
+        Self::Failed(text.into())
+    }
+}
+
+/// Runs the verb that the process was started with.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            // a verb is missing: the list of verbs says it best
+            let _ = error.print();
+            return ExitCode::from(2);
+        }
+        Err(error) if error.use_stderr() => return complain(&CliError::Input(usage(&error))),
+        Err(help) => {
+            // help and version: a closed pipe is not worth a word
+            let _ = help.print();
+            return ExitCode::SUCCESS;
+        }
+    };
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => complain(&error),
+    }
+}
+
+fn run(cli: Cli) -> Result<(), CliError> {
+    let context = Context { config: cli.config, output: cli.output };
+    match cli.verb {
+        Verb::Token(verb) => tokens::run(&context, verb),
+        Verb::Approvals(verb) => approvals::run(&context, verb),
+        Verb::Cert(verb) => cert::run(verb),
+        Verb::Status => operate::status(&context),
+        Verb::Sessions(verb) => operate::sessions(&context, verb),
+        Verb::Reload => operate::reload(&context),
+        Verb::Completions { shell } => {
+            let mut command = Cli::command();
+            clap_complete::generate(shell, &mut command, "rowgate", &mut std::io::stdout());
+            Ok(())
+        }
+    }
+}
+
+/// What every verb may need.
+struct Context {
+    config: Option<std::path::PathBuf>,
+    output: args::Output,
+}
+
+fn complain(error: &CliError) -> ExitCode {
+    let (text, code) = match error {
+        CliError::Input(text) => (text, 2),
+        CliError::Failed(text) => (text, 1),
+    };
+    // one line, whatever a file's name or a library's text holds
+    let line = text.split(['\n', '\r']).map(str::trim).collect::<Vec<_>>().join(" ");
+    eprintln!("rowgate: {}", output::visible(line.trim()));
+    ExitCode::from(code)
+}
+
+/// clap's complaint in one line: its own runs over several, with the usage in the middle.
+fn usage(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    let paragraphs: Vec<String> = text
+        .split("\n\n")
+        .map(|part| part.split_whitespace().collect::<Vec<_>>().join(" "))
+        .collect();
+    let what = paragraphs.first().map_or("", |first| first.trim_start_matches("error: "));
+    let tip = paragraphs.iter().find(|part| part.starts_with("tip: "));
+    match tip {
+        Some(tip) => format!("{what}; {}", tip.trim_start_matches("tip: ")),
+        None => format!("{what}; see --help"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

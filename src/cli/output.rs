@@ -1,0 +1,127 @@
+//! Lists for people and for programs. What agents wrote is shown to approvers here, so nothing of it may steer their
+//! terminal.
+
+use comfy_table::{Table, presets};
+use serde::Serialize;
+
+use super::args::Output;
+use super::{CliError, Context};
+
+/// The longest cell in a table, in characters; JSON and `show` have it whole.
+const MAX_CELL_CHARS: usize = 72;
+
+impl Context {
+    /// Prints `data` as JSON, or as these rows.
+    pub(super) fn list<const N: usize>(
+        &self,
+        data: &impl Serialize,
+        header: [&str; N],
+        rows: impl IntoIterator<Item = [String; N]>,
+    ) -> Result<(), CliError> {
+        match self.output {
+            Output::Json => print_json(data),
+            Output::Table => {
+                print_table(header, rows);
+                Ok(())
+            }
+        }
+    }
+
+    /// Prints `data` as JSON, or as this text.
+    pub(super) fn one(&self, data: &impl Serialize, text: &str) -> Result<(), CliError> {
+        match self.output {
+            Output::Json => print_json(data),
+            Output::Table => {
+                println!("{text}");
+                Ok(())
+            }
+        }
+    }
+}
+
+fn print_json(data: &impl Serialize) -> Result<(), CliError> {
+    let text = serde_json::to_string_pretty(data)
+        .map_err(|error| CliError::failed(format!("the answer can't be printed: {error}")))?;
+    println!("{text}");
+    Ok(())
+}
+
+fn print_table<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [String; N]>) {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_header(header);
+    for row in rows {
+        table.add_row(row.iter().map(|cell| shortened(cell)));
+    }
+    for line in table.lines() {
+        println!("{}", line.trim_end());
+    }
+}
+
+/// One line, safe to print, cut to a cell's width.
+pub(super) fn shortened(text: &str) -> String {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut safe = visible(&line);
+    if let Some((end, _)) = safe.char_indices().nth(MAX_CELL_CHARS) {
+        safe.truncate(end);
+        safe.push('…');
+    }
+    safe
+}
+
+/// The text with everything that a terminal would obey, or that would reorder what is read, written out as an escape.
+/// Line breaks and tabs stay.
+pub(super) fn visible(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        if matches!(c, '\n' | '\t') || !(c.is_control() || is_invisible(c)) {
+            safe.push(c);
+        } else {
+            safe.extend(c.escape_unicode());
+        }
+    }
+    safe
+}
+
+/// Characters that are not seen but change what is: directions, joiners, tags, line separators.
+fn is_invisible(c: char) -> bool {
+    matches!(c,
+        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
+        | '\u{e0000}'..='\u{e0fff}')
+}
+
+/// A time as `2026-11-24 11:02:20Z`.
+pub(super) fn time(us: i64) -> String {
+    jiff::Timestamp::from_microsecond(us)
+        .map_or_else(|_| us.to_string(), |at| at.strftime("%Y-%m-%d %H:%M:%SZ").to_string())
+}
+
+/// A time that may not be.
+pub(super) fn time_or(us: Option<i64>, otherwise: &str) -> String {
+    us.map_or_else(|| otherwise.to_owned(), time)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_steers_a_terminal_is_written_out() {
+        assert_eq!(visible("DROP\x1b[2K TABLE\r t\u{7}"), "DROP\\u{1b}[2K TABLE\\u{d} t\\u{7}");
+        assert_eq!(visible("a\u{202e}b\u{200b}c\u{9b}d"), "a\\u{202e}b\\u{200b}c\\u{9b}d");
+        assert_eq!(visible("naïve 表\n\tx"), "naïve 表\n\tx");
+    }
+
+    #[test]
+    fn cells_are_one_short_line() {
+        assert_eq!(shortened("SELECT 1\n  FROM t"), "SELECT 1 FROM t");
+        assert_eq!(shortened(&"é".repeat(200)).chars().count(), MAX_CELL_CHARS + 1);
+    }
+
+    #[test]
+    fn times() {
+        assert_eq!(time(0), "1970-01-01 00:00:00Z");
+        assert_eq!(time(i64::MAX), i64::MAX.to_string());
+        assert_eq!(time_or(None, "never"), "never");
+    }
+}
