@@ -1,0 +1,93 @@
+//! Authentication between greeting and OK: switch requests and the plugins' own packets.
+
+use super::{CodecError, Parsed, fail, front, nul_text};
+
+/// `mysql_native_password`.
+pub const NATIVE_PASSWORD: &str = "mysql_native_password";
+/// `caching_sha2_password`.
+pub const CACHING_SHA2: &str = "caching_sha2_password";
+/// `mysql_clear_password`.
+pub const CLEAR_PASSWORD: &str = "mysql_clear_password";
+
+/// caching_sha2's "the fast path succeeded".
+pub const AUTH_FAST_OK: u8 = 3;
+/// caching_sha2's "send the whole password".
+pub const AUTH_FULL: u8 = 4;
+/// caching_sha2's request for the server's public key.
+pub const AUTH_KEY_REQUEST: u8 = 2;
+
+/// The plugins that are implemented.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Plugin {
+    /// `mysql_native_password`.
+    Native,
+    /// `caching_sha2_password`.
+    CachingSha2,
+    /// `mysql_clear_password`.
+    Clear,
+}
+
+impl Plugin {
+    /// The plugin of this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name {
+            NATIVE_PASSWORD => Some(Self::Native),
+            CACHING_SHA2 => Some(Self::CachingSha2),
+            CLEAR_PASSWORD => Some(Self::Clear),
+            _ => None,
+        }
+    }
+
+    /// Its name on the wire.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Native => NATIVE_PASSWORD,
+            Self::CachingSha2 => CACHING_SHA2,
+            Self::Clear => CLEAR_PASSWORD,
+        }
+    }
+}
+
+/// "Answer by another plugin, to this challenge."
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AuthSwitch<'a> {
+    /// The plugin.
+    pub plugin: &'a str,
+    /// Its data: a scramble, mostly with a NUL behind it.
+    pub data: &'a [u8],
+}
+
+impl<'a> AuthSwitch<'a> {
+    /// Parses a payload that starts with 0xFE.
+    pub fn parse(payload: &'a [u8]) -> Result<Self, CodecError> {
+        front(payload, switch)
+    }
+
+    /// The challenge without its NUL, where it is one of 20 bytes.
+    pub fn scramble(&self) -> Option<[u8; 20]> {
+        self.data.get(..20).and_then(|bytes| bytes.try_into().ok())
+    }
+}
+
+fn switch(input: &[u8]) -> Parsed<'_, AuthSwitch<'_>> {
+    let Some((0xFE, rest)) = input.split_first() else {
+        return fail(CodecError::Value("an auth switch request"));
+    };
+    let (rest, plugin) = nul_text(rest, "the plugin's name")?;
+    Ok((&rest[rest.len()..], AuthSwitch { plugin, data: rest }))
+}
+
+/// Appends an AuthSwitchRequest's payload.
+pub fn write_auth_switch(out: &mut Vec<u8>, plugin: &str, scramble: &[u8]) {
+    out.push(0xFE);
+    out.extend_from_slice(plugin.as_bytes());
+    out.push(0);
+    out.extend_from_slice(scramble);
+    out.push(0);
+}
+
+/// Appends an AuthMoreData's payload.
+pub fn write_auth_more(out: &mut Vec<u8>, data: &[u8]) {
+    out.push(1);
+    out.extend_from_slice(data);
+}
