@@ -30,6 +30,8 @@ pub mod vault;
 // layer 6
 #[cfg(feature = "gateway")]
 pub mod control;
+#[cfg(feature = "gateway")]
+pub mod net;
 // layer 8
 #[cfg(feature = "gateway")]
 pub mod cli;

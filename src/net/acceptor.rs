@@ -1,0 +1,156 @@
+//! Accepting: a thread a listener hands each connection to the least loaded worker.
+//!
+//! One thread that chooses keeps workers even (SO_REUSEPORT alone skewed them by up to twice the mean) and costs
+//! about 25 µs a connection. It blocks in `accept`; stopping shuts the listening socket down, which wakes it.
+
+use std::io::{self, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::sync::mpsc;
+
+use super::Shared;
+use super::worker::{Accepted, WorkerEvent};
+
+/// How long to wait when the process is out of descriptors: a few session ends.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// 1040, as a server sends it before any handshake (so without an SQLSTATE).
+const TOO_MANY: &[u8] = b"\x1b\0\0\0\xff\x10\x04Rowgate: too many sessions";
+
+/// Ids of sessions: unique over restarts, so that the record's sessions are, and below 2^53 for JSON's sake.
+pub(super) struct SessionIds(AtomicU64);
+
+impl SessionIds {
+    /// Ids from the second of the start on: a restart would have to follow four million sessions a second to clash.
+    pub(super) fn new() -> Self {
+        let since_2020 = UNIX_EPOCH + Duration::from_secs(1_577_836_800);
+        let seconds = SystemTime::now().duration_since(since_2020).map_or(0, |d| d.as_secs());
+        Self(AtomicU64::new(seconds << 22))
+    }
+
+    fn next(&self) -> u64 {
+        self.0.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+/// Where accepted connections go.
+pub(super) struct Dispatch {
+    pub(super) target: usize,
+    pub(super) shared: Arc<Shared>,
+    pub(super) inboxes: Vec<mpsc::Sender<WorkerEvent>>,
+    pub(super) ids: Arc<SessionIds>,
+}
+
+/// A running acceptor.
+pub(super) struct Acceptor {
+    listener: TcpListener,
+    thread: JoinHandle<()>,
+}
+
+impl Acceptor {
+    /// Accepts on this listener from now on.
+    pub(super) fn start(listener: TcpListener, dispatch: Dispatch) -> io::Result<Self> {
+        listener.set_nonblocking(false)?;
+        let accepting = listener.try_clone()?;
+        let name = format!("accept-{}", dispatch.target);
+        let thread = std::thread::Builder::new().name(name).spawn(move || {
+            accept_all(&accepting, &dispatch);
+        })?;
+        Ok(Self { listener, thread })
+    }
+
+    /// Closes the listener and waits for the thread.
+    pub(super) fn stop(self) {
+        // Shutting a listening socket down makes a blocked accept return.
+        let _ = SockRef::from(&self.listener).shutdown(std::net::Shutdown::Both);
+        let _ = self.thread.join();
+    }
+}
+
+fn accept_all(listener: &TcpListener, dispatch: &Dispatch) {
+    while !dispatch.shared.draining.load(Ordering::Acquire) {
+        match listener.accept() {
+            Ok((stream, peer)) => dispatch.hand_over(stream, peer),
+            Err(_) if dispatch.shared.draining.load(Ordering::Acquire) => return,
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(error) => {
+                tracing::warn!(%error, "accepting failed");
+                std::thread::sleep(PAUSE);
+            }
+        }
+    }
+}
+
+impl Dispatch {
+    fn hand_over(&self, stream: TcpStream, peer: SocketAddr) {
+        if self.shared.sessions() >= self.shared.limits.max_connections {
+            refuse(stream);
+            return;
+        }
+        if let Err(error) = prepare(&stream, self.shared.driver.wants_nonblocking()) {
+            tracing::debug!(%error, "a connection was gone before its session began");
+            return;
+        }
+        let loads = self.shared.loads.iter().enumerate();
+        let Some((worker, load)) = loads.min_by_key(|(_, load)| load.load(Ordering::Relaxed))
+        else {
+            return;
+        };
+        load.fetch_add(1, Ordering::Relaxed);
+        let id = self.ids.next();
+        let event = WorkerEvent::Accepted(Accepted { stream, target: self.target, peer, id });
+        let sent = self.inboxes.get(worker).map(|inbox| inbox.try_send(event));
+        if let Some(Err(unsent)) = sent {
+            load.fetch_sub(1, Ordering::Relaxed);
+            if let WorkerEvent::Accepted(Accepted { stream, .. }) = unsent.into_inner() {
+                refuse(stream);
+            }
+        }
+    }
+}
+
+/// Tells a client that there is no room, without waiting for it.
+fn refuse(mut stream: TcpStream) {
+    if stream.set_nonblocking(true).is_ok() {
+        let _ = stream.write(TOO_MANY);
+    }
+}
+
+/// Small packets go out at once, and peers that vanished are noticed within minutes.
+fn prepare(stream: &TcpStream, nonblocking: bool) -> io::Result<()> {
+    stream.set_nonblocking(nonblocking)?;
+    stream.set_nodelay(true)?;
+    SockRef::from(stream).set_tcp_keepalive(&keepalive())
+}
+
+/// A peer that vanished without a word is noticed after two minutes.
+pub(super) fn keepalive() -> TcpKeepalive {
+    TcpKeepalive::new()
+        .with_time(Duration::from_secs(60))
+        .with_interval(Duration::from_secs(15))
+        .with_retries(4)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_refusal_is_one_whole_packet() {
+        assert_eq!(usize::from(TOO_MANY[0]), TOO_MANY.len() - 4);
+        assert_eq!(u16::from_le_bytes([TOO_MANY[5], TOO_MANY[6]]), 1040);
+    }
+
+    #[test]
+    fn ids_differ_and_fit_json() {
+        let ids = SessionIds::new();
+        let (first, second) = (ids.next(), ids.next());
+        assert_eq!(first + 1, second);
+        assert!(second < 1 << 53);
+    }
+}

@@ -1,0 +1,234 @@
+//! The data path: listeners, workers, TLS, buffers, and the pumps that join sockets to `session`.
+//!
+//! One pinned thread a core runs its own io_uring (or epoll), its own pool of database connections and its own
+//! caches. The gateway hands bound listeners in with [`start`] and gets a [`Net`] back, by which it lists and ends
+//! sessions and drains. What a statement may do is decided in `decide`; what bytes mean is known to `session`.
+
+mod acceptor;
+mod buffers;
+mod driver;
+mod pump;
+mod rate;
+mod registry;
+mod resolve;
+mod target;
+mod tls;
+mod worker;
+
+use std::net::TcpListener;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use tokio::sync::mpsc;
+
+pub use driver::DriverKind;
+pub use registry::SessionInfo;
+pub use target::{TargetHealth, TargetRuntime};
+pub use tls::{TlsError, UpstreamTls, server_config, upstream_config};
+
+use crate::approval::Desk;
+use crate::config::Driver;
+use crate::policy::Snapshot;
+use rate::LoginRate;
+use registry::Registry;
+use target::TargetState;
+use worker::WorkerEvent;
+
+/// Events on their way to one worker. More new connections than this between two turns of a worker are better
+/// refused than queued behind a login timeout.
+const INBOX: usize = 1_024;
+
+/// Asks for a fresh look at a target's schema; the future ends once a new snapshot is live, or looking failed.
+pub trait SchemaRefresh: Send + Sync {
+    /// Refreshes the target of this index. Bounded in time by the implementation.
+    fn refresh(&self, target: usize) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+}
+
+/// Bounds of the data path, from `[server]`.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Connections at once; over it, 1040.
+    pub max_connections: usize,
+    /// Longest statement collected.
+    pub max_statement_bytes: usize,
+    /// Longest row collected for masking.
+    pub max_row_bytes: usize,
+    /// From accept to a finished login.
+    pub login_timeout: Duration,
+    /// Failed logins per address and minute, over which more are refused unseen.
+    pub failed_logins_per_minute: u32,
+}
+
+/// Everything that the data path is started with.
+pub struct NetConfig {
+    /// Which I/O driver to use.
+    pub driver: Driver,
+    /// Worker threads; 0: one a core.
+    pub workers: usize,
+    /// Bound listeners, each with the index of its target.
+    pub listeners: Vec<(usize, TcpListener)>,
+    /// The databases, in the configuration's order.
+    pub targets: Vec<TargetRuntime>,
+    /// Where the live snapshot is read.
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// Looks at schemas on demand.
+    pub schemas: Arc<dyn SchemaRefresh>,
+    /// Where held statements are asked for.
+    pub desk: Desk,
+    /// Bounds.
+    pub limits: Limits,
+}
+
+/// Why the data path does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum NetError {
+    /// The configured driver can't run here.
+    #[error("server.driver: {driver} can't run here ({why}); set driver = \"auto\" or \"epoll\"")]
+    Driver {
+        /// Which.
+        driver: &'static str,
+        /// What the kernel said.
+        why: std::io::Error,
+    },
+    /// A thread could not be started, or its runtime could not be built.
+    #[error("a worker can't start: {0}")]
+    Worker(std::io::Error),
+    /// A listener can't be used.
+    #[error("a listener can't be used: {0}")]
+    Listener(std::io::Error),
+}
+
+/// What all threads of the data path share.
+struct Shared {
+    driver: DriverKind,
+    /// Where the monotonic clock of all threads begins.
+    started: Instant,
+    targets: Vec<Arc<TargetState>>,
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    schemas: Arc<dyn SchemaRefresh>,
+    desk: Desk,
+    limits: Limits,
+    rate: LoginRate,
+    /// Set once: accepting ends, and sessions end as they become idle.
+    draining: AtomicBool,
+    /// Sessions of each worker; single counts, so that the acceptors find the least loaded.
+    loads: Vec<AtomicUsize>,
+    registries: Vec<Registry>,
+}
+
+impl Shared {
+    fn sessions(&self) -> usize {
+        self.loads.iter().map(|load| load.load(Ordering::Relaxed)).sum()
+    }
+}
+
+/// The running data path.
+pub struct Net {
+    shared: Arc<Shared>,
+    inboxes: Vec<mpsc::Sender<WorkerEvent>>,
+    acceptors: Vec<acceptor::Acceptor>,
+    workers: Vec<JoinHandle<()>>,
+    resolver: resolve::Resolver,
+}
+
+/// Starts the workers and the acceptors.
+pub fn start(config: NetConfig) -> Result<Net, NetError> {
+    let driver = driver::choose(config.driver)?;
+    let cpus = driver::allowed_cpus();
+    let workers = if config.workers == 0 { cpus.len().max(1) } else { config.workers };
+    let targets: Vec<_> = config.targets.into_iter().map(TargetState::new).map(Arc::new).collect();
+    let resolver = resolve::Resolver::start(targets.clone()).map_err(NetError::Worker)?;
+    let shared = Arc::new(Shared {
+        driver,
+        started: Instant::now(),
+        targets,
+        snapshot: config.snapshot,
+        schemas: config.schemas,
+        desk: config.desk,
+        limits: config.limits,
+        rate: LoginRate::new(config.limits.failed_logins_per_minute),
+        draining: AtomicBool::new(false),
+        loads: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
+        registries: (0..workers).map(|_| Registry::default()).collect(),
+    });
+    let mut net =
+        Net { shared, inboxes: Vec::new(), acceptors: Vec::new(), workers: Vec::new(), resolver };
+    for index in 0..workers {
+        let (inbox, events) = mpsc::channel(INBOX);
+        let cpu = cpus.get(index % cpus.len().max(1)).copied();
+        let shared = Arc::clone(&net.shared);
+        net.workers.push(worker::start(index, cpu, shared, events).map_err(NetError::Worker)?);
+        net.inboxes.push(inbox);
+    }
+    let ids = Arc::new(acceptor::SessionIds::new());
+    for (target, listener) in config.listeners {
+        let dispatch = acceptor::Dispatch {
+            target,
+            shared: Arc::clone(&net.shared),
+            inboxes: net.inboxes.clone(),
+            ids: Arc::clone(&ids),
+        };
+        let acceptor = acceptor::Acceptor::start(listener, dispatch).map_err(NetError::Listener)?;
+        net.acceptors.push(acceptor);
+    }
+    tracing::info!(driver = driver.label(), workers, "the data path runs");
+    Ok(net)
+}
+
+impl Net {
+    /// Which driver runs.
+    pub fn driver(&self) -> DriverKind {
+        self.shared.driver
+    }
+
+    /// How many workers run.
+    pub fn workers(&self) -> usize {
+        self.shared.loads.len()
+    }
+
+    /// The sessions open now.
+    pub fn sessions(&self) -> Vec<SessionInfo> {
+        self.shared.registries.iter().flat_map(Registry::list).collect()
+    }
+
+    /// How many sessions are open now.
+    pub fn session_count(&self) -> usize {
+        self.shared.sessions()
+    }
+
+    /// Ends a session; `false` if there is none of this id.
+    pub fn kill(&self, session: u64) -> bool {
+        let of_worker = self.shared.registries.iter().position(|r| r.contains(session));
+        let inbox = of_worker.and_then(|worker| self.inboxes.get(worker));
+        inbox.is_some_and(|inbox| inbox.try_send(WorkerEvent::Kill { session }).is_ok())
+    }
+
+    /// How each target fares, in the configuration's order.
+    pub fn health(&self) -> Vec<TargetHealth> {
+        self.shared.targets.iter().map(|target| target.health()).collect()
+    }
+
+    /// Ends the data path: nothing is accepted any more, idle sessions end at once, running statements may finish
+    /// until `deadline` has passed, new ones are refused with 1053. Blocks until the workers have ended.
+    pub fn drain(self, deadline: Duration) {
+        self.shared.draining.store(true, Ordering::Release);
+        for acceptor in self.acceptors {
+            acceptor.stop();
+        }
+        for inbox in &self.inboxes {
+            // A full inbox is emptied by its worker, who then sees the flag at its next tick.
+            let _ = inbox.try_send(WorkerEvent::Drain { deadline });
+        }
+        drop(self.inboxes);
+        for worker in self.workers {
+            if worker.join().is_err() {
+                tracing::error!("a worker ended by a panic");
+            }
+        }
+        self.resolver.stop();
+    }
+}

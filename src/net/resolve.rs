@@ -1,0 +1,57 @@
+//! Names of databases, resolved off the workers: a look-up can block for seconds.
+
+use std::net::ToSocketAddrs as _;
+use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::target::TargetState;
+
+/// How often names are looked up again, so that a failover by DNS is followed.
+const EVERY: Duration = Duration::from_secs(15);
+
+/// The thread that resolves.
+pub(super) struct Resolver {
+    stop: SyncSender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl Resolver {
+    /// Resolves once at once (addresses in digits cost nothing), then on and on.
+    pub(super) fn start(targets: Vec<Arc<TargetState>>) -> std::io::Result<Self> {
+        let (stop, stopped) = sync_channel(1);
+        targets.iter().filter(|target| is_literal(target)).for_each(|target| resolve(target));
+        let thread = std::thread::Builder::new().name("resolve".to_owned()).spawn(move || {
+            loop {
+                targets.iter().filter(|target| !is_literal(target)).for_each(|t| resolve(t));
+                if !matches!(stopped.recv_timeout(EVERY), Err(RecvTimeoutError::Timeout)) {
+                    return;
+                }
+            }
+        })?;
+        Ok(Self { stop, thread })
+    }
+
+    /// Ends the thread. One that hangs in a look-up is left behind: the process is about to end.
+    pub(super) fn stop(self) {
+        let _ = self.stop.try_send(());
+        if self.thread.is_finished() {
+            let _ = self.thread.join();
+        }
+    }
+}
+
+fn is_literal(target: &TargetState) -> bool {
+    target.runtime.address.parse::<std::net::SocketAddr>().is_ok()
+}
+
+fn resolve(target: &TargetState) {
+    match target.runtime.address.to_socket_addrs() {
+        Ok(found) => target.addresses.store(Arc::new(found.collect())),
+        // The last known addresses stay: a resolver that is down must not take the database with it.
+        Err(error) => {
+            tracing::warn!(target = target.runtime.name, %error, "its address can't be resolved");
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! A target as the data path knows it: how to reach it, how to log in there, and how it fares.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+use tokio::sync::Semaphore;
+
+use super::tls::UpstreamTls;
+use crate::fault::Fault;
+use crate::schema::ServerProfile;
+use crate::secret::Secret;
+
+/// A database as the gateway configures it.
+#[derive(Clone, Debug)]
+pub struct TargetRuntime {
+    /// Its name.
+    pub name: String,
+    /// `host:port`.
+    pub address: String,
+    /// The gateway's account there.
+    pub user: String,
+    /// That account's password.
+    pub password: Arc<Secret>,
+    /// TLS towards the database.
+    pub tls: UpstreamTls,
+    /// The certificate shown to clients, if any.
+    pub client_tls: Option<Arc<rustls::ServerConfig>>,
+    /// Logins outside TLS are refused.
+    pub client_tls_required: bool,
+    /// Connections to the database at once, over all workers.
+    pub max_upstream: usize,
+    /// What the handshake says until the server was first seen.
+    pub profile: Arc<ServerProfile>,
+}
+
+/// How a target fares.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TargetHealth {
+    /// Failed attempts to connect or log in since the last success.
+    pub consecutive_failures: u32,
+    /// What the last failure was; empty after a success.
+    pub last_error: String,
+    /// Connections open now, over all workers.
+    pub connections: usize,
+    /// Sessions waiting for a connection.
+    pub waiting: usize,
+}
+
+/// A target with its shared state.
+pub(super) struct TargetState {
+    pub(super) runtime: TargetRuntime,
+    /// What `address` resolves to now; empty where it does not.
+    pub(super) addresses: ArcSwap<Vec<SocketAddr>>,
+    /// A permit for every connection that may be open.
+    pub(super) permits: Arc<Semaphore>,
+    max_upstream: usize,
+    /// Sessions that wait for a permit: idle connections are closed for them.
+    pub(super) waiting: AtomicUsize,
+    consecutive_failures: AtomicU32,
+    last_error: Mutex<String>,
+}
+
+impl TargetState {
+    pub(super) fn new(runtime: TargetRuntime) -> Self {
+        let max_upstream = runtime.max_upstream.clamp(1, Semaphore::MAX_PERMITS);
+        Self {
+            runtime,
+            addresses: ArcSwap::from_pointee(Vec::new()),
+            permits: Arc::new(Semaphore::new(max_upstream)),
+            max_upstream,
+            waiting: AtomicUsize::new(0),
+            consecutive_failures: AtomicU32::new(0),
+            last_error: Mutex::new(String::new()),
+        }
+    }
+
+    /// A connection was made.
+    pub(super) fn succeeded(&self) {
+        if self.consecutive_failures.swap(0, Ordering::Relaxed) > 0 {
+            self.error().clear();
+            tracing::info!(target = self.runtime.name, "the database answers again");
+        }
+    }
+
+    /// A connection could not be made.
+    pub(super) fn failed(&self, fault: &Fault) {
+        let before = self.consecutive_failures.fetch_add(1, Ordering::Relaxed);
+        let mut error = self.error();
+        if before == 0 || *error != fault.message {
+            tracing::warn!(target = self.runtime.name, error = fault.message, "no connection");
+        }
+        error.clone_from(&fault.message);
+    }
+
+    pub(super) fn health(&self) -> TargetHealth {
+        TargetHealth {
+            consecutive_failures: self.consecutive_failures.load(Ordering::Relaxed),
+            last_error: self.error().clone(),
+            connections: self.max_upstream.saturating_sub(self.permits.available_permits()),
+            waiting: self.waiting.load(Ordering::Relaxed),
+        }
+    }
+
+    fn error(&self) -> std::sync::MutexGuard<'_, String> {
+        self.last_error.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,315 @@
+//! A worker: one pinned thread with its runtime, its sessions, its caches and its pools.
+//!
+//! The main task takes events from the inbox and walks the sessions ten times a second for timeouts; every session
+//! is a task of its own. Nothing here is shared with other threads but what `Shared` holds.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::io;
+use std::net::{SocketAddr, TcpStream};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Poll, Waker};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::mpsc;
+
+use super::Shared;
+use super::buffers::Buffers;
+use super::pump;
+use super::registry::SessionCell;
+use crate::clock::Now;
+
+/// Sessions are walked this often: timeouts are that exact, and a wake from another thread that got lost is
+/// made good.
+const TICK: Duration = Duration::from_millis(100);
+
+/// After a drain's deadline, sessions that were told to end get this long to do so.
+const GRACE_NS: u64 = 1_000_000_000;
+
+/// What reaches a worker from other threads.
+pub(super) enum WorkerEvent {
+    /// A connection for this worker.
+    Accepted(Accepted),
+    /// End this session.
+    Kill {
+        /// The session.
+        session: u64,
+    },
+    /// End when all sessions have, or when this much time has passed.
+    Drain {
+        /// How long running statements may take.
+        deadline: Duration,
+    },
+}
+
+/// A new connection.
+pub(super) struct Accepted {
+    pub(super) stream: TcpStream,
+    pub(super) target: usize,
+    pub(super) peer: SocketAddr,
+    pub(super) id: u64,
+}
+
+/// Why a session is ended from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// By an administrator.
+    Kill,
+    /// Its login took too long.
+    LoginTimeout,
+    /// The gateway drains: at once when idle, otherwise after the statement.
+    Drain,
+    /// The drain's deadline has passed.
+    Deadline,
+}
+
+/// By which a worker's main task reaches one session.
+#[derive(Debug, Default)]
+pub(super) struct Control {
+    end: Cell<Option<End>>,
+    waker: RefCell<Option<Waker>>,
+    /// When the login must be over; 0: it is.
+    login_deadline_ns: Cell<u64>,
+}
+
+impl Control {
+    /// Asks the session to end. A stronger reason replaces a weaker one.
+    fn end(&self, why: End) {
+        if matches!(self.end.get(), None | Some(End::Drain)) {
+            self.end.set(Some(why));
+        }
+        if let Some(waker) = self.waker.borrow().as_ref() {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Why to end, if it must; asked by the session whenever it waits.
+    pub(super) fn ended(&self) -> Option<End> {
+        self.end.get()
+    }
+
+    /// Why to end in the middle of a statement.
+    pub(super) fn ended_hard(&self) -> Option<End> {
+        self.end.get().filter(|why| *why != End::Drain)
+    }
+
+    /// The login is over.
+    pub(super) fn logged_in(&self) {
+        self.login_deadline_ns.set(0);
+    }
+}
+
+/// The state of one worker.
+pub(super) struct Worker {
+    pub(super) index: usize,
+    pub(super) shared: Arc<Shared>,
+    pub(super) buffers: Buffers,
+    clock: Clock,
+    controls: RefCell<HashMap<u64, Rc<Control>>>,
+    drain_ends_ns: Cell<Option<u64>>,
+}
+
+/// Starts a worker's thread.
+pub(super) fn start(
+    index: usize,
+    cpu: Option<usize>,
+    shared: Arc<Shared>,
+    events: mpsc::Receiver<WorkerEvent>,
+) -> io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+        if let Some(Err(error)) = cpu.map(|cpu| monoio::utils::bind_to_cpu_set([cpu])) {
+            tracing::warn!(worker = index, %error, "this worker is not pinned");
+        }
+        let driver = shared.driver;
+        let worker = Rc::new(Worker::new(index, shared));
+        if let Err(error) = driver.run(|| worker.run(events)) {
+            tracing::error!(worker = index, %error, "this worker's driver can't be built");
+        }
+    })
+}
+
+impl Worker {
+    fn new(index: usize, shared: Arc<Shared>) -> Self {
+        let clock = Clock::new(shared.started);
+        Self {
+            index,
+            shared,
+            buffers: Buffers::default(),
+            clock,
+            controls: RefCell::default(),
+            drain_ends_ns: Cell::new(None),
+        }
+    }
+
+    /// One reading of the clocks.
+    pub(super) fn now(&self) -> Now {
+        self.clock.now()
+    }
+
+    /// Whether new statements are refused.
+    pub(super) fn draining(&self) -> bool {
+        self.drain_ends_ns.get().is_some()
+    }
+
+    async fn run(self: Rc<Self>, mut events: mpsc::Receiver<WorkerEvent>) {
+        let mut tick = monoio::time::interval(TICK);
+        while !self.is_over() {
+            let turn = std::future::poll_fn(|cx| match events.poll_recv(cx) {
+                Poll::Ready(Some(event)) => Poll::Ready(Turn::Event(event)),
+                // a closed inbox means that the gateway drains: the ticks see it through
+                Poll::Ready(None) | Poll::Pending => tick.poll_tick(cx).map(|_| Turn::Tick),
+            });
+            match turn.await {
+                Turn::Event(WorkerEvent::Accepted(accepted)) => self.accept(accepted),
+                Turn::Event(WorkerEvent::Kill { session }) => self.kill(session),
+                Turn::Event(WorkerEvent::Drain { deadline }) => self.drain(deadline),
+                Turn::Tick => self.tick(),
+            }
+        }
+    }
+
+    fn accept(self: &Rc<Self>, accepted: Accepted) {
+        let id = accepted.id;
+        let control = Rc::new(Control::default());
+        let patience = self.shared.limits.login_timeout.as_nanos();
+        let patience = u64::try_from(patience).unwrap_or(u64::MAX);
+        control.login_deadline_ns.set(self.now().mono_ns.saturating_add(patience));
+        self.controls.borrow_mut().insert(id, Rc::clone(&control));
+        let cell = self.list(&accepted);
+        let seat = Seat { worker: Rc::clone(self), id };
+        if self.draining() {
+            control.end(End::Drain);
+        }
+        monoio::spawn(async move {
+            let _seat = seat;
+            let worker = Rc::clone(&_seat.worker);
+            *control.waker.borrow_mut() = Some(std::future::poll_fn(own_waker).await);
+            unharmed(id, pump::serve(worker, accepted, control, cell)).await;
+        });
+    }
+
+    /// Shows the session in the registry.
+    fn list(&self, accepted: &Accepted) -> Arc<SessionCell> {
+        let source = accepted.peer.ip().to_canonical().to_string();
+        let since_us = self.now().wall_us;
+        let cell = Arc::new(SessionCell::new(accepted.id, accepted.target, source, since_us));
+        if let Some(registry) = self.shared.registries.get(self.index) {
+            registry.insert(Arc::clone(&cell));
+        }
+        cell
+    }
+
+    fn kill(&self, session: u64) {
+        if let Some(control) = self.controls.borrow().get(&session) {
+            control.end(End::Kill);
+        }
+    }
+
+    fn drain(&self, deadline: Duration) {
+        let patience = u64::try_from(deadline.as_nanos()).unwrap_or(u64::MAX);
+        let ends = self.now().mono_ns.saturating_add(patience);
+        if self.drain_ends_ns.get().is_none() {
+            self.drain_ends_ns.set(Some(ends));
+        }
+        self.controls.borrow().values().for_each(|control| control.end(End::Drain));
+    }
+
+    /// The walk over all sessions.
+    fn tick(&self) {
+        self.clock.follow();
+        let now = self.now().mono_ns;
+        if self.shared.draining.load(Ordering::Acquire) && !self.draining() {
+            self.drain(Duration::ZERO); // the event did not fit into a full inbox
+        }
+        let past_deadline = self.drain_ends_ns.get().is_some_and(|ends| now >= ends);
+        for control in self.controls.borrow().values() {
+            let login_ends = control.login_deadline_ns.get();
+            if past_deadline {
+                control.end(End::Deadline);
+            } else if login_ends != 0 && now >= login_ends {
+                control.end(End::LoginTimeout);
+            }
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        let Some(ends) = self.drain_ends_ns.get() else { return false };
+        self.controls.borrow().is_empty() || self.now().mono_ns >= ends.saturating_add(GRACE_NS)
+    }
+}
+
+enum Turn {
+    Event(WorkerEvent),
+    Tick,
+}
+
+/// A session's place on its worker, given up however the session ends.
+struct Seat {
+    worker: Rc<Worker>,
+    id: u64,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let shared = &self.worker.shared;
+        self.worker.controls.borrow_mut().remove(&self.id);
+        if let Some(registry) = shared.registries.get(self.worker.index) {
+            registry.remove(self.id);
+        }
+        if let Some(load) = shared.loads.get(self.worker.index) {
+            load.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// A task's waker stays the same for its life, so it is taken once.
+fn own_waker(cx: &mut std::task::Context<'_>) -> Poll<Waker> {
+    Poll::Ready(cx.waker().clone())
+}
+
+/// Runs a session so that a panic ends only it, not its worker.
+async fn unharmed(id: u64, session: impl Future<Output = ()>) {
+    let mut session = pin!(session);
+    std::future::poll_fn(|cx| {
+        let polled = catch_unwind(AssertUnwindSafe(|| session.as_mut().poll(cx)));
+        polled.unwrap_or_else(|_| {
+            tracing::error!(session = id, "a session ended by a panic");
+            Poll::Ready(())
+        })
+    })
+    .await;
+}
+
+/// The clocks of a worker: one reading of the monotonic one a turn, the wall clock followed at each tick.
+struct Clock {
+    origin: Instant,
+    wall_at_origin_us: Cell<i64>,
+}
+
+impl Clock {
+    fn new(origin: Instant) -> Self {
+        let clock = Self { origin, wall_at_origin_us: Cell::new(0) };
+        clock.follow();
+        clock
+    }
+
+    fn now(&self) -> Now {
+        let elapsed = self.origin.elapsed();
+        let mono_ns = u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX);
+        let since_us = i64::try_from(mono_ns / 1_000).unwrap_or(i64::MAX);
+        Now { mono_ns, wall_us: self.wall_at_origin_us.get().saturating_add(since_us) }
+    }
+
+    /// Takes over a wall clock that was set.
+    fn follow(&self) {
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let wall_us = i64::try_from(wall.as_micros()).unwrap_or(i64::MAX);
+        let since_us = i64::try_from(self.origin.elapsed().as_micros()).unwrap_or(i64::MAX);
+        self.wall_at_origin_us.set(wall_us.saturating_sub(since_us));
+    }
+}
