@@ -77,8 +77,15 @@ fn complaints_are_one_line() {
 /// A gateway that answers on a socket, a store beside it, and the verbs as a user types them.
 mod verbs_at_work {
     use std::path::Path;
+    use std::sync::Arc;
 
     use super::*;
+    use crate::approval::{Desk, EventSink, GrantKey, NewRequest};
+    use crate::config::{Admin, Approvals, Peer};
+    use crate::control::{Answer, ControlDeps, Gateway, Listeners, SessionInfo, Status};
+    use crate::identity::TokenRecord;
+    use crate::record::Event;
+    use crate::store::Store;
 
     fn configured(dir: &Path) -> std::path::PathBuf {
         let path = dir.join("rowgate.toml");
@@ -159,5 +166,134 @@ mod verbs_at_work {
         std::fs::write(&config, "version = 1\nwhat = 2").unwrap();
         let wrong = typed(&config, "status");
         assert!(matches!(&wrong, Err(CliError::Input(text)) if text.contains("what")), "{wrong:?}");
+    }
+
+    /// A running gateway as the command line sees it, on a thread of its own.
+    struct Running {
+        stop: Option<tokio::sync::oneshot::Sender<()>>,
+        thread: Option<std::thread::JoinHandle<()>>,
+    }
+
+    impl Running {
+        fn start(dir: &Path) -> Self {
+            let uid = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(dir).unwrap());
+            let peer = Peer {
+                uid,
+                identity: "dana".into(),
+                groups: vec!["admins".into(), "approvers".into()],
+            };
+            let admin = Admin { socket: dir.join("admin.sock"), listen: None, peers: vec![peer] };
+            let listeners = Listeners::bind(&admin).unwrap();
+            let path = dir.join("store.db");
+            let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+            let (ready, is_ready) = std::sync::mpsc::channel();
+            let thread = std::thread::spawn(move || {
+                crate::store::tests::block_on(async {
+                    let store = Store::open(&path).await.unwrap();
+                    let events: Arc<dyn EventSink> = Arc::new(|_: &Event<'_>| Ok(()));
+                    let (desk, service) =
+                        Desk::open(store.clone(), &Approvals::default(), Arc::clone(&events))
+                            .await
+                            .unwrap();
+                    tokio::spawn(service.run(std::future::pending()));
+                    let waiting = desk.request(held()).unwrap();
+                    while store.pending_approvals().await.unwrap() == 0 {
+                        tokio::task::yield_now().await;
+                    }
+                    ready.send(()).unwrap();
+                    let gateway = Arc::new(Still);
+                    let deps = ControlDeps { store, desk, events, gateway };
+                    let stop = async {
+                        let _ = stopped.await;
+                    };
+                    crate::control::serve(listeners, deps, stop).await;
+                    assert_eq!(waiting.await.fault().unwrap().code, 1644);
+                });
+            });
+            is_ready.recv().unwrap();
+            Self { stop: Some(stop), thread: Some(thread) }
+        }
+    }
+
+    impl Drop for Running {
+        fn drop(&mut self) {
+            drop(self.stop.take());
+            let ended = self.thread.take().map(std::thread::JoinHandle::join);
+            assert!(std::thread::panicking() || matches!(ended, Some(Ok(()))));
+        }
+    }
+
+    fn held() -> NewRequest {
+        NewRequest {
+            identity: "bot".into(),
+            groups: vec!["agents".into()],
+            target: "shop".into(),
+            schema: None,
+            session: 7,
+            statement: "DROP TABLE payments".into(),
+            digest: "00".into(),
+            verb: "drop".into(),
+            tables: vec!["shop.payments".into()],
+            rule: "hold-drop".into(),
+            message: "a person must agree".into(),
+            approver_groups: vec![],
+            approvers: 1,
+            grant_key: GrantKey([1; 32]),
+            wait: true,
+        }
+    }
+
+    /// A gateway that has nothing to tell.
+    struct Still;
+
+    impl Gateway for Still {
+        fn status(&self) -> Status {
+            Status::default()
+        }
+
+        fn sessions(&self) -> Vec<SessionInfo> {
+            Vec::new()
+        }
+
+        fn kill(&self, _session: u64) -> bool {
+            false
+        }
+
+        fn reload<'a>(&'a self, _by: &'a str) -> Answer<'a, Result<String, String>> {
+            Box::pin(std::future::ready(Err("a.cedar: no".to_owned())))
+        }
+
+        fn tokens_changed(&self, _tokens: Vec<TokenRecord>) {}
+
+        fn ready(&self) -> Result<(), String> {
+            Ok(())
+        }
+
+        fn metrics(&self) -> String {
+            String::new()
+        }
+    }
+
+    #[test]
+    fn with_a_gateway_the_verbs_reach_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = configured(dir.path());
+        let running = Running::start(dir.path());
+        for line in ["status", "sessions list", "approvals list --output json", "token list"] {
+            typed(&config, line).unwrap();
+        }
+        typed(&config, "token create --identity ann --kind human").unwrap();
+        assert_eq!(store(dir.path())[0].created_by, "dana");
+        assert_eq!(failed(typed(&config, "reload")), "a.cedar: no");
+        assert_eq!(failed(typed(&config, "sessions kill 9")), "there is no such session");
+        let id = crate::store::tests::block_on(async {
+            let store = Store::open(&dir.path().join("store.db")).await.unwrap();
+            store.approvals(None, 1).await.unwrap().remove(0).id
+        });
+        typed(&config, &format!("approvals show {id}")).unwrap();
+        typed(&config, &format!("approvals deny {id} --reason no")).unwrap();
+        let again = failed(typed(&config, &format!("approvals approve {id}")));
+        assert_eq!(again, format!("{id} is denied already"));
+        drop(running);
     }
 }
