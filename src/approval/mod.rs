@@ -307,7 +307,7 @@ struct NewVote {
 }
 
 /// How long finished requests stay in the store for `rowgate approvals list`; the record keeps them for good.
-const KEPT: Duration = Duration::from_secs(30 * 24 * 3_600);
+const KEPT: Duration = Duration::from_hours(30 * 24);
 
 #[cfg(test)]
 mod tests;

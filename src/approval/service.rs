@@ -102,7 +102,7 @@ impl DeskService {
         self.queue.close();
         let waiting: Vec<String> = self.waiters.keys().cloned().collect();
         for id in waiting {
-            self.to_ticket(&id).await;
+            self.send_away(&id).await;
         }
     }
 
@@ -173,7 +173,7 @@ impl DeskService {
                     }
                 }
                 ApprovalState::Pending if !self.waiters.contains_key(&open.id) => {
-                    return Ok(Admitted::Pending(open));
+                    return Ok(Admitted::Pending(Box::new(open)));
                 }
                 _ => {}
             }
@@ -184,7 +184,7 @@ impl DeskService {
         let approval = self.new_approval(request, now_us)?;
         self.record(&approval.id, "requested", &approval.identity, &approval.rule)?;
         self.store.insert_approval(&approval).await?;
-        Ok(Admitted::Pending(approval))
+        Ok(Admitted::Pending(Box::new(approval)))
     }
 
     fn new_approval(&self, request: NewRequest, now_us: i64) -> Result<Approval, Failed> {
@@ -335,7 +335,7 @@ impl DeskService {
             tracing::error!(%error, "expired approvals could not be swept");
         }
         for id in late {
-            self.to_ticket(&id).await;
+            self.send_away(&id).await;
         }
     }
 
@@ -368,7 +368,7 @@ impl DeskService {
     }
 
     /// Sends a waiting client away with the request's id.
-    async fn to_ticket(&mut self, id: &str) {
+    async fn send_away(&mut self, id: &str) {
         let Some(waiter) = self.waiters.remove(id) else { return };
         let stored = match self.store.approval(id).await {
             Ok(Some(mut approval)) => {
@@ -406,7 +406,7 @@ enum Admitted {
     /// Answered at once.
     Decided(Decision),
     /// Waits for approvers.
-    Pending(Approval),
+    Pending(Box<Approval>),
 }
 
 fn denied(approval: &Approval) -> Decision {

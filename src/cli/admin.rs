@@ -18,7 +18,7 @@ use crate::control::ErrorBody;
 /// Longest answer: 9,000 sessions are 2 MiB, so this is a stranger on the socket.
 const MAX_ANSWER_BYTES: usize = 16 << 20;
 /// A reload compiles plugins, which takes seconds; longer means that nobody is at home.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The way to the running gateway.
 pub(super) struct Admin {
@@ -103,7 +103,8 @@ impl Admin {
         path: &str,
         body: String,
     ) -> Result<(StatusCode, Bytes), CallError> {
-        let stream = UnixStream::connect(&self.socket).await.map_err(|error| self.absent(error))?;
+        let stream =
+            UnixStream::connect(&self.socket).await.map_err(|error| self.absent(&error))?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|error| self.broken(&error))?;
@@ -133,7 +134,7 @@ impl Admin {
         }
     }
 
-    fn absent(&self, error: std::io::Error) -> CallError {
+    fn absent(&self, error: &std::io::Error) -> CallError {
         match error.kind() {
             ErrorKind::NotFound | ErrorKind::ConnectionRefused => {
                 CallError::NoGateway(self.socket.clone())
@@ -142,7 +143,7 @@ impl Admin {
                 "{}: admin.socket: {error}; run it as the gateway's user, or let this user in with [[admin.peers]]",
                 self.socket.display()
             ))),
-            _ => self.broken(&error),
+            _ => self.broken(error),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::admin::{Admin, segment};
 use super::args::{ApprovalVerb, StateFilter};
-use super::output::{time, visible};
+use super::output::{Sheet, time, visible};
 use super::{CliError, Context};
 use crate::control::{ApprovalList, ReasonRequest};
 use crate::store::{Approval, ApprovalState};
@@ -87,10 +87,8 @@ fn missing(approval: &Approval) -> usize {
 
 /// Everything that an approver needs, statement last and whole.
 fn described(approval: &Approval) -> String {
-    let mut text = String::new();
-    let mut line = |name: &str, value: &str| {
-        text.push_str(&format!("{name:<12} {}\n", visible(value)));
-    };
+    let mut sheet = Sheet::default();
+    let mut line = |name: &str, value: &str| sheet.line(name, value);
     line("id", &approval.id);
     line("state", &state_of(approval));
     line("identity", &format!("{} ({})", approval.identity, approval.groups.join(", ")));
@@ -110,12 +108,8 @@ fn described(approval: &Approval) -> String {
         let word = if vote.approve { "approved" } else { "denied" };
         line(word, &format!("by {} at {}: {}", vote.by, time(vote.at_us), vote.reason));
     }
-    text.push_str("statement\n");
-    for part in visible(&approval.statement).lines() {
-        text.push_str(&format!("    {part}\n"));
-    }
-    text.truncate(text.trim_end().len());
-    text
+    sheet.block("statement", &approval.statement);
+    sheet.text()
 }
 
 #[cfg(test)]

@@ -196,7 +196,7 @@ pub(super) enum CertVerb {
     },
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Clone, Copy, Debug, Subcommand)]
 pub(super) enum SessionVerb {
     /// Every session
     List,

@@ -85,6 +85,8 @@ fn refused(path: &Path, error: &std::io::Error) -> CliError {
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
+    use rustls_pki_types::pem::PemObject as _;
+
     use super::*;
 
     #[test]
@@ -99,7 +101,6 @@ mod tests {
         run(verb()).unwrap();
         let key = out.join("rowgate.key");
         assert_eq!(std::fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
-        use rustls_pki_types::pem::PemObject as _;
         let chain =
             rustls_pki_types::CertificateDer::from_pem_file(out.join("rowgate.crt")).unwrap();
         let key = rustls_pki_types::PrivateKeyDer::from_pem_file(&key).unwrap();

@@ -2,7 +2,7 @@
 
 use super::admin::Admin;
 use super::args::SessionVerb;
-use super::output::{time, visible};
+use super::output::{Sheet, time};
 use super::{CliError, Context};
 use crate::control::{ReasonRequest, ReloadAnswer, SessionList, Status};
 
@@ -44,10 +44,8 @@ pub(super) fn reload(context: &Context) -> Result<(), CliError> {
 }
 
 fn described(status: &Status) -> String {
-    let mut text = String::new();
-    let mut line = |name: &str, value: &str| {
-        text.push_str(&format!("{name:<10} {}\n", visible(value).trim_end()));
-    };
+    let mut sheet = Sheet::default();
+    let mut line = |name: &str, value: &str| sheet.line(name, value);
     line("ready", status.not_ready.as_deref().map_or("yes", |_| "no"));
     if let Some(why) = &status.not_ready {
         line("", why);
@@ -72,8 +70,7 @@ fn described(status: &Status) -> String {
         let (listen, address) = (&target.listen, &target.address);
         line("target", &format!("{} {state}, {listen} → {address} {}", target.name, target.detail));
     }
-    text.truncate(text.trim_end().len());
-    text
+    sheet.text()
 }
 
 #[cfg(test)]
@@ -101,16 +98,16 @@ mod tests {
             ..Status::default()
         };
         insta::assert_snapshot!(described(&status), @"
-        ready      no
-                   target shop is down
-        version    0.1.0
-        started    1970-01-01 00:00:00Z
-        driver     epoll, 2 workers
-        policy     abc
-                   the last reload failed: a.cedar: line 1
-        sessions   0
-        audit      failing, sync, 0 bytes queued
-        target     shop down, 127.0.0.1:3306 → db:3306 connection refused
+        ready        no
+                     target shop is down
+        version      0.1.0
+        started      1970-01-01 00:00:00Z
+        driver       epoll, 2 workers
+        policy       abc
+                     the last reload failed: a.cedar: line 1
+        sessions     0
+        audit        failing, sync, 0 bytes queued
+        target       shop down, 127.0.0.1:3306 → db:3306 connection refused
         ");
     }
 }

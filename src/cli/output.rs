@@ -57,6 +57,37 @@ fn print_table<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item =
     }
 }
 
+/// What there is to say of one thing, a line each.
+#[derive(Default)]
+pub(super) struct Sheet(String);
+
+impl Sheet {
+    /// A named fact.
+    pub(super) fn line(&mut self, name: &str, value: &str) {
+        self.push(&format!("{name:<12} {}", visible(value)));
+    }
+
+    /// A text of several lines under its name.
+    pub(super) fn block(&mut self, name: &str, text: &str) {
+        self.push(name);
+        for line in visible(text).lines() {
+            self.push(&format!("    {line}"));
+        }
+    }
+
+    /// All of it, without the last line's end.
+    pub(super) fn text(self) -> String {
+        self.0
+    }
+
+    fn push(&mut self, line: &str) {
+        if !self.0.is_empty() {
+            self.0.push('\n');
+        }
+        self.0.push_str(line.trim_end());
+    }
+}
+
 /// One line, safe to print, cut to a cell's width.
 pub(super) fn shortened(text: &str) -> String {
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");

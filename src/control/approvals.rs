@@ -33,7 +33,9 @@ pub(super) async fn list(
     let limit = filter.limit.unwrap_or(MAX_LISTED).min(MAX_LISTED);
     let mut approvals = deps.store.approvals(filter.state, limit).await?;
     approvals.retain(|approval| may_see(&caller, approval));
-    approvals.iter_mut().for_each(|approval| shorten(&mut approval.statement));
+    for approval in &mut approvals {
+        shorten(&mut approval.statement);
+    }
     Ok(Json(ApprovalList { approvals }))
 }
 

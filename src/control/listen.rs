@@ -29,7 +29,7 @@ const MAX_CONNECTIONS: usize = 64;
 /// From a connection's start (or its last answer) to a whole request head: a stuck peer must not hold its place.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// A connection's whole life. Scrapers reconnect; a body that never ends does not stay.
-const CONNECTION_LIFE: Duration = Duration::from_secs(600);
+const CONNECTION_LIFE: Duration = Duration::from_mins(10);
 /// For the last answer of a connection whose life is over.
 const LAST_ANSWER: Duration = Duration::from_secs(5);
 /// After an accept that failed (no file handles left): time for one to come free.
