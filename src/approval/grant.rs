@@ -79,7 +79,11 @@ mod tests {
             GrantScope { canonical: b"DELETE FROM t WHERE id = 1", ..SCOPE },
             GrantScope { parameters: b"\x00\x01\x08\x00\x06", ..SCOPE },
             // a byte moved from one part to the next
-            GrantScope { target: "shops", schema: Some("hop"), ..SCOPE },
+            GrantScope {
+                canonical: b"DELETE FROM t WHERE id = ?\x00",
+                parameters: b"\x01\x08\x00\x05",
+                ..SCOPE
+            },
         ];
         let mut keys: Vec<_> = others.iter().map(|scope| scope.key(&[1; 32]).0).collect();
         keys.push(SCOPE.key(&[1; 32]).0);

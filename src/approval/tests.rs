@@ -274,6 +274,11 @@ fn requests_and_grants_expire() {
         let Decision::Ticket { id } = office.ask(ticket.clone()).await.await else { panic!() };
         office.pass(600);
         office.approve(&id, &dba("dana")).await.unwrap();
+        office.pass(600);
+        let used = office.ask(ticket.clone()).await.await;
+        assert!(matches!(used, Decision::Approved { .. }), "{used:?}");
+        let Decision::Ticket { id } = office.ask(ticket.clone()).await.await else { panic!() };
+        office.approve(&id, &dba("dana")).await.unwrap();
         office.pass(901);
         let stale = office.ask(ticket).await.await;
         assert!(matches!(&stale, Decision::Ticket { id: new } if *new != id), "{stale:?}");
@@ -306,6 +311,22 @@ fn a_dead_client_calls_its_request_off() {
             "{late}"
         );
         assert_eq!(office.changes(), ["requested bot", "cancelled bot"]);
+    });
+}
+
+#[test]
+fn a_dead_client_is_noticed_without_a_vote() {
+    run(async |dir| {
+        let office = Office::open(&dir, settings()).await;
+        drop(office.ask(request(&office.desk, "DROP TABLE payments")).await);
+        let gone = async {
+            while office.store.pending_approvals().await.unwrap() > 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        // generous: it takes a turn of the desk, and machines are shared
+        tokio::time::timeout(Duration::from_secs(30), gone).await.unwrap();
+        assert_eq!(office.only(ApprovalState::Cancelled).await.votes, []);
     });
 }
 
