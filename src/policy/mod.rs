@@ -7,7 +7,7 @@ mod mask;
 use std::sync::Arc;
 
 pub use filter::{
-    Batch, Edit, Edits, GuardDecision, GuardInput, PluginFault, PluginHost, RowFilter,
+    Batch, Edit, Edits, GuardDecision, GuardInput, NULL, PluginFault, PluginHost, RowFilter,
     StreamColumn, StreamInfo,
 };
 pub use mask::{MaskPlan, MaskSpec, MaskedColumn};

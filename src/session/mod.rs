@@ -5,10 +5,20 @@
 //! that comes back, until that is [`Op::Read`]. [`upstream`] is the machine for the gateway's own login at the
 //! database, driven the same way by the pool.
 
+mod binding;
+mod command;
+mod handshake;
+mod machine;
+mod masks;
+mod response;
+mod rows;
+pub mod upstream;
+
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::clock::Now;
+pub use machine::Session;
+
 use crate::fault::{Fault, FaultKind};
 use crate::identity::{Principal, Proof};
 use crate::policy::{MaskPlan, PluginHost};
@@ -208,25 +218,3 @@ pub struct UpstreamKey {
     /// The login's collation byte.
     pub collation: u8,
 }
-
-// The machine itself. (Signatures that `net` is written against; the owner of this module fills them.)
-//
-// impl Session {
-//     pub fn new(settings: Settings, now: Now) -> Self;
-//     pub fn on_bytes(&mut self, side: Side, bytes: &mut [u8], out: &mut Vec<u8>, now: Now) -> Step;
-//     pub fn on_authenticated(&mut self, answer: Result<Arc<Principal>, Fault>);
-//     pub fn on_ruling(&mut self, ruling: Ruling);
-//     pub fn on_upstream(&mut self, answer: Result<UpstreamReady, Fault>);
-//     /// The database closed or failed: `out` gets the error for the client (2013), then the session closes.
-//     pub fn on_upstream_lost(&mut self, fault: Fault, out: &mut Vec<u8>) -> Step;
-//     /// The driver ends the session (drain 1053, kill, idle): an ERR packet if the client is waiting for one.
-//     pub fn on_close(&mut self, fault: Fault, out: &mut Vec<u8>) -> Step;
-//     pub fn facets(&self) -> Option<Facets<'_>>;       // None before login
-//     pub fn upstream_key(&self) -> UpstreamKey;
-//     pub fn schema(&self) -> Option<&str>;             // what a fresh upstream connection must USE
-//     pub fn is_idle(&self) -> bool;                    // between statements: drain may close it
-//     pub fn upstream_is_reusable(&self) -> bool;       // between responses: may go back to the pool
-// }
-/// Keeps the imports that the signatures above need.
-#[allow(dead_code, reason = "replaced by the machine")]
-type Seam = (Now,);

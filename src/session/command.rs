@@ -1,0 +1,242 @@
+//! Commands: framed in the client's buffer, decided, sent. What is not named here is refused by its name.
+
+use std::sync::Arc;
+
+use super::machine::{Pending, Phase, Prepared, broken, refused, wait};
+use super::response::{Expect, Response};
+use super::{Op, Ruling, Session, Side, StatementKind, Step, Text};
+use crate::codec::{Command, ExecuteHead, HEADER_LEN, Header, Status, write_eof, write_frame};
+use crate::fault::{Fault, FaultKind};
+
+/// Prepared statements of one session: the server's own default is 16,382 over all sessions, so one can't take
+/// them all.
+const MAX_STATEMENTS: usize = 1_024;
+
+/// COM_SET_OPTION's "multi-statements off".
+const MULTI_STATEMENTS_OFF: &[u8] = &[1, 0];
+
+impl Session {
+    /// A command at the front of the client's buffer, or the wish for one.
+    pub(super) fn on_command(&mut self, bytes: &mut [u8], out: &mut Vec<u8>) -> Step {
+        let Some(header) = Header::parse(bytes) else { return wait(Side::Client, HEADER_LEN) };
+        if header.seq != 0 {
+            return self.fail(&broken("packets out of order"), header.seq.wrapping_add(1), out);
+        }
+        if header.continues() || header.len > self.settings.max_statement_bytes {
+            return self.fail(&too_long(), 1, out);
+        }
+        let Some(payload) = header.payload(bytes) else {
+            return wait(Side::Client, header.total());
+        };
+        let Some((&command, body)) = payload.split_first() else {
+            return self.fail(&broken("an empty command"), 1, out);
+        };
+        self.command(Command(command), header.total(), body, out)
+    }
+
+    fn command(&mut self, command: Command, total: usize, body: &[u8], out: &mut Vec<u8>) -> Step {
+        match command {
+            Command::QUERY => self.inline(StatementKind::Query, total, None),
+            Command::INIT_DB => self.inline(StatementKind::InitDb, total, Some(body)),
+            Command::STMT_PREPARE if self.statements.len() >= MAX_STATEMENTS => {
+                let text = "too many prepared statements in this session; close some";
+                self.refuse(&Fault::new(FaultKind::Limit, 1461, *b"42000", text), total, out)
+            }
+            Command::STMT_PREPARE => self.inline(StatementKind::Prepare, total, Some(body)),
+            Command::STMT_EXECUTE => match ExecuteHead::parse(body) {
+                Ok(head) => self.prepared(StatementKind::Execute, head.statement_id, total, out),
+                Err(_) => self.fail(&broken("malformed COM_STMT_EXECUTE"), 1, out),
+            },
+            Command::STMT_FETCH => match id_of(body) {
+                Some(id) => self.prepared(StatementKind::Fetch, id, total, out),
+                None => self.fail(&broken("malformed COM_STMT_FETCH"), 1, out),
+            },
+            Command::STMT_SEND_LONG_DATA => self.long_data(total, body, out),
+            Command::STMT_CLOSE => match id_of(body) {
+                Some(id) if self.statements.remove(&id).is_some() && self.bound => {
+                    Step { consumed: total, op: Op::Forward }
+                }
+                _ => skip(total),
+            },
+            Command::STMT_RESET => self.reset_statement(total, body, out),
+            Command::PING => {
+                self.emit_ok(1, out);
+                Step { consumed: total, op: Op::Emit(Side::Client) }
+            }
+            Command::RESET_CONNECTION => {
+                self.forget();
+                self.emit_ok(1, out);
+                // What was bound goes back to the pool before the OK goes out.
+                self.queue.push_back(Op::Emit(Side::Client));
+                let op = self.queue.pop_front().unwrap_or(Op::Emit(Side::Client));
+                Step { consumed: total, op }
+            }
+            Command::CHANGE_USER => self.change_user(total, body, out),
+            Command::SET_OPTION if body == MULTI_STATEMENTS_OFF => {
+                write_frame(out, 1, |out| write_eof(out, 0, Status(Status::AUTOCOMMIT)));
+                Step { consumed: total, op: Op::Emit(Side::Client) }
+            }
+            Command::QUIT => {
+                self.phase = Phase::Closed;
+                Step { consumed: total, op: Op::Close(None) }
+            }
+            other => self.refuse(&Fault::unsupported_command(other.name()), total, out),
+        }
+    }
+
+    /// A statement whose text is in the buffer.
+    fn inline(&mut self, kind: StatementKind, total: usize, keep: Option<&[u8]>) -> Step {
+        let text = keep.map(Arc::from);
+        let pending = Pending { kind, total, statement_id: 0, text, login_seq: None };
+        self.decide(pending, Text::Lent(HEADER_LEN + 1..total))
+    }
+
+    /// EXECUTE or FETCH of a statement that was prepared here.
+    fn prepared(
+        &mut self,
+        kind: StatementKind,
+        statement_id: u32,
+        total: usize,
+        out: &mut Vec<u8>,
+    ) -> Step {
+        let known = self.statements.get(&statement_id);
+        let fetchable = kind != StatementKind::Fetch || known.is_some_and(|s| s.cursor_open);
+        let Some(statement) = known.filter(|_| fetchable) else {
+            return self.refuse(&unknown_statement(statement_id), total, out);
+        };
+        let text = Arc::clone(&statement.text);
+        let kept = Text::Kept(Arc::clone(&text));
+        self.decide(Pending { kind, total, statement_id, text: Some(text), login_seq: None }, kept)
+    }
+
+    /// Has no reply: what is wrong with it shows at EXECUTE.
+    fn long_data(&mut self, total: usize, body: &[u8], out: &mut Vec<u8>) -> Step {
+        let limit = self.settings.max_statement_bytes;
+        let statement = id_of(body).and_then(|id| self.statements.get_mut(&id));
+        let Some(statement) = statement.filter(|_| self.bound) else { return skip(total) };
+        statement.long_data = statement.long_data.saturating_add(body.len());
+        if statement.long_data > limit {
+            return self.fail(&too_long(), 1, out);
+        }
+        Step { consumed: total, op: Op::Forward }
+    }
+
+    fn reset_statement(&mut self, total: usize, body: &[u8], out: &mut Vec<u8>) -> Step {
+        let id = id_of(body).unwrap_or_default();
+        let Some(statement) = self.statements.get_mut(&id).filter(|_| self.bound) else {
+            return self.refuse(&unknown_statement(id), total, out);
+        };
+        statement.long_data = 0;
+        statement.cursor = None;
+        statement.cursor_open = false;
+        self.phase = Phase::Response(Box::new(Response::plain()));
+        Step { consumed: total, op: Op::Forward }
+    }
+
+    /// Sends an allowed statement: first a connection, then the text.
+    pub(super) fn send(
+        &mut self,
+        pending: Pending,
+        ruling: Ruling,
+        bytes: &mut [u8],
+        out: &mut Vec<u8>,
+    ) -> Step {
+        if let Some(seq) = pending.login_seq {
+            return self.finish_login(pending, ruling, seq, out);
+        }
+        if !self.bound {
+            self.phase = Phase::Connecting(pending, ruling);
+            return Step { consumed: 0, op: Op::Connect };
+        }
+        let Ruling::Run { canonical, .. } = &ruling else {
+            return self.fail(&Fault::internal(), 1, out);
+        };
+        let patches = matches!(pending.kind, StatementKind::Query | StatementKind::Prepare);
+        if let Some(canonical) = canonical.as_ref().filter(|_| patches) {
+            match bytes.get_mut(HEADER_LEN + 1..pending.total) {
+                Some(text) if text.len() == canonical.len() => text.copy_from_slice(canonical),
+                _ => return self.fail(&Fault::internal(), 1, out),
+            }
+        }
+        let (expect, total) = (expectation(pending), bytes.len());
+        let consumed = Header::parse(bytes).map_or(total, Header::total);
+        let known = match &expect {
+            Expect::Execute { id } | Expect::Fetch { id } => self.statements.get_mut(id),
+            _ => None,
+        };
+        if let Some(statement) = known {
+            statement.long_data = 0;
+        }
+        let cursor = match &expect {
+            Expect::Fetch { id } => self.statements.get(id).and_then(|s| s.cursor.clone()),
+            _ => None,
+        };
+        let subject = self.principal.as_ref().map_or("", |principal| &principal.subject);
+        let (settings, capabilities) = (&self.settings, self.capabilities);
+        self.phase = match Response::to(expect, ruling, cursor, settings, capabilities, subject) {
+            Ok(response) => Phase::Response(Box::new(response)),
+            Err(fault) => {
+                self.queue.push_back(Op::Done(refused(&fault)));
+                return self.refuse(&fault, consumed, out);
+            }
+        };
+        Step { consumed, op: Op::Forward }
+    }
+
+    /// The login chose a database: a connection in that database answers for it.
+    fn finish_login(
+        &mut self,
+        pending: Pending,
+        ruling: Ruling,
+        seq: u8,
+        out: &mut Vec<u8>,
+    ) -> Step {
+        if !self.bound {
+            let name = pending.text.as_deref().unwrap_or_default();
+            self.schema = String::from_utf8(name.to_vec()).ok();
+            self.phase = Phase::Connecting(pending, ruling);
+            return Step { consumed: 0, op: Op::Connect };
+        }
+        self.emit_ok(seq, out);
+        self.phase = Phase::Idle;
+        self.queue.push_back(Op::Done(super::Outcome::default()));
+        Step { consumed: 0, op: Op::Emit(Side::Client) }
+    }
+
+    /// Keeps a statement that the database has prepared.
+    pub(super) fn keep_statement(&mut self, id: u32, text: Arc<[u8]>) {
+        let statement = Prepared { text, long_data: 0, cursor: None, cursor_open: false };
+        self.statements.insert(id, statement);
+    }
+}
+
+fn expectation(pending: Pending) -> Expect {
+    let id = pending.statement_id;
+    match pending.kind {
+        StatementKind::Query | StatementKind::InitDb => Expect::Query,
+        StatementKind::Prepare => {
+            Expect::Prepare { text: pending.text.unwrap_or_else(|| Arc::from(&[][..])) }
+        }
+        StatementKind::Execute => Expect::Execute { id },
+        StatementKind::Fetch => Expect::Fetch { id },
+    }
+}
+
+/// Drops a command that has no reply.
+fn skip(total: usize) -> Step {
+    Step { consumed: total, op: Op::Read { side: Side::Client, at_least: HEADER_LEN } }
+}
+
+fn id_of(body: &[u8]) -> Option<u32> {
+    body.get(..4).and_then(|id| id.try_into().ok()).map(u32::from_le_bytes)
+}
+
+fn unknown_statement(id: u32) -> Fault {
+    let text = format!("Unknown prepared statement handler ({id}) given to the gateway");
+    Fault::new(FaultKind::Protocol, 1243, *b"HY000", text)
+}
+
+fn too_long() -> Fault {
+    let text = "Rowgate [RG-LIMIT]: the packet is longer than server.max_statement_bytes";
+    Fault::new(FaultKind::Limit, 1153, *b"08S01", text)
+}

@@ -1,0 +1,350 @@
+//! The login, and COM_CHANGE_USER: an enum of what is expected next, so that an illegal order can't be written.
+
+use std::sync::Arc;
+
+use super::machine::{Pending, Phase, broken, wait};
+use super::{Login, Op, Session, Side, StatementKind, Step, Text};
+use crate::codec::{
+    AUTH_FAST_OK, AUTH_FULL, Capabilities, ChangeUser, Handshake, Header, LoginRequest, Plugin,
+    SslRequest, Status, write_auth_more, write_auth_switch, write_frame,
+};
+use crate::fault::{Fault, FaultKind};
+use crate::identity::{Principal, Proof};
+use crate::schema::Flavour;
+use crate::secret::Secret;
+
+/// Longest packet before the login is complete: a JWT of 10 kB and attributes fit many times over.
+const MAX_LOGIN_PACKET: usize = 64 << 10;
+
+/// A 32-byte SSLRequest.
+const SSL_REQUEST_LEN: usize = 32;
+
+/// utf8mb4_general_ci: what a client that names no collation gets.
+const DEFAULT_COLLATION: u8 = 45;
+
+/// What is expected next.
+pub(super) enum Handshaking {
+    /// Nothing yet: the greeting is to be sent.
+    Greeting,
+    /// SSLRequest (outside TLS) or a login.
+    Request,
+    /// The answer to an auth switch.
+    Switched(Claim, Plugin),
+    /// The gateway's answer to [`Op::Authenticate`].
+    Checking(Claim, Plugin, Option<Result<Arc<Principal>, Fault>>),
+    /// The whole password, after caching_sha2's fast path failed inside TLS.
+    Full(Claim),
+}
+
+/// Who the client says it is.
+pub(super) struct Claim {
+    user: String,
+    schema: Option<String>,
+    attributes: Vec<(String, String)>,
+    change_user: bool,
+    /// The sequence id of the gateway's next packet.
+    seq: u8,
+}
+
+impl Handshaking {
+    /// Takes the driver's answer.
+    pub(super) fn answer(&mut self, answer: Result<Arc<Principal>, Fault>) {
+        if let Self::Checking(_, _, slot) = self {
+            *slot = Some(answer);
+        }
+    }
+}
+
+impl Session {
+    pub(super) fn on_handshake(
+        &mut self,
+        state: Handshaking,
+        bytes: &mut [u8],
+        out: &mut Vec<u8>,
+    ) -> Step {
+        match state {
+            Handshaking::Greeting => self.greet(out),
+            Handshaking::Checking(claim, plugin, Some(answer)) => {
+                self.checked(claim, plugin, answer, out)
+            }
+            Handshaking::Checking(..) => self.fail(&Fault::internal(), 2, out),
+            state => {
+                let packet = match login_packet(bytes) {
+                    Ok(Some(packet)) => packet,
+                    Ok(None) => {
+                        let at_least = Header::parse(bytes).map_or(4, Header::total);
+                        self.phase = Phase::Handshake(state);
+                        return wait(Side::Client, at_least);
+                    }
+                    Err(fault) => return self.fail(&fault, 2, out),
+                };
+                let mut step = match state {
+                    Handshaking::Switched(claim, plugin) => {
+                        self.prove(claim.after(packet.0), plugin, packet.1, out)
+                    }
+                    Handshaking::Full(claim) => {
+                        let claim = claim.after(packet.0);
+                        self.prove(claim, Plugin::Clear, packet.1, out)
+                    }
+                    _ => self.request(packet.0, packet.1, out),
+                };
+                step.consumed = packet.0.total();
+                step
+            }
+        }
+    }
+
+    fn greet(&mut self, out: &mut Vec<u8>) -> Step {
+        let profile = Arc::clone(&self.settings.profile);
+        let plugin = default_plugin(profile.flavour);
+        let greeting = Handshake {
+            version: &profile.version_string,
+            connection_id: self.settings.connection_id,
+            scramble: self.settings.scramble,
+            capabilities: Capabilities(self.offered()),
+            collation: DEFAULT_COLLATION,
+            status: Status::AUTOCOMMIT,
+            plugin: plugin.name(),
+        };
+        write_frame(out, 0, |out| greeting.write(out));
+        self.phase = Phase::Handshake(Handshaking::Request);
+        Step { consumed: 0, op: Op::Emit(Side::Client) }
+    }
+
+    fn offered(&self) -> u64 {
+        let tls = if self.settings.tls_available { Capabilities::SSL } else { 0 };
+        let all = Capabilities::PROXIED | tls;
+        match self.settings.profile.flavour {
+            Flavour::MySql => all,
+            // MariaDB servers say who they are by leaving out bit 0.
+            Flavour::MariaDb => all & !Capabilities::LONG_PASSWORD,
+        }
+    }
+
+    fn request(&mut self, header: Header, payload: &[u8], out: &mut Vec<u8>) -> Step {
+        let seq = header.seq.wrapping_add(1);
+        if header.len == SSL_REQUEST_LEN && !self.tls {
+            if !self.settings.tls_available || SslRequest::parse(payload).is_err() {
+                return self.fail(&broken("TLS was not offered"), seq, out);
+            }
+            self.tls = true;
+            self.phase = Phase::Handshake(Handshaking::Request);
+            return Step { consumed: 0, op: Op::StartTls };
+        }
+        let Ok(login) = LoginRequest::parse(payload) else {
+            return self.fail(&broken("malformed login"), seq, out);
+        };
+        if self.settings.tls_required && !self.tls {
+            return self.fail(&tls_required(), seq, out);
+        }
+        let Some(collation) = allowed_collation(login.collation) else {
+            return self.fail(&refused_collation(), seq, out);
+        };
+        self.capabilities = Capabilities(login.capabilities.0 & self.offered());
+        self.collation = collation;
+        let claim = Claim {
+            user: login.user.to_owned(),
+            schema: login.schema.map(str::to_owned),
+            attributes: owned(&login.attributes),
+            change_user: false,
+            seq,
+        };
+        let named = login.plugin.map(Plugin::from_name);
+        self.begin(claim, named, login.auth_response, out)
+    }
+
+    /// COM_CHANGE_USER: `payload` follows the command byte.
+    pub(super) fn change_user(&mut self, total: usize, payload: &[u8], out: &mut Vec<u8>) -> Step {
+        let Ok(change) = ChangeUser::parse(payload, self.capabilities) else {
+            return self.fail(&broken("malformed COM_CHANGE_USER"), 1, out);
+        };
+        if let Some(collation) = change.collation {
+            let Some(collation) = allowed_collation(collation) else {
+                return self.fail(&refused_collation(), 1, out);
+            };
+            self.collation = collation;
+        }
+        let claim = Claim {
+            user: change.user.to_owned(),
+            schema: change.schema.map(str::to_owned),
+            attributes: owned(&change.attributes),
+            change_user: true,
+            seq: 1,
+        };
+        let (named, response) = (change.plugin.map(Plugin::from_name), change.auth_response);
+        self.forget();
+        self.principal = None;
+        self.schema = None;
+        let mut step = self.begin(claim, named, response, out);
+        if !self.queue.is_empty() && !matches!(self.phase, Phase::Closed) {
+            // The old connection goes back before the new identity is looked at.
+            let next = std::mem::replace(&mut step.op, Op::Release);
+            self.queue.clear();
+            self.queue.push_back(next);
+        }
+        step.consumed = total;
+        step
+    }
+
+    /// Takes the first answer, or asks for one by a plugin that is implemented.
+    fn begin(
+        &mut self,
+        claim: Claim,
+        named: Option<Option<Plugin>>,
+        response: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Step {
+        let plugin = match named {
+            Some(Some(Plugin::Clear)) if !self.tls => None,
+            Some(plugin) => plugin,
+            None => Some(Plugin::Native),
+        };
+        match plugin {
+            Some(plugin) if !response.is_empty() => self.prove(claim, plugin, response, out),
+            Some(plugin) => self.switch(claim, plugin, out),
+            None => {
+                let plugin = default_plugin(self.settings.profile.flavour);
+                self.switch(claim, plugin, out)
+            }
+        }
+    }
+
+    fn switch(&mut self, mut claim: Claim, plugin: Plugin, out: &mut Vec<u8>) -> Step {
+        let scramble = self.settings.scramble;
+        write_frame(out, claim.seq, |out| write_auth_switch(out, plugin.name(), &scramble));
+        claim.seq = claim.seq.wrapping_add(1);
+        self.phase = Phase::Handshake(Handshaking::Switched(claim, plugin));
+        Step { consumed: 0, op: Op::Emit(Side::Client) }
+    }
+
+    /// Hands the proof to the driver.
+    fn prove(&mut self, claim: Claim, plugin: Plugin, response: &[u8], out: &mut Vec<u8>) -> Step {
+        let scramble = self.settings.scramble;
+        let response = response.to_vec();
+        let proof = match plugin {
+            Plugin::Native => Proof::Native { scramble, response },
+            Plugin::CachingSha2 => Proof::CachingSha2 { scramble, response },
+            Plugin::Clear if self.tls => {
+                let mut secret = response;
+                if secret.last() == Some(&0) {
+                    secret.pop();
+                }
+                Proof::Clear(Secret::new(secret))
+            }
+            Plugin::Clear => return self.fail(&tls_required(), claim.seq, out),
+        };
+        let login = Login {
+            user: claim.user.clone(),
+            proof,
+            tls: self.tls,
+            attributes: claim.attributes.clone(),
+            change_user: claim.change_user,
+        };
+        self.phase = Phase::Handshake(Handshaking::Checking(claim, plugin, None));
+        Step { consumed: 0, op: Op::Authenticate(Box::new(login)) }
+    }
+
+    fn checked(
+        &mut self,
+        mut claim: Claim,
+        plugin: Plugin,
+        answer: Result<Arc<Principal>, Fault>,
+        out: &mut Vec<u8>,
+    ) -> Step {
+        let principal = match answer {
+            Ok(principal) => principal,
+            Err(fault) if plugin == Plugin::CachingSha2 && self.tls && may_retry(&fault) => {
+                // Not one of our tokens by its hash: ask for the secret itself, which TLS protects.
+                write_frame(out, claim.seq, |out| write_auth_more(out, &[AUTH_FULL]));
+                claim.seq = claim.seq.wrapping_add(1);
+                self.phase = Phase::Handshake(Handshaking::Full(claim));
+                return Step { consumed: 0, op: Op::Emit(Side::Client) };
+            }
+            Err(fault) => return self.fail(&fault, claim.seq, out),
+        };
+        self.principal = Some(principal);
+        if plugin == Plugin::CachingSha2 {
+            write_frame(out, claim.seq, |out| write_auth_more(out, &[AUTH_FAST_OK]));
+            claim.seq = claim.seq.wrapping_add(1);
+        }
+        let Some(schema) = claim.schema else {
+            self.emit_ok(claim.seq, out);
+            self.phase = Phase::Idle;
+            return Step { consumed: 0, op: Op::Emit(Side::Client) };
+        };
+        let pending = Pending {
+            kind: StatementKind::InitDb,
+            total: 0,
+            statement_id: 0,
+            text: Some(schema.as_bytes().into()),
+            login_seq: Some(claim.seq),
+        };
+        let text = Text::Kept(schema.as_bytes().into());
+        let step = self.decide(pending, text);
+        if out.is_empty() {
+            return step;
+        }
+        self.queue.push_back(step.op);
+        Step { consumed: 0, op: Op::Emit(Side::Client) }
+    }
+}
+
+impl Claim {
+    fn after(mut self, header: Header) -> Self {
+        self.seq = header.seq.wrapping_add(1);
+        self
+    }
+}
+
+/// The packet at the front, once it is whole.
+fn login_packet(bytes: &[u8]) -> Result<Option<(Header, &[u8])>, Fault> {
+    let Some(header) = Header::parse(bytes) else { return Ok(None) };
+    if header.len > MAX_LOGIN_PACKET {
+        return Err(broken("a packet before the login is longer than 64 KiB"));
+    }
+    Ok(header.payload(bytes).map(|payload| (header, payload)))
+}
+
+/// A wrong proof may be another kind of secret; a limit may not be tried again.
+fn may_retry(fault: &Fault) -> bool {
+    fault.kind == FaultKind::Login
+}
+
+/// What each server offers first, which is what its stock clients expect.
+fn default_plugin(flavour: Flavour) -> Plugin {
+    match flavour {
+        Flavour::MySql => Plugin::CachingSha2,
+        Flavour::MariaDb => Plugin::Native,
+    }
+}
+
+fn owned(attributes: &[(&str, &str)]) -> Vec<(String, String)> {
+    attributes.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+}
+
+/// The collation, if it is of a character set whose text the lexer reads as the server does. In gbk, big5, sjis and
+/// their like a backslash can be the second byte of a character, which makes one literal out of two.
+fn allowed_collation(id: u8) -> Option<u8> {
+    match id {
+        0 => Some(DEFAULT_COLLATION),
+        // latin1, ascii, utf8mb3, utf8mb4, binary
+        5 | 8 | 11 | 15 | 31 | 33 | 45..=49 | 63 | 65 | 76 | 83 | 94 => Some(id),
+        192..=247 | 255 => Some(id),
+        _ => None,
+    }
+}
+
+fn refused_collation() -> Fault {
+    Fault::unsupported(
+        "this character set is refused; connect with utf8mb4, latin1, ascii or binary",
+    )
+}
+
+fn tls_required() -> Fault {
+    Fault::new(
+        FaultKind::Login,
+        3159,
+        *b"HY000",
+        "Rowgate [RG-TLS]: connections using insecure transport are prohibited; connect with TLS",
+    )
+}

@@ -1,0 +1,336 @@
+//! The session itself: its state between calls, and who answers for which phase.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use super::binding::Binding;
+use super::handshake::Handshaking;
+use super::response::Response;
+use super::{
+    Facets, Op, Outcome, Ruling, Settings, Side, Statement, StatementKind, Step, UpstreamKey,
+    UpstreamReady,
+};
+use crate::clock::Now;
+use crate::codec::{Capabilities, OkPacket, Status, write_err, write_frame, write_ok};
+use crate::fault::{Fault, FaultKind};
+use crate::identity::Principal;
+use crate::schema::SqlMode;
+
+/// One client's connection.
+pub struct Session {
+    pub(super) settings: Settings,
+    pub(super) phase: Phase,
+    /// What is to be done before anything else is looked at, in order.
+    pub(super) queue: VecDeque<Op>,
+    /// Inside TLS.
+    pub(super) tls: bool,
+    /// What client and gateway agreed on.
+    pub(super) capabilities: Capabilities,
+    /// The client's collation.
+    pub(super) collation: u8,
+    pub(super) principal: Option<Arc<Principal>>,
+    pub(super) schema: Option<String>,
+    pub(super) sql_mode: SqlMode,
+    pub(super) status: Status,
+    /// A database connection is bound.
+    pub(super) bound: bool,
+    pub(super) statements: HashMap<u32, Prepared>,
+}
+
+/// Where the session is.
+pub(super) enum Phase {
+    /// Before the login is complete (or again, in COM_CHANGE_USER).
+    Handshake(Handshaking),
+    /// Waits for a command.
+    Idle,
+    /// A statement waits for its ruling.
+    Deciding(Pending),
+    /// It has one, and waits to be sent.
+    Ruled(Pending, Ruling),
+    /// It waits for a database connection.
+    Connecting(Pending, Ruling),
+    /// The database answers.
+    Response(Box<Response>),
+    /// Over.
+    Closed,
+}
+
+/// A command that waits: its bytes are still at the front of the client's buffer.
+#[derive(Clone, Debug)]
+pub(super) struct Pending {
+    pub(super) kind: StatementKind,
+    /// Bytes of the whole command; 0 for the login's own choice of a database.
+    pub(super) total: usize,
+    /// The prepared statement's id, for EXECUTE and FETCH.
+    pub(super) statement_id: u32,
+    /// The text, where it is kept (PREPARE keeps it for later).
+    pub(super) text: Option<Arc<[u8]>>,
+    /// The login waits for this: answer as a login does, with this sequence id.
+    pub(super) login_seq: Option<u8>,
+}
+
+/// A prepared statement.
+pub(super) struct Prepared {
+    pub(super) text: Arc<[u8]>,
+    /// Bytes of SEND_LONG_DATA since the last EXECUTE.
+    pub(super) long_data: usize,
+    /// What its open cursor's rows are masked by.
+    pub(super) cursor: Option<Arc<Binding>>,
+    /// An EXECUTE opened a cursor.
+    pub(super) cursor_open: bool,
+}
+
+impl Session {
+    /// A fresh connection: the greeting comes first.
+    pub fn new(settings: Settings, _now: Now) -> Self {
+        Self {
+            sql_mode: settings.profile.sql_mode,
+            settings,
+            phase: Phase::Handshake(Handshaking::Greeting),
+            queue: VecDeque::new(),
+            tls: false,
+            capabilities: Capabilities::default(),
+            collation: 0,
+            principal: None,
+            schema: None,
+            status: Status(Status::AUTOCOMMIT),
+            bound: false,
+            statements: HashMap::new(),
+        }
+    }
+
+    /// Looks at the bytes that one side sent and says what to do; see [`Step`]. `out` is for [`Op::Emit`].
+    pub fn on_bytes(&mut self, side: Side, bytes: &mut [u8], out: &mut Vec<u8>, _now: Now) -> Step {
+        if let Some(op) = self.queue.pop_front() {
+            return Step { consumed: 0, op };
+        }
+        match (std::mem::replace(&mut self.phase, Phase::Closed), side) {
+            (Phase::Handshake(state), Side::Client) => self.on_handshake(state, bytes, out),
+            (Phase::Idle, Side::Client) => {
+                self.phase = Phase::Idle;
+                self.on_command(bytes, out)
+            }
+            (Phase::Ruled(pending, ruling), Side::Client) => {
+                self.on_ruled(pending, ruling, bytes, out)
+            }
+            (Phase::Response(response), Side::Server) => self.on_response(response, bytes, out),
+            (Phase::Response(response), Side::Client) => {
+                self.phase = Phase::Response(response);
+                wait(Side::Server, 1)
+            }
+            (phase @ (Phase::Idle | Phase::Handshake(_)), Side::Server) => {
+                self.phase = phase;
+                // The database spoke out of turn: it is shutting down, or it broke the protocol.
+                let fault = Fault::upstream_lost("the database closed the session");
+                self.fail(&fault, 0, out)
+            }
+            (phase @ (Phase::Deciding(_) | Phase::Connecting(..) | Phase::Ruled(..)), _) => {
+                self.phase = phase;
+                self.fail(&Fault::internal(), 1, out)
+            }
+            (Phase::Closed, _) => Step { consumed: 0, op: Op::Close(None) },
+        }
+    }
+
+    /// The answer to [`Op::Authenticate`].
+    pub fn on_authenticated(&mut self, answer: Result<Arc<Principal>, Fault>) {
+        if let Phase::Handshake(state) = &mut self.phase {
+            state.answer(answer);
+        }
+    }
+
+    /// The answer to [`Op::Decide`].
+    pub fn on_ruling(&mut self, ruling: Ruling) {
+        self.phase = match std::mem::replace(&mut self.phase, Phase::Closed) {
+            Phase::Deciding(pending) => Phase::Ruled(pending, ruling),
+            other => other,
+        };
+    }
+
+    /// The answer to [`Op::Connect`].
+    pub fn on_upstream(&mut self, answer: Result<UpstreamReady, Fault>) {
+        self.phase = match (std::mem::replace(&mut self.phase, Phase::Closed), answer) {
+            (Phase::Connecting(pending, ruling), Ok(_)) => {
+                self.bound = true;
+                Phase::Ruled(pending, ruling)
+            }
+            (Phase::Connecting(pending, _), Err(fault)) => {
+                Phase::Ruled(pending, Ruling::Refuse(fault))
+            }
+            (other, _) => other,
+        };
+    }
+
+    /// The database's connection is gone.
+    pub fn on_upstream_lost(&mut self, fault: &Fault, out: &mut Vec<u8>) -> Step {
+        self.bound = false;
+        self.statements.clear();
+        let seq = match &self.phase {
+            Phase::Response(response) => response.next_seq(),
+            _ => 0,
+        };
+        self.fail(fault, seq, out)
+    }
+
+    /// The driver ends the session: a drain, a kill, a deadline.
+    pub fn on_close(&mut self, fault: &Fault, out: &mut Vec<u8>) -> Step {
+        let seq = match &self.phase {
+            Phase::Response(response) => response.next_seq(),
+            Phase::Deciding(_) | Phase::Ruled(..) | Phase::Connecting(..) => 1,
+            _ => 0,
+        };
+        self.fail(fault, seq, out)
+    }
+
+    /// What a decision needs to know; `None` before the login.
+    pub fn facets(&self) -> Option<Facets<'_>> {
+        let principal = self.principal.as_ref()?;
+        let in_transaction = self.status.has(Status::IN_TRANS)
+            || self.status.has(Status::IN_TRANS_READONLY)
+            || !self.status.has(Status::AUTOCOMMIT)
+            || self.statements.values().any(|statement| statement.cursor_open);
+        Some(Facets {
+            principal,
+            schema: self.schema.as_deref(),
+            sql_mode: self.sql_mode,
+            in_transaction,
+        })
+    }
+
+    /// What an upstream connection must match.
+    pub fn upstream_key(&self) -> UpstreamKey {
+        UpstreamKey {
+            capabilities: self.capabilities.0 & Capabilities::SHAPING,
+            collation: self.collation,
+        }
+    }
+
+    /// The database that a fresh upstream connection must be in.
+    pub fn schema(&self) -> Option<&str> {
+        self.schema.as_deref()
+    }
+
+    /// Between statements, so that a drain may end it.
+    pub fn is_idle(&self) -> bool {
+        matches!(self.phase, Phase::Idle) && self.queue.is_empty()
+    }
+
+    /// The login is complete.
+    pub fn is_logged_in(&self) -> bool {
+        self.principal.is_some()
+    }
+
+    /// The bound connection is between responses and may go back to the pool.
+    pub fn upstream_is_reusable(&self) -> bool {
+        self.bound && !matches!(self.phase, Phase::Response(_))
+    }
+
+    /// Emits an error and closes.
+    pub(super) fn fail(&mut self, fault: &Fault, seq: u8, out: &mut Vec<u8>) -> Step {
+        self.phase = Phase::Closed;
+        self.queue.clear();
+        out.clear();
+        emit_fault(fault, seq, out);
+        self.queue.push_back(Op::Close(Some(fault.kind)));
+        Step { consumed: 0, op: Op::Emit(Side::Client) }
+    }
+
+    /// Answers a command with an error; the connection stays usable.
+    pub(super) fn refuse(&mut self, fault: &Fault, consumed: usize, out: &mut Vec<u8>) -> Step {
+        self.phase = Phase::Idle;
+        emit_fault(fault, 1, out);
+        Step { consumed, op: Op::Emit(Side::Client) }
+    }
+
+    /// An OK of the gateway's own.
+    pub(super) fn emit_ok(&self, seq: u8, out: &mut Vec<u8>) {
+        let status = Status(self.status.0 & (Status::AUTOCOMMIT | Status::IN_TRANS));
+        let ok = OkPacket { status, ..OkPacket::default() };
+        write_frame(out, seq, |out| write_ok(out, 0, &ok));
+    }
+
+    /// Forgets all state that the database kept for this session.
+    pub(super) fn forget(&mut self) {
+        self.statements.clear();
+        self.sql_mode = self.settings.profile.sql_mode;
+        self.status = Status(Status::AUTOCOMMIT);
+        if self.bound {
+            self.bound = false;
+            self.queue.push_back(Op::Release);
+        }
+    }
+
+    /// A statement waits for its ruling.
+    pub(super) fn decide(&mut self, pending: Pending, text: super::Text) -> Step {
+        let kind = pending.kind;
+        self.phase = Phase::Deciding(pending);
+        Step { consumed: 0, op: Op::Decide(Statement { kind, text }) }
+    }
+
+    fn on_ruled(
+        &mut self,
+        pending: Pending,
+        ruling: Ruling,
+        bytes: &mut [u8],
+        out: &mut Vec<u8>,
+    ) -> Step {
+        let (fault, close) = match ruling {
+            ruling @ Ruling::Run { .. } => return self.send(pending, ruling, bytes, out),
+            Ruling::Refuse(fault) => (fault, pending.login_seq.is_some()),
+            Ruling::RefuseAndClose(fault) => (fault, true),
+        };
+        let outcome = refused(&fault);
+        if close {
+            let mut step = self.fail(&fault, pending.login_seq.unwrap_or(1), out);
+            self.queue.push_front(Op::Done(outcome));
+            step.consumed = pending.total;
+            return step;
+        }
+        self.queue.push_back(Op::Done(outcome));
+        self.refuse(&fault, pending.total, out)
+    }
+}
+
+/// The outcome of a statement that the gateway itself answered with an error.
+pub(super) fn refused(fault: &Fault) -> Outcome {
+    Outcome { error_code: fault.code, fault: Some(fault.kind), ..Outcome::default() }
+}
+
+/// Asks for more bytes.
+pub(super) fn wait(side: Side, at_least: usize) -> Step {
+    Step { consumed: 0, op: Op::Read { side, at_least } }
+}
+
+pub(super) fn emit_fault(fault: &Fault, seq: u8, out: &mut Vec<u8>) {
+    write_frame(out, seq, |out| write_err(out, fault.code, fault.sqlstate, &fault.message));
+}
+
+/// A fault of the client's protocol.
+pub(super) fn broken(what: &'static str) -> Fault {
+    Fault::protocol(what)
+}
+
+/// The database's protocol is broken.
+pub(super) fn upstream_broken(what: &'static str) -> Fault {
+    Fault::new(
+        FaultKind::Upstream,
+        2027,
+        *b"HY000",
+        format!("Rowgate [RG-UPSTREAM]: malformed packet from the database: {what}"),
+    )
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let phase = match &self.phase {
+            Phase::Handshake(_) => "handshake",
+            Phase::Idle => "idle",
+            Phase::Deciding(_) => "deciding",
+            Phase::Ruled(..) => "ruled",
+            Phase::Connecting(..) => "connecting",
+            Phase::Response(_) => "response",
+            Phase::Closed => "closed",
+        };
+        f.debug_struct("Session").field("phase", &phase).finish_non_exhaustive()
+    }
+}

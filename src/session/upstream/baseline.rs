@@ -1,0 +1,114 @@
+//! What makes a pooled connection nobody's: RESET_CONNECTION, the gateway's own sql_mode, the wanted database; sent
+//! in one write, answered in order.
+
+use super::{Op, Step, failed, malformed, packet};
+use crate::codec::{Command, ErrPacket, write_frame};
+use crate::fault::{Fault, FaultKind};
+
+/// The commands of a baseline, in flight.
+pub struct Baseline {
+    /// Answers still to come.
+    left: usize,
+    /// The last of them answers INIT_DB.
+    uses: bool,
+}
+
+impl Baseline {
+    /// Appends the commands to `out`, to be written at once.
+    ///
+    /// `reset`: the connection was used before. `sql_mode`: the target's own, so that a DBA's SET GLOBAL does not
+    /// change how the next session's text is read. `schema`: the database to be in.
+    pub fn start(
+        out: &mut Vec<u8>,
+        reset: bool,
+        sql_mode: Option<&str>,
+        schema: Option<&str>,
+    ) -> Self {
+        let mut left = 0;
+        let mut command = |command: Command, body: &[u8]| {
+            left += 1;
+            write_frame(out, 0, |out| {
+                out.push(command.0);
+                out.extend_from_slice(body);
+            });
+        };
+        if reset {
+            command(Command::RESET_CONNECTION, &[]);
+        }
+        if let Some(mode) = sql_mode.filter(|mode| is_mode(mode)) {
+            let text = format!("SET SESSION sql_mode='{mode}'");
+            command(Command::QUERY, text.as_bytes());
+        }
+        if let Some(schema) = schema {
+            command(Command::INIT_DB, schema.as_bytes());
+        }
+        Self { left, uses: schema.is_some() }
+    }
+
+    /// Looks at the answers.
+    pub fn on_bytes(&mut self, bytes: &[u8]) -> Step {
+        let mut consumed = 0;
+        while self.left > 0 {
+            let (header, payload) = match packet(bytes.get(consumed..).unwrap_or_default()) {
+                Ok(packet) => packet,
+                Err(mut step) => {
+                    step.consumed = consumed;
+                    return step;
+                }
+            };
+            match payload.first() {
+                Some(0) => {}
+                Some(0xFF) => return failed(self.refused(payload)),
+                _ => return failed(malformed()),
+            }
+            consumed += header.total();
+            self.left -= 1;
+        }
+        Step { consumed, op: Op::Done }
+    }
+
+    /// INIT_DB's error is the client's own; the others are the gateway's.
+    fn refused(&self, payload: &[u8]) -> Fault {
+        let Ok(error) = ErrPacket::parse(payload) else { return malformed() };
+        if self.uses && self.left == 1 {
+            let text = match error.code {
+                1049 => "Unknown database",
+                _ => "Rowgate [RG-UPSTREAM]: the database can't be selected",
+            };
+            return Fault::new(FaultKind::Upstream, error.code, error.sqlstate, text);
+        }
+        super::refusal("refused the session's baseline", payload)
+    }
+}
+
+/// A list of mode names, and nothing that could end the literal.
+fn is_mode(mode: &str) -> bool {
+    mode.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b',')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_in_order() {
+        let mut out = Vec::new();
+        let mut baseline =
+            Baseline::start(&mut out, true, Some("STRICT_TRANS_TABLES"), Some("shop"));
+        assert_eq!(out[..5], [1, 0, 0, 0, 0x1F]);
+        let ok = b"\x07\0\0\x01\0\0\0\x02\0\0\0";
+        let two = [&ok[..], ok].concat();
+        let step = baseline.on_bytes(&two);
+        assert_eq!(step.consumed, two.len());
+        assert!(matches!(step.op, Op::Read { .. }));
+        let error = b"\x0f\0\0\x01\xff\x19\x04#42000Unknown";
+        assert!(matches!(baseline.on_bytes(error).op, Op::Failed(fault) if fault.code == 1049));
+    }
+
+    #[test]
+    fn a_mode_cannot_end_its_literal() {
+        let mut out = Vec::new();
+        Baseline::start(&mut out, false, Some("A','B"), None);
+        assert!(out.is_empty());
+    }
+}

@@ -1,0 +1,276 @@
+//! The gateway's own login: mysql_native_password, caching_sha2_password (fast; full over TLS or by RSA), clear
+//! text inside TLS. The password never leaves in clear outside TLS.
+
+use std::sync::Arc;
+
+use aws_lc_rs::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY, SHA256, digest};
+use aws_lc_rs::rsa::{OAEP_SHA1_MGF1SHA1, OaepPublicEncryptingKey, PublicEncryptingKey};
+use rustls_pki_types::SubjectPublicKeyInfoDer;
+use rustls_pki_types::pem::PemObject as _;
+
+use super::{Op, Step, failed, malformed, packet, refusal};
+use crate::codec::{
+    AUTH_FAST_OK, AUTH_FULL, AUTH_KEY_REQUEST, AuthSwitch, Capabilities, Handshake, LoginRequest,
+    Plugin, SslRequest, write_frame,
+};
+use crate::fault::Fault;
+use crate::schema::Flavour;
+use crate::secret::Secret;
+use crate::session::UpstreamKey;
+
+/// Packets of one login at the most: greeting, switch, key, result and a few to spare.
+const MAX_PACKETS: u8 = 10;
+
+/// The gateway's account at a target.
+#[derive(Clone, Debug)]
+pub struct Account {
+    /// Its name.
+    pub user: String,
+    /// Its password.
+    pub password: Arc<Secret>,
+}
+
+/// What a login found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Established {
+    /// The server's version string.
+    pub version: String,
+    /// MySQL or MariaDB, by the greeting.
+    pub flavour: Flavour,
+    /// The server's connection id.
+    pub connection_id: u32,
+}
+
+/// A login in progress.
+pub struct Login {
+    account: Account,
+    key: UpstreamKey,
+    use_tls: bool,
+    in_tls: bool,
+    state: State,
+    scramble: [u8; 20],
+    plugin: Plugin,
+    established: Option<Established>,
+    packets: u8,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Greeting,
+    /// TLS is up: the login goes out, with this sequence id.
+    SendLogin(u8),
+    Answer,
+    PublicKey,
+}
+
+impl Login {
+    /// A login of `account` on a connection that must match `key`, inside TLS or not.
+    pub fn new(account: Account, key: UpstreamKey, use_tls: bool) -> Self {
+        Self {
+            account,
+            key,
+            use_tls,
+            in_tls: false,
+            state: State::Greeting,
+            scramble: [0; 20],
+            plugin: Plugin::Native,
+            established: None,
+            packets: 0,
+        }
+    }
+
+    /// What the login found, once it is [`Op::Done`].
+    pub fn established(&self) -> Option<&Established> {
+        self.established.as_ref()
+    }
+
+    /// Looks at what the database sent.
+    pub fn on_bytes(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Step {
+        if let State::SendLogin(seq) = self.state {
+            self.write_login(seq, out);
+            return Step { consumed: 0, op: Op::Emit };
+        }
+        let (header, payload) = match packet(bytes) {
+            Ok(packet) => packet,
+            Err(step) => return step,
+        };
+        self.packets += 1;
+        if self.packets > MAX_PACKETS {
+            return failed(Fault::upstream_lost("the database's login does not end"));
+        }
+        let seq = header.seq.wrapping_add(1);
+        let op = match self.state {
+            State::Greeting => self.greeting(payload, seq, out),
+            State::PublicKey => self.public_key(payload, seq, out),
+            _ => self.answer(payload, seq, out),
+        };
+        match op {
+            Ok(op) => Step { consumed: header.total(), op },
+            Err(fault) => failed(fault),
+        }
+    }
+
+    fn greeting(&mut self, payload: &[u8], seq: u8, out: &mut Vec<u8>) -> Result<Op, Fault> {
+        if payload.first() == Some(&0xFF) {
+            return Err(refusal("refused the connection", payload));
+        }
+        let greeting = Handshake::parse(payload).map_err(|_| malformed())?;
+        let is_mysql = greeting.capabilities.has(Capabilities::LONG_PASSWORD);
+        self.established = Some(Established {
+            version: greeting.version.to_owned(),
+            flavour: if is_mysql { Flavour::MySql } else { Flavour::MariaDb },
+            connection_id: greeting.connection_id,
+        });
+        if !greeting.capabilities.has(self.key.capabilities | Capabilities::PROTOCOL_41) {
+            return Err(Fault::upstream_down(
+                "the database lacks a capability the client asked for",
+            ));
+        }
+        self.scramble = greeting.scramble;
+        self.plugin = Plugin::from_name(greeting.plugin).unwrap_or(Plugin::Native);
+        if !self.use_tls {
+            self.write_login(seq, out);
+            return Ok(Op::Emit);
+        }
+        if !greeting.capabilities.has(Capabilities::SSL) {
+            return Err(Fault::upstream_down(
+                "the database offers no TLS, which targets.tls asks for",
+            ));
+        }
+        let capabilities = self.capabilities();
+        let collation = self.key.collation;
+        write_frame(out, seq, |out| SslRequest::write(capabilities, collation, out));
+        self.in_tls = true;
+        self.state = State::SendLogin(seq.wrapping_add(1));
+        Ok(Op::StartTls)
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        let tls = if self.use_tls { Capabilities::SSL } else { 0 };
+        Capabilities(self.key.capabilities | Capabilities::UPSTREAM | tls)
+    }
+
+    fn write_login(&mut self, seq: u8, out: &mut Vec<u8>) {
+        // The clear plugin's answer would be the password: it is only given when asked for, inside TLS.
+        if self.plugin == Plugin::Clear {
+            self.plugin = Plugin::Native;
+        }
+        let response = self.scrambled();
+        let login = LoginRequest {
+            capabilities: self.capabilities(),
+            max_packet: 0,
+            collation: self.key.collation,
+            user: &self.account.user,
+            auth_response: &response,
+            schema: None,
+            plugin: Some(self.plugin.name()),
+            attributes: Vec::new(),
+        };
+        write_frame(out, seq, |out| login.write(out));
+        self.state = State::Answer;
+    }
+
+    fn answer(&mut self, payload: &[u8], seq: u8, out: &mut Vec<u8>) -> Result<Op, Fault> {
+        match payload {
+            [0, ..] => Ok(Op::Done),
+            [0xFF, ..] => Err(refusal("refused the gateway's account", payload)),
+            [0xFE, ..] => self.switch(payload, seq, out),
+            [1, AUTH_FAST_OK] => Ok(Op::Read { at_least: 4 }),
+            [1, AUTH_FULL] if self.in_tls => {
+                self.write_clear(seq, out);
+                Ok(Op::Emit)
+            }
+            [1, AUTH_FULL] => {
+                write_frame(out, seq, |out| out.push(AUTH_KEY_REQUEST));
+                self.state = State::PublicKey;
+                Ok(Op::Emit)
+            }
+            _ => Err(malformed()),
+        }
+    }
+
+    fn switch(&mut self, payload: &[u8], seq: u8, out: &mut Vec<u8>) -> Result<Op, Fault> {
+        let switch = AuthSwitch::parse(payload).map_err(|_| malformed())?;
+        let plugin = Plugin::from_name(switch.plugin).ok_or_else(|| {
+            let text = "the database asks for an authentication plugin that is not supported";
+            Fault::upstream_down(text)
+        })?;
+        if plugin == Plugin::Clear {
+            if !self.in_tls {
+                return Err(Fault::upstream_down("the database asks for the password in clear"));
+            }
+            self.write_clear(seq, out);
+            return Ok(Op::Emit);
+        }
+        self.plugin = plugin;
+        self.scramble = switch.scramble().ok_or_else(malformed)?;
+        let response = self.scrambled();
+        write_frame(out, seq, |out| out.extend_from_slice(&response));
+        Ok(Op::Emit)
+    }
+
+    /// The whole password, which TLS protects.
+    fn write_clear(&self, seq: u8, out: &mut Vec<u8>) {
+        write_frame(out, seq, |out| {
+            out.extend_from_slice(self.account.password.expose());
+            out.push(0);
+        });
+        // `out` is the driver's buffer; it is overwritten by the next packet.
+    }
+
+    /// Outside TLS: the password, masked with the scramble, under the server's public key.
+    fn public_key(&mut self, payload: &[u8], seq: u8, out: &mut Vec<u8>) -> Result<Op, Fault> {
+        let [1, pem @ ..] = payload else { return Err(malformed()) };
+        let encrypted = self.encrypt(pem).ok_or_else(|| {
+            Fault::upstream_down("the database's public key can't be used; use TLS for this target")
+        })?;
+        write_frame(out, seq, |out| out.extend_from_slice(&encrypted));
+        self.state = State::Answer;
+        Ok(Op::Emit)
+    }
+
+    fn encrypt(&self, pem: &[u8]) -> Option<Vec<u8>> {
+        let der = SubjectPublicKeyInfoDer::from_pem_slice(pem).ok()?;
+        let key = PublicEncryptingKey::from_der(&der).ok()?;
+        let key = OaepPublicEncryptingKey::new(key).ok()?;
+        let mut masked = zeroize::Zeroizing::new(self.account.password.expose().to_vec());
+        masked.push(0);
+        masked.iter_mut().zip(self.scramble.iter().cycle()).for_each(|(byte, mask)| *byte ^= mask);
+        let mut encrypted = vec![0; key.ciphertext_size()];
+        let len = key.encrypt(&OAEP_SHA1_MGF1SHA1, &masked, &mut encrypted, None).ok()?.len();
+        encrypted.truncate(len);
+        Some(encrypted)
+    }
+
+    /// The password's answer to the scramble, by the plugin at hand.
+    fn scrambled(&self) -> Vec<u8> {
+        let password = self.account.password.expose();
+        if password.is_empty() {
+            return Vec::new();
+        }
+        match self.plugin {
+            Plugin::CachingSha2 => {
+                let hash = |parts: &[&[u8]]| {
+                    let mut context = Context::new(&SHA256);
+                    parts.iter().for_each(|part| context.update(part));
+                    context.finish()
+                };
+                let first = hash(&[password]);
+                let second = hash(&[first.as_ref()]);
+                let mask = hash(&[second.as_ref(), &self.scramble]);
+                xor(first.as_ref(), mask.as_ref())
+            }
+            _ => {
+                let hash = |bytes: &[u8]| digest(&SHA1_FOR_LEGACY_USE_ONLY, bytes);
+                let first = hash(password);
+                let second = hash(first.as_ref());
+                let mask = hash(&[&self.scramble[..], second.as_ref()].concat());
+                xor(first.as_ref(), mask.as_ref())
+            }
+        }
+    }
+}
+
+fn xor(a: &[u8], b: &[u8]) -> Vec<u8> {
+    a.iter().zip(b).map(|(a, b)| a ^ b).collect()
+}

@@ -1,0 +1,101 @@
+//! The gateway's own queries in the text protocol: catalogue, samples. Results are collected, bounded.
+
+use super::{Op, Step, failed, malformed, packet, refusal};
+use crate::codec::{Command, Reply, TextRow, write_frame};
+use crate::fault::Fault;
+
+/// The most bytes one result may have: a catalogue of a million columns.
+const MAX_RESULT: usize = 256 << 20;
+
+/// A query in flight, on a connection without DEPRECATE_EOF.
+pub struct Query {
+    state: State,
+    rows: Vec<Vec<Option<Vec<u8>>>>,
+    size: usize,
+}
+
+#[derive(Clone, Copy)]
+enum State {
+    First,
+    Definitions { left: u64, columns: usize },
+    DefinitionsEof { columns: usize },
+    Rows { columns: usize },
+}
+
+impl Query {
+    /// Appends the query to `out`.
+    pub fn start(out: &mut Vec<u8>, sql: &str) -> Self {
+        write_frame(out, 0, |out| {
+            out.push(Command::QUERY.0);
+            out.extend_from_slice(sql.as_bytes());
+        });
+        Self { state: State::First, rows: Vec::new(), size: 0 }
+    }
+
+    /// The rows, once it is [`Op::Done`].
+    pub fn into_rows(self) -> Vec<Vec<Option<Vec<u8>>>> {
+        self.rows
+    }
+
+    /// Looks at the answer.
+    pub fn on_bytes(&mut self, bytes: &[u8]) -> Step {
+        let mut consumed = 0;
+        loop {
+            let (header, payload) = match packet(bytes.get(consumed..).unwrap_or_default()) {
+                Ok(packet) => packet,
+                Err(mut step) => {
+                    step.consumed = consumed;
+                    return step;
+                }
+            };
+            consumed += header.total();
+            match self.packet(payload) {
+                Ok(false) => {}
+                Ok(true) => return Step { consumed, op: Op::Done },
+                Err(fault) => return failed(fault),
+            }
+        }
+    }
+
+    /// Takes one packet; whether it was the last.
+    fn packet(&mut self, payload: &[u8]) -> Result<bool, Fault> {
+        if payload.first() == Some(&0xFF) {
+            return Err(refusal("refused a query of the gateway's own", payload));
+        }
+        self.state = match self.state {
+            State::First => match Reply::parse(payload).map_err(|_| malformed())? {
+                Reply::Ok => return Ok(true),
+                Reply::Columns(left) if left > 0 && left < 4_096 => {
+                    State::Definitions { left, columns: usize::try_from(left).unwrap_or(0) }
+                }
+                _ => return Err(malformed()),
+            },
+            State::Definitions { left: 1, columns } => State::DefinitionsEof { columns },
+            State::Definitions { left, columns } => State::Definitions { left: left - 1, columns },
+            State::DefinitionsEof { columns } => State::Rows { columns },
+            State::Rows { .. } if Reply::is_terminator(payload, false) => return Ok(true),
+            State::Rows { columns } => {
+                self.row(payload, columns)?;
+                State::Rows { columns }
+            }
+        };
+        Ok(false)
+    }
+
+    fn row(&mut self, payload: &[u8], columns: usize) -> Result<(), Fault> {
+        self.size += payload.len();
+        if self.size > MAX_RESULT {
+            return Err(Fault::upstream_lost(
+                "the answer to a query of the gateway's own is too long",
+            ));
+        }
+        let mut cells = TextRow::new(payload);
+        let mut row = Vec::with_capacity(columns);
+        for _ in 0..columns {
+            let cell = cells.next_cell().map_err(|_| malformed())?;
+            row.push(cell.value.map(<[u8]>::to_vec));
+        }
+        self.rows.push(row);
+        Ok(())
+    }
+}
