@@ -21,10 +21,14 @@ pub mod record;
 pub mod session;
 // layer 4
 #[cfg(feature = "gateway")]
+pub mod metrics;
+#[cfg(feature = "gateway")]
 pub mod store;
 // layer 5
 #[cfg(feature = "gateway")]
 pub mod approval;
+#[cfg(feature = "gateway")]
+pub mod audit;
 #[cfg(feature = "gateway")]
 pub mod vault;
 // layer 6

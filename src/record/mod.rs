@@ -1,5 +1,9 @@
 //! What is recorded: audit events and their byte format. No I/O.
 
+mod format;
+
+pub use format::{FormatError, Record, Recorded, decode, encode};
+
 use crate::sql::{Digest, Verb};
 
 /// A statement is about to be sent, held, or was refused: the first of its two records.

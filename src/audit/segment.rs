@@ -1,0 +1,187 @@
+//! The segment files: append-only, each frame chained to all before it.
+//!
+//! A segment is `NNNNNNNNNN.rgseg`: a header of 56 bytes (magic and version, number, the chain's value so far,
+//! microseconds since the epoch), then frames: payload length (32 bits), kind (1: a record), chain value (BLAKE3 of the
+//! chain's last value, the kind and the payload), payload. The chain of a segment starts with BLAKE3 of its header.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+const MAGIC: [u8; 8] = *b"RGSEG\0\0\x01";
+const HEADER_LEN: usize = 56;
+const FRAME_HEAD: usize = 4 + 1 + 32;
+/// A record's frame.
+const RECORD: u8 = 1;
+/// Longest frame that is believed: records are bounded well below it.
+const MAX_FRAME: usize = 8 << 20;
+
+/// A chain's value.
+pub(super) type Chain = [u8; 32];
+
+/// An open segment, at its end.
+#[derive(Debug)]
+pub(super) struct Segment {
+    file: File,
+    pub(super) number: u64,
+    pub(super) len: u64,
+    pub(super) chain: Chain,
+}
+
+impl Segment {
+    /// Makes segment `number`, which goes on after `chain`.
+    pub(super) fn create(dir: &Path, number: u64, chain: Chain, now_us: i64) -> io::Result<Self> {
+        let mut header = [0; HEADER_LEN];
+        header[..8].copy_from_slice(&MAGIC);
+        header[8..16].copy_from_slice(&number.to_le_bytes());
+        header[16..48].copy_from_slice(&chain);
+        header[48..].copy_from_slice(&now_us.to_le_bytes());
+        let path = path(dir, number);
+        let mut options = OpenOptions::new();
+        let mut file = options.create_new(true).append(true).mode(0o600).open(&path)?;
+        if let Err(error) = file.write_all(&header).and_then(|()| sync_folder(dir)) {
+            let _ = std::fs::remove_file(&path);
+            return Err(error);
+        }
+        let chain = *blake3::hash(&header).as_bytes();
+        Ok(Self { file, number, len: HEADER_LEN as u64, chain })
+    }
+
+    /// Opens the last segment to go on with it, after `scan` found where its whole frames end.
+    pub(super) fn reopen(dir: &Path, scanned: &Scan) -> io::Result<Self> {
+        let file = OpenOptions::new().append(true).open(path(dir, scanned.number))?;
+        file.set_len(scanned.end)?;
+        Ok(Self { file, number: scanned.number, len: scanned.end, chain: scanned.chain })
+    }
+
+    /// Appends frames made by [`frame`]. All or nothing: what was half written is cut off again.
+    pub(super) fn append(&mut self, frames: &[u8], chain: Chain) -> io::Result<()> {
+        if let Err(error) = self.file.write_all(frames) {
+            let _ = self.file.set_len(self.len);
+            return Err(error);
+        }
+        self.len += frames.len() as u64;
+        self.chain = chain;
+        Ok(())
+    }
+
+    /// Makes everything appended durable.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+}
+
+/// Appends the frame of a payload to `out`; the chain's next value.
+pub(super) fn frame(chain: &Chain, payload: &[u8], out: &mut Vec<u8>) -> Chain {
+    let next = link(chain, RECORD, payload);
+    let len = u32::try_from(payload.len()).unwrap_or(0);
+    out.extend_from_slice(&len.to_le_bytes());
+    out.push(RECORD);
+    out.extend_from_slice(&next);
+    out.extend_from_slice(payload);
+    next
+}
+
+fn link(chain: &Chain, kind: u8, payload: &[u8]) -> Chain {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(chain).update(&[kind]).update(payload);
+    *hasher.finalize().as_bytes()
+}
+
+/// What reading a segment found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Scan {
+    pub(super) number: u64,
+    /// The chain's value that its header claims for what came before.
+    pub(super) before: Chain,
+    /// The chain's value after its last whole frame.
+    pub(super) chain: Chain,
+    /// Where its last whole frame ends.
+    pub(super) end: u64,
+    /// Bytes after that: a torn tail.
+    pub(super) torn: u64,
+    /// Frames.
+    pub(super) frames: u64,
+}
+
+/// Why a segment can't be trusted.
+#[derive(Debug, thiserror::Error)]
+pub enum SegmentError {
+    /// It can't be read.
+    #[error("can't be read: {0}")]
+    Io(#[from] io::Error),
+    /// Its header is not one.
+    #[error("has no valid header")]
+    Header,
+    /// A frame's chain value does not follow.
+    #[error("was changed at byte {0}")]
+    Changed(u64),
+}
+
+/// Reads a whole segment, and hands each payload to `each`.
+pub(super) fn scan(path: &Path, mut each: impl FnMut(&[u8])) -> Result<Scan, SegmentError> {
+    let mut bytes = Vec::new();
+    File::open(path)?.read_to_end(&mut bytes)?;
+    let header = bytes.get(..HEADER_LEN).ok_or(SegmentError::Header)?;
+    if header[..8] != MAGIC {
+        return Err(SegmentError::Header);
+    }
+    let field = |at: usize| -> [u8; 8] {
+        let mut field = [0; 8];
+        field.copy_from_slice(&header[at..at + 8]);
+        field
+    };
+    let mut before = [0; 32];
+    before.copy_from_slice(&header[16..48]);
+    let mut scan = Scan {
+        number: u64::from_le_bytes(field(8)),
+        before,
+        chain: *blake3::hash(header).as_bytes(),
+        end: HEADER_LEN as u64,
+        torn: 0,
+        frames: 0,
+    };
+    let mut rest = bytes.get(HEADER_LEN..).unwrap_or_default();
+    while let Some((head, after)) = rest.split_at_checked(FRAME_HEAD) {
+        let len = u32::from_le_bytes([head[0], head[1], head[2], head[3]]) as usize;
+        if len > MAX_FRAME {
+            return Err(SegmentError::Changed(scan.end));
+        }
+        let Some((payload, next)) = after.split_at_checked(len) else { break };
+        let chain = link(&scan.chain, head[4], payload);
+        if head[5..] != chain {
+            return Err(SegmentError::Changed(scan.end));
+        }
+        if head[4] == RECORD {
+            each(payload);
+        }
+        scan.chain = chain;
+        scan.frames += 1;
+        scan.end += (FRAME_HEAD + len) as u64;
+        rest = next;
+    }
+    scan.torn = rest.len() as u64;
+    Ok(scan)
+}
+
+/// The segments of a folder, in order.
+pub(super) fn list(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut paths = Vec::new();
+    for entry in std::fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|ending| ending == "rgseg") {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    Ok(paths)
+}
+
+fn path(dir: &Path, number: u64) -> PathBuf {
+    dir.join(format!("{number:010}.rgseg"))
+}
+
+fn sync_folder(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}

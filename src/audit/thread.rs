@@ -1,0 +1,161 @@
+//! The one thread that writes: takes every queue's batch, chains it, writes it in one go, syncs once for all.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime};
+
+use super::Shared;
+use super::segment::{Segment, frame};
+
+/// How long records may lie in a queue when nobody waits for them.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// How often a disk that failed is tried again.
+const RETRY: Duration = Duration::from_millis(200);
+
+/// Without `sync`, how often what was written is made durable all the same.
+const LAZY_SYNC: Duration = Duration::from_secs(1);
+
+/// Microseconds since the epoch.
+pub(super) fn now_us() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}
+
+pub(super) fn start(
+    shared: Arc<Shared>,
+    dir: PathBuf,
+    segment: Option<Segment>,
+    segment_bytes: u64,
+) -> std::io::Result<JoinHandle<()>> {
+    let batches = shared.queues.iter().map(|_| Batch::default()).collect();
+    let disk = Disk { shared, dir, segment, segment_bytes, batches, frames: Vec::new() };
+    std::thread::Builder::new().name("audit".to_owned()).spawn(move || disk.run())
+}
+
+/// What was taken from one queue and is not settled yet.
+#[derive(Default)]
+struct Batch {
+    records: Vec<u8>,
+    last: u64,
+}
+
+struct Disk {
+    shared: Arc<Shared>,
+    dir: PathBuf,
+    segment: Option<Segment>,
+    segment_bytes: u64,
+    batches: Vec<Batch>,
+    frames: Vec<u8>,
+}
+
+impl Disk {
+    fn run(mut self) {
+        let mut synced = Instant::now();
+        let mut dirty = false;
+        loop {
+            let stopping = self.shared.stop.load(Ordering::Acquire);
+            let sync = self.shared.sync || stopping || synced.elapsed() >= LAZY_SYNC;
+            let pending = self.gather();
+            if !pending && !(dirty && sync) {
+                if stopping {
+                    return;
+                }
+                std::thread::park_timeout(PAUSE);
+                continue;
+            }
+            match self.write(sync) {
+                Ok(()) => {
+                    dirty = !sync;
+                    if sync {
+                        synced = Instant::now();
+                    }
+                    self.settle();
+                }
+                Err(error) => {
+                    self.failed(&error);
+                    if stopping {
+                        return;
+                    }
+                    std::thread::sleep(RETRY);
+                }
+            }
+            if !self.shared.sync {
+                std::thread::park_timeout(PAUSE);
+            }
+        }
+    }
+
+    /// Takes what the writers handed over, behind what could not be written before.
+    fn gather(&mut self) -> bool {
+        let mut pending = false;
+        for (queue, batch) in self.shared.queues.iter().zip(&mut self.batches) {
+            if batch.records.is_empty() {
+                batch.last = queue.take(&mut batch.records);
+            }
+            pending |= !batch.records.is_empty();
+        }
+        pending
+    }
+
+    /// Chains and writes all batches in one go.
+    fn write(&mut self, sync: bool) -> std::io::Result<()> {
+        self.rotate()?;
+        let Some(segment) = &mut self.segment else { return Ok(()) };
+        self.frames.clear();
+        let mut chain = segment.chain;
+        let mut records = 0;
+        for batch in &self.batches {
+            let mut rest = batch.records.as_slice();
+            while let Some((head, after)) = rest.split_first_chunk::<4>() {
+                let len = u32::from_le_bytes(*head) as usize;
+                let Some((payload, next)) = after.split_at_checked(len) else { break };
+                chain = frame(&chain, payload, &mut self.frames);
+                records += 1;
+                rest = next;
+            }
+        }
+        segment.append(&self.frames, chain)?;
+        self.shared.records.fetch_add(records, Ordering::Relaxed);
+        // What was appended must not be appended again, even if syncing it fails now.
+        for (queue, batch) in self.shared.queues.iter().zip(&mut self.batches) {
+            let bytes = batch.records.len();
+            batch.records.clear();
+            queue.written(bytes);
+        }
+        if sync { segment.sync() } else { Ok(()) }
+    }
+
+    fn rotate(&mut self) -> std::io::Result<()> {
+        let (number, chain) = match &self.segment {
+            Some(segment) if segment.len < self.segment_bytes => return Ok(()),
+            Some(segment) => {
+                segment.sync()?;
+                (segment.number + 1, segment.chain)
+            }
+            None => (1, [0; 32]),
+        };
+        self.segment = Some(Segment::create(&self.dir, number, chain, now_us())?);
+        Ok(())
+    }
+
+    fn settle(&self) {
+        if self.shared.failed.load(Ordering::Acquire) {
+            tracing::info!("the record can be written again");
+            self.shared.recover();
+        }
+        for (queue, batch) in self.shared.queues.iter().zip(&self.batches) {
+            queue.settle(batch.last);
+        }
+    }
+
+    fn failed(&self, error: &std::io::Error) {
+        if !self.shared.failed.load(Ordering::Acquire) {
+            tracing::error!(%error, dir = %self.dir.display(), "the record can't be written");
+        }
+        self.shared.fail(&error.to_string());
+        self.shared.queues.iter().for_each(super::writer::Queue::fail);
+    }
+}

@@ -1,0 +1,299 @@
+//! Every instrument, declared once; labels come from closed lists. Workers write to cells of their own
+//! ([`CoreCells`]), which are summed when `/metrics` is read; the rest are gauges that the gateway sets just before.
+
+mod cells;
+
+use std::sync::Arc;
+
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::{Bucket, Counter, Histogram, LabelPair, Metric, MetricFamily, MetricType};
+use prometheus::{
+    Encoder as _, IntCounter, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+};
+
+pub use cells::CoreCells;
+use cells::{BOUNDS_US, Cell, LOGIN_RESULTS, Times, VERDICTS};
+
+use crate::fault::FaultKind;
+use crate::sql::Verb;
+
+/// All instruments.
+pub struct Metrics {
+    registry: Registry,
+    cores: Arc<Vec<CoreCells>>,
+    /// Grows with every snapshot.
+    pub policy_serial: IntGauge,
+    /// Reloads that took.
+    pub reloads: IntCounter,
+    /// Reloads that were refused; the old snapshot stays.
+    pub reload_failures: IntCounter,
+    /// 1 for the driver that runs, by `driver`.
+    pub driver: IntGaugeVec,
+    /// 1 while the record can't be written.
+    pub audit_failed: IntGauge,
+    /// Bytes of records that wait for the disk.
+    pub audit_queued_bytes: IntGauge,
+    /// Records written.
+    pub audit_records: IntGauge,
+    /// Sessions open.
+    pub sessions: IntGauge,
+    /// 1 while a target's schema is known and it can be reached, by `target`.
+    pub target_up: IntGaugeVec,
+    /// Connections to a target, by `target`.
+    pub upstream_connections: IntGaugeVec,
+    /// Sessions waiting for a connection, by `target`.
+    pub upstream_waiting: IntGaugeVec,
+    /// Statements waiting for approval.
+    pub approvals_pending: IntGauge,
+    /// Calls of a plugin, by `plugin`.
+    pub plugin_calls: IntGaugeVec,
+    /// Microseconds spent in a plugin, by `plugin`.
+    pub plugin_time_us: IntGaugeVec,
+    /// Traps, time-outs and broken answers of a plugin, by `plugin`.
+    pub plugin_faults: IntGaugeVec,
+}
+
+impl Metrics {
+    /// Declares everything.
+    pub fn new(workers: usize) -> Result<Self, prometheus::Error> {
+        let registry = Registry::new();
+        let cores: Vec<CoreCells> = (0..workers.max(1)).map(|_| CoreCells::default()).collect();
+        let cores = Arc::new(cores);
+        registry.register(Box::new(Cores(Arc::clone(&cores))))?;
+        let gauge = |name: &str, help: &str| -> Result<IntGauge, prometheus::Error> {
+            let gauge = IntGauge::new(name, help)?;
+            registry.register(Box::new(gauge.clone()))?;
+            Ok(gauge)
+        };
+        let gauges = |name: &str, help: &str, label: &str| -> Result<IntGaugeVec, prometheus::Error> {
+            let gauges = IntGaugeVec::new(Opts::new(name, help), &[label])?;
+            registry.register(Box::new(gauges.clone()))?;
+            Ok(gauges)
+        };
+        let counter = |name: &str, help: &str| -> Result<IntCounter, prometheus::Error> {
+            let counter = IntCounter::new(name, help)?;
+            registry.register(Box::new(counter.clone()))?;
+            Ok(counter)
+        };
+        let build = gauges("rowgate_build_info", "1, by version.", "version")?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let workers_gauge = gauge("rowgate_workers", "Worker threads.")?;
+        workers_gauge.set(i64::try_from(workers).unwrap_or(i64::MAX));
+        Ok(Self {
+            policy_serial: gauge("rowgate_policy_serial", "Grows with every snapshot.")?,
+            reloads: counter("rowgate_policy_reloads_total", "Reloads that took.")?,
+            reload_failures: counter(
+                "rowgate_policy_reload_failures_total",
+                "Reloads that were refused; the old snapshot stays.",
+            )?,
+            driver: gauges("rowgate_driver_info", "1 for the I/O driver that runs.", "driver")?,
+            audit_failed: gauge("rowgate_audit_failed", "1 while the record can't be written.")?,
+            audit_queued_bytes: gauge(
+                "rowgate_audit_queued_bytes",
+                "Bytes of records that wait for the disk.",
+            )?,
+            audit_records: gauge("rowgate_audit_records", "Records written since the start.")?,
+            sessions: gauge("rowgate_sessions", "Sessions open.")?,
+            target_up: gauges("rowgate_target_up", "1 while a target is ready.", "target")?,
+            upstream_connections: gauges(
+                "rowgate_upstream_connections",
+                "Connections to a target.",
+                "target",
+            )?,
+            upstream_waiting: gauges(
+                "rowgate_upstream_waiting",
+                "Sessions waiting for a connection.",
+                "target",
+            )?,
+            approvals_pending: gauge("rowgate_approvals_pending", "Statements waiting for approval.")?,
+            plugin_calls: gauges("rowgate_plugin_calls", "Calls of a plugin.", "plugin")?,
+            plugin_time_us: gauges("rowgate_plugin_time_us", "Time in a plugin, in µs.", "plugin")?,
+            plugin_faults: gauges(
+                "rowgate_plugin_faults",
+                "Traps, time-outs and broken answers of a plugin.",
+                "plugin",
+            )?,
+            registry,
+            cores,
+        })
+    }
+
+    /// All workers' cells.
+    pub fn cores(&self) -> Arc<Vec<CoreCells>> {
+        Arc::clone(&self.cores)
+    }
+
+    /// Everything in Prometheus's text format.
+    pub fn render(&self) -> String {
+        let mut text = Vec::new();
+        match TextEncoder::new().encode(&self.registry.gather(), &mut text) {
+            Ok(()) => String::from_utf8(text).unwrap_or_default(),
+            Err(error) => {
+                tracing::error!(%error, "metrics can't be encoded");
+                String::new()
+            }
+        }
+    }
+}
+
+/// Sums the workers' cells when asked.
+struct Cores(Arc<Vec<CoreCells>>);
+
+impl Cores {
+    fn sum(&self, pick: impl Fn(&CoreCells) -> &Cell) -> u64 {
+        self.0.iter().map(|core| pick(core).value()).sum()
+    }
+
+    fn times(&self, pick: impl Fn(&CoreCells) -> &Times) -> Metric {
+        let mut histogram = Histogram::default();
+        let mut count = 0;
+        let mut buckets = Vec::with_capacity(BOUNDS_US.len());
+        for (at, bound) in BOUNDS_US.iter().enumerate() {
+            count += self.sum(|core| &pick(core).buckets[at]);
+            let mut bucket = Bucket::default();
+            bucket.set_upper_bound(float(*bound) / 1e6);
+            bucket.set_cumulative_count(count);
+            buckets.push(bucket);
+        }
+        count += self.sum(|core| &pick(core).buckets[BOUNDS_US.len()]);
+        histogram.set_bucket(buckets);
+        histogram.set_sample_count(count);
+        histogram.set_sample_sum(float(self.sum(|core| &pick(core).sum_us)) / 1e6);
+        let mut metric = Metric::default();
+        metric.set_histogram(histogram);
+        metric
+    }
+}
+
+impl Collector for Cores {
+    fn desc(&self) -> Vec<&Desc> {
+        Vec::new()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let count = |value: u64, labels: &[(&str, &str)]| counted(value, labels);
+        let mut statements = Vec::new();
+        for (row, verb) in Verb::ALL.iter().enumerate() {
+            for (column, verdict) in VERDICTS.iter().enumerate() {
+                let value = self.sum(|core| &core.statements[row][column]);
+                statements.push(count(value, &[("verb", verb.as_str()), ("verdict", verdict)]));
+            }
+        }
+        let faults = FaultKind::ALL.iter().enumerate();
+        let faults =
+            faults.map(|(at, kind)| count(self.sum(|c| &c.faults[at]), &[("kind", kind.label())]));
+        let logins = LOGIN_RESULTS.iter().enumerate();
+        let logins = logins.map(|(at, r)| count(self.sum(|c| &c.logins[at]), &[("result", r)]));
+        let one = |value: u64| vec![count(value, &[])];
+        let (counter, histogram) = (MetricType::COUNTER, MetricType::HISTOGRAM);
+        vec![
+            family("rowgate_statements_total", "Statements decided.", counter, statements),
+            family("rowgate_faults_total", "Errors of the gateway's own.", counter, faults.collect()),
+            family("rowgate_logins_total", "Logins by how they ended.", counter, logins.collect()),
+            family(
+                "rowgate_audit_refusals_total",
+                "Statements refused for lack of room in the record.",
+                counter,
+                one(self.sum(|core| &core.audit_refused)),
+            ),
+            family("rowgate_rows_total", "Rows released.", counter, one(self.sum(|c| &c.rows))),
+            family(
+                "rowgate_response_bytes_total",
+                "Bytes of responses released.",
+                counter,
+                one(self.sum(|core| &core.bytes)),
+            ),
+            family(
+                "rowgate_masked_cells_total",
+                "Cells that a mask changed.",
+                counter,
+                one(self.sum(|core| &core.masked_cells)),
+            ),
+            family(
+                "rowgate_upstream_errors_total",
+                "Errors of the databases, passed on or withheld.",
+                counter,
+                one(self.sum(|core| &core.upstream_errors)),
+            ),
+            family(
+                "rowgate_gateway_latency_seconds",
+                "The gateway's own time before a statement is sent.",
+                histogram,
+                vec![self.times(|core| &core.gateway)],
+            ),
+            family(
+                "rowgate_upstream_latency_seconds",
+                "From sending a statement to the database's first byte.",
+                histogram,
+                vec![self.times(|core| &core.upstream)],
+            ),
+            family(
+                "rowgate_hold_seconds",
+                "Waiting for approvers.",
+                histogram,
+                vec![self.times(|core| &core.hold)],
+            ),
+        ]
+    }
+}
+
+fn family(name: &str, help: &str, kind: MetricType, metrics: Vec<Metric>) -> MetricFamily {
+    let mut family = MetricFamily::default();
+    family.set_name(name.to_owned());
+    family.set_help(help.to_owned());
+    family.set_field_type(kind);
+    family.set_metric(metrics);
+    family
+}
+
+fn counted(value: u64, labels: &[(&str, &str)]) -> Metric {
+    let pair = |(name, value): &(&str, &str)| {
+        let mut pair = LabelPair::default();
+        pair.set_name((*name).to_owned());
+        pair.set_value((*value).to_owned());
+        pair
+    };
+    let mut counter = Counter::default();
+    counter.set_value(float(value));
+    let mut metric = Metric::default();
+    metric.set_label(labels.iter().map(pair).collect());
+    metric.set_counter(counter);
+    metric
+}
+
+#[allow(clippy::cast_precision_loss, reason = "Prometheus counts in floats")]
+fn float(value: u64) -> f64 {
+    value as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::Completion;
+
+    #[test]
+    fn cores_are_summed() {
+        let metrics = Metrics::new(2).unwrap();
+        let cores = metrics.cores();
+        for core in cores.iter() {
+            core.statement(Verb::Select, "mask");
+            core.login_refused("proof");
+            core.completed(
+                &Completion { rows: 3, decide_us: 7, ..Completion::default() },
+                Some(FaultKind::Plugin),
+            );
+        }
+        let text = metrics.render();
+        for line in [
+            "rowgate_statements_total{verb=\"select\",verdict=\"mask\"} 2",
+            "rowgate_logins_total{result=\"proof\"} 2",
+            "rowgate_rows_total 6",
+            "rowgate_faults_total{kind=\"plugin\"} 2",
+            "rowgate_gateway_latency_seconds_bucket{le=\"0.00001\"} 2",
+            "rowgate_gateway_latency_seconds_count 2",
+            "rowgate_workers 2",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+        }
+    }
+}
