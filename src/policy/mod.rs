@@ -1,8 +1,18 @@
 //! (identity, facts, snapshot) → allow, mask, deny or hold. Owns the [`Snapshot`] that reaches every worker,
 //! and the traits by which plugins take part, so that nothing here knows of WASM.
 
+mod decide;
 mod filter;
+mod labels;
+mod literals;
 mod mask;
+mod no_plugins;
+mod policies;
+mod questions;
+mod rule;
+#[cfg(test)]
+mod tests;
+mod vocabulary;
 
 use std::sync::Arc;
 
@@ -10,7 +20,10 @@ pub use filter::{
     Batch, Edit, Edits, GuardDecision, GuardInput, NULL, PluginFault, PluginHost, RowFilter,
     StreamColumn, StreamInfo,
 };
+pub use labels::{LabelError, LabelRules};
 pub use mask::{MaskPlan, MaskSpec, MaskedColumn};
+pub use no_plugins::NoPlugins;
+pub use policies::{Policies, PolicyError};
 
 use crate::identity::{Directory, Principal};
 use crate::schema::{Catalog, Labels};
@@ -97,6 +110,3 @@ pub struct Snapshot {
     /// A catalogue for each target, in the order of the configuration; `None` until it was first read.
     pub catalogs: Vec<Option<Arc<Catalog>>>,
 }
-
-/// The compiled Cedar policies. (The owner of this module fills it.)
-pub struct Policies {}

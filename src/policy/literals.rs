@@ -1,0 +1,106 @@
+//! What a policy's conditions mention, read from its JSON form: the labels that it names, and whether it reads
+//! the time.
+
+use serde_json::Value;
+
+/// The string literals that a condition compares with some `labels` or `all_labels`.
+pub(super) fn labels_in(policy: &Value) -> Vec<String> {
+    let mut found = Vec::new();
+    walk(policy, &mut |node| {
+        for operation in ["contains", "containsAny", "containsAll", "=="] {
+            let Some(sides) = node.get(operation) else { continue };
+            let (left, right) = (&sides["left"], &sides["right"]);
+            if is_labels(left) {
+                strings(right, &mut found);
+            }
+            if is_labels(right) {
+                strings(left, &mut found);
+            }
+        }
+        true
+    });
+    found.sort();
+    found.dedup();
+    found
+}
+
+/// Whether a condition reads `context.time`, or the context as a whole.
+pub(super) fn reads_time(policy: &Value) -> bool {
+    let mut found = false;
+    walk(policy, &mut |node| {
+        for access in [".", "has"] {
+            let Some(operands) = node.get(access) else { continue };
+            if operands["left"]["Var"] == "context" {
+                found |= operands["attr"] == "time";
+                return false;
+            }
+        }
+        found |= node.get("Var").is_some_and(|name| name == "context");
+        true
+    });
+    found
+}
+
+fn is_labels(node: &Value) -> bool {
+    node.get(".").is_some_and(|access| access["attr"] == "labels" || access["attr"] == "all_labels")
+}
+
+fn strings(node: &Value, found: &mut Vec<String>) {
+    walk(node, &mut |node| {
+        if let Some(Value::String(text)) = node.get("Value") {
+            found.push(text.clone());
+        }
+        true
+    });
+}
+
+/// Visits every node; `visit` says whether to go further down.
+fn walk(node: &Value, visit: &mut impl FnMut(&Value) -> bool) {
+    if !visit(node) {
+        return;
+    }
+    match node {
+        Value::Array(items) => items.iter().for_each(|item| walk(item, visit)),
+        Value::Object(fields) => fields.values().for_each(|field| walk(field, visit)),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cedar_policy::Policy;
+
+    use super::*;
+
+    fn json(condition: &str) -> Value {
+        let text = format!("permit (principal, action, resource) when {{ {condition} }};");
+        Policy::parse(None, text).unwrap().to_json().unwrap()
+    }
+
+    #[test]
+    fn labels_are_found_on_either_side() {
+        for (condition, wanted) in [
+            ("resource.labels.contains(\"pci\")", vec!["pci"]),
+            ("resource.labels.containsAny([\"a\", \"b\"])", vec!["a", "b"]),
+            ("[\"x\"].containsAll(resource.labels)", vec!["x"]),
+            ("resource.all_labels == [\"y\"] || resource.name == \"z\"", vec!["y"]),
+            ("resource.name == \"pci\"", vec![]),
+        ] {
+            assert_eq!(labels_in(&json(condition)), wanted, "{condition}");
+        }
+    }
+
+    #[test]
+    fn time() {
+        for (condition, wanted) in [
+            ("context.time.hour > 8", true),
+            ("context[\"time\"].hour > 8", true),
+            ("context has time", true),
+            ("context == {a: 1}", true),
+            ("context.verb == \"time\"", false),
+            ("resource.name == \"time\"", false),
+        ] {
+            assert_eq!(reads_time(&json(condition)), wanted, "{condition}");
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! Which permissions a statement needs: one for each table and way of access, and one for the target where it
+//! does something that no table stands for.
+
+use super::decide::Refusal;
+use super::vocabulary::Action;
+use crate::sql::{Access, Facts, TableUse, Verb};
+
+/// One permission to ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Question<'a> {
+    pub(super) action: Action,
+    /// `None`: the target.
+    pub(super) table: Option<&'a TableUse>,
+}
+
+/// Everything to ask for; never empty.
+pub(super) fn questions<'a>(facts: &'a Facts, digest: &str) -> Result<Vec<Question<'a>>, Refusal> {
+    refuse_opaque(facts)?;
+    let mut found: Vec<Question<'a>> = Vec::with_capacity(facts.tables.len() + 1);
+    let mut push = |action, table| {
+        let question = Question { action, table };
+        if !found.contains(&question) {
+            found.push(question);
+        }
+    };
+    for table in &facts.tables {
+        push(on_table(facts.verb, table.access), Some(table));
+    }
+    if let Some(action) = on_target(facts, digest) {
+        push(action, None);
+    }
+    if facts.calls_sensitive {
+        push(Action::Call, None);
+    }
+    if found.is_empty() {
+        return Err(Refusal::new("analysis", "what the statement does is not understood"));
+    }
+    Ok(found)
+}
+
+/// What hides what it does, or does more than the facts say, is refused whatever policies permit.
+fn refuse_opaque(facts: &Facts) -> Result<(), Refusal> {
+    match facts.verb {
+        Verb::Unknown => Err(Refusal::new(
+            "analysis",
+            "the statement is empty or its kind is not known; send one statement that Rowgate knows",
+        )),
+        Verb::Prepare => Err(Refusal::new(
+            "refused-verb",
+            "PREPARE and EXECUTE hide the statement's text; use the driver's prepared statements",
+        )),
+        Verb::Handler => {
+            Err(Refusal::new("refused-verb", "HANDLER is refused; use SELECT with a key and LIMIT"))
+        }
+        // The result's columns decide what is masked; without them nothing may be shown.
+        Verb::Select
+            if facts.outputs.is_none() && facts.tables.iter().any(|table| table.sensitive) =>
+        {
+            let why =
+                "the statement reads labelled data and its result's columns are not understood";
+            Err(Refusal::new("analysis", why))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn on_table(verb: Verb, access: Access) -> Action {
+    match (access, verb) {
+        // Of statements about tables as such, no row is read.
+        (Access::Read, Verb::Show) => Action::Show,
+        (Access::Read | Access::Write, Verb::Lock) => Action::Lock,
+        (_, Verb::Grant) => Action::Grant,
+        (_, Verb::Admin) => Action::Admin,
+        (Access::Read, _) => Action::Select,
+        (Access::Write, Verb::Insert) => Action::Insert,
+        (Access::Write, Verb::Replace) => Action::Replace,
+        (Access::Write, Verb::Update) => Action::Update,
+        (Access::Write, Verb::Delete) => Action::Delete,
+        (Access::Write, Verb::Load) => Action::Load,
+        (Access::Define, Verb::Create) => Action::Create,
+        (Access::Define, Verb::Drop) => Action::Drop,
+        (Access::Define, Verb::Truncate) => Action::Truncate,
+        (Access::Define, Verb::Rename) => Action::Rename,
+        (Access::Define, _) => Action::Alter,
+        // A write by any other verb is nothing that a rule on rows foresaw.
+        (Access::Write, _) => Action::Admin,
+    }
+}
+
+/// What the statement does besides touching tables.
+fn on_target(facts: &Facts, digest: &str) -> Option<Action> {
+    let defines = facts.tables.iter().any(|table| table.access == Access::Define);
+    match facts.verb {
+        Verb::Select => facts.tables.is_empty().then_some(Action::Session),
+        Verb::Insert | Verb::Replace | Verb::Update | Verb::Delete | Verb::Load => {
+            facts.tables.is_empty().then_some(Action::Admin)
+        }
+        Verb::Create => (!defines).then_some(Action::Create),
+        Verb::Alter => (!defines).then_some(Action::Alter),
+        Verb::Drop => (!defines).then_some(Action::Drop),
+        Verb::Truncate => (!defines).then_some(Action::Truncate),
+        Verb::Rename => (!defines).then_some(Action::Rename),
+        Verb::Grant => Some(Action::Grant),
+        Verb::Set if sets_globally(digest) => Some(Action::Admin),
+        Verb::Set | Verb::Use | Verb::Do | Verb::Transaction => Some(Action::Session),
+        Verb::Show if shows_diagnostics(digest) => Some(Action::Diagnostics),
+        Verb::Show => Some(Action::Show),
+        // UNLOCK TABLES names none.
+        Verb::Lock => facts.tables.is_empty().then_some(Action::Session),
+        Verb::Call => Some(Action::Call),
+        Verb::Kill => Some(Action::Kill),
+        // EXPLAIN FOR CONNECTION shows another session's statement.
+        Verb::Explain | Verb::Admin | Verb::Prepare | Verb::Handler | Verb::Unknown => {
+            Some(Action::Admin)
+        }
+    }
+}
+
+fn sets_globally(digest: &str) -> bool {
+    words(digest).any(|word| {
+        ["GLOBAL", "PERSIST", "PERSIST_ONLY"].iter().any(|name| word.eq_ignore_ascii_case(name))
+    })
+}
+
+fn shows_diagnostics(digest: &str) -> bool {
+    words(digest).any(|word| {
+        ["WARNINGS", "ERRORS", "DIAGNOSTICS"].iter().any(|name| word.eq_ignore_ascii_case(name))
+    })
+}
+
+fn words(digest: &str) -> impl Iterator<Item = &str> {
+    digest.split(|c: char| !(c.is_alphanumeric() || c == '_')).filter(|word| !word.is_empty())
+}
