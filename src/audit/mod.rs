@@ -96,7 +96,10 @@ impl Audit {
                 .map_err(folder)?;
         let audit = Self { shared, thread };
         if torn > 0 {
-            tracing::warn!(bytes = torn, "the record's last segment had a torn tail, which was cut");
+            tracing::warn!(
+                bytes = torn,
+                "the record's last segment had a torn tail, which was cut"
+            );
             let mut writer = audit.writer(writers.saturating_sub(1));
             writer.append(&Event::Admin {
                 at_us: thread::now_us(),

@@ -93,6 +93,7 @@ pub fn each(dir: &Path, mut record: impl FnMut(Record)) -> Result<Report, Verify
         expected = Some(scanned.number + 1);
         chain = Some(scanned.chain);
     }
-    report.chain = chain.map(|chain| blake3::Hash::from(chain).to_hex().to_string()).unwrap_or_default();
+    report.chain =
+        chain.map(|chain| blake3::Hash::from(chain).to_hex().to_string()).unwrap_or_default();
     Ok(report)
 }

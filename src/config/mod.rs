@@ -1,7 +1,15 @@
 //! `rowgate.toml` → validated types. Unknown keys are refused; every error names the file, the key and the mend.
 
+mod check;
+mod parse;
+mod paths;
+#[cfg(test)]
+mod tests;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
+
+pub use parse::ConfigError;
 
 /// The whole configuration.
 #[derive(Clone, Debug, serde::Deserialize)]
@@ -118,7 +126,7 @@ impl Default for Admin {
     }
 }
 
-/// `[[admin.peers]]`: a Unix user id and who that is (DECISIONS 18).
+/// `[[admin.peers]]`: a Unix user id and who that is on the admin socket.
 #[derive(Clone, Debug, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Peer {
@@ -143,7 +151,7 @@ pub struct Store {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Durability {
-    /// On disk before it counts (DECISIONS 13).
+    /// On disk before it counts: a write before the database sees it, a read before its first byte is released.
     Sync,
     /// Queued, bounded, and refused when the queue is full or the disk fails.
     #[default]
@@ -182,7 +190,7 @@ fn default_queue_bytes() -> usize {
 #[derive(Clone, Debug, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PolicyFiles {
-    /// Cedar files, each named (DECISIONS 26: no globs).
+    /// Cedar files, each named: with a glob, a stray file would change who may do what.
     pub files: Vec<PathBuf>,
 }
 

@@ -7,9 +7,7 @@ use std::sync::Arc;
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Bucket, Counter, Histogram, LabelPair, Metric, MetricFamily, MetricType};
-use prometheus::{
-    Encoder as _, IntCounter, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
-};
+use prometheus::{Encoder as _, IntCounter, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
 pub use cells::CoreCells;
 use cells::{BOUNDS_US, Cell, LOGIN_RESULTS, Times, VERDICTS};
@@ -65,11 +63,12 @@ impl Metrics {
             registry.register(Box::new(gauge.clone()))?;
             Ok(gauge)
         };
-        let gauges = |name: &str, help: &str, label: &str| -> Result<IntGaugeVec, prometheus::Error> {
-            let gauges = IntGaugeVec::new(Opts::new(name, help), &[label])?;
-            registry.register(Box::new(gauges.clone()))?;
-            Ok(gauges)
-        };
+        let gauges =
+            |name: &str, help: &str, label: &str| -> Result<IntGaugeVec, prometheus::Error> {
+                let gauges = IntGaugeVec::new(Opts::new(name, help), &[label])?;
+                registry.register(Box::new(gauges.clone()))?;
+                Ok(gauges)
+            };
         let counter = |name: &str, help: &str| -> Result<IntCounter, prometheus::Error> {
             let counter = IntCounter::new(name, help)?;
             registry.register(Box::new(counter.clone()))?;
@@ -105,7 +104,10 @@ impl Metrics {
                 "Sessions waiting for a connection.",
                 "target",
             )?,
-            approvals_pending: gauge("rowgate_approvals_pending", "Statements waiting for approval.")?,
+            approvals_pending: gauge(
+                "rowgate_approvals_pending",
+                "Statements waiting for approval.",
+            )?,
             plugin_calls: gauges("rowgate_plugin_calls", "Calls of a plugin.", "plugin")?,
             plugin_time_us: gauges("rowgate_plugin_time_us", "Time in a plugin, in µs.", "plugin")?,
             plugin_faults: gauges(
@@ -188,7 +190,12 @@ impl Collector for Cores {
         let (counter, histogram) = (MetricType::COUNTER, MetricType::HISTOGRAM);
         vec![
             family("rowgate_statements_total", "Statements decided.", counter, statements),
-            family("rowgate_faults_total", "Errors of the gateway's own.", counter, faults.collect()),
+            family(
+                "rowgate_faults_total",
+                "Errors of the gateway's own.",
+                counter,
+                faults.collect(),
+            ),
             family("rowgate_logins_total", "Logins by how they ended.", counter, logins.collect()),
             family(
                 "rowgate_audit_refusals_total",

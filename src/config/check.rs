@@ -1,0 +1,368 @@
+//! What types can't say: bounds with their reasons, names, and keys that must fit each other.
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+
+use super::parse::{Complaint, Step};
+use super::{Config, LabelRule, Target, UpstreamTls};
+use crate::schema::Labels;
+
+type Checked = Result<(), Complaint>;
+
+/// Checks everything; the first complaint wins.
+pub(super) fn check(config: &Config) -> Checked {
+    if config.version != 1 {
+        let what = format!("{} is not a version that this Rowgate reads", config.version);
+        return complain(&[Step::Key("version")], what, "write version = 1");
+    }
+    bounds(config)?;
+    places(config)?;
+    peers(config)?;
+    labels(&config.labels)?;
+    plugins(config)?;
+    targets(config)
+}
+
+/// A number's bounds: key, value, least, most, and why.
+type Bound = (&'static [Step], u64, u64, u64, &'static str);
+
+fn bounds(config: &Config) -> Checked {
+    use Step::Key;
+    let Config { server, audit, approvals, .. } = config;
+    let all: [Bound; 13] = [
+        (&[Key("server"), Key("workers")], wide(server.workers), 0, 1_024, "0 means one a core"),
+        (
+            &[Key("server"), Key("drain_timeout_s")],
+            server.drain_timeout_s,
+            1,
+            3_600,
+            "longer is no drain",
+        ),
+        (
+            &[Key("server"), Key("max_statement_bytes")],
+            wide(server.max_statement_bytes),
+            1_024,
+            1 << 30,
+            "the protocol's own limit is 1 GiB",
+        ),
+        (
+            &[Key("server"), Key("max_row_bytes")],
+            wide(server.max_row_bytes),
+            1_024,
+            1 << 30,
+            "the protocol's own limit is 1 GiB",
+        ),
+        (
+            &[Key("server"), Key("max_connections")],
+            wide(server.max_connections),
+            1,
+            1_000_000,
+            "each takes a file descriptor",
+        ),
+        (
+            &[Key("server"), Key("login_timeout_s")],
+            server.login_timeout_s,
+            1,
+            300,
+            "an unfinished login holds a connection",
+        ),
+        (
+            &[Key("server"), Key("failed_logins_per_minute")],
+            server.failed_logins_per_minute.into(),
+            1,
+            1_000_000,
+            "0 would lock everyone out",
+        ),
+        (
+            &[Key("audit"), Key("segment_bytes")],
+            audit.segment_bytes,
+            1 << 20,
+            4 << 30,
+            "smaller are too many files, larger too slow to verify",
+        ),
+        (
+            &[Key("audit"), Key("queue_bytes")],
+            wide(audit.queue_bytes),
+            64 << 10,
+            1 << 30,
+            "two records must fit, and it is taken for each worker",
+        ),
+        (
+            &[Key("approvals"), Key("wait_s")],
+            approvals.wait_s,
+            0,
+            3_600,
+            "drivers give up long before; 0 means a ticket at once",
+        ),
+        (
+            &[Key("approvals"), Key("expiry_s")],
+            approvals.expiry_s,
+            1,
+            30 * 86_400,
+            "an old grant is a forgotten one",
+        ),
+        (
+            &[Key("approvals"), Key("expiry_s")],
+            approvals.expiry_s,
+            approvals.wait_s,
+            u64::MAX,
+            "it must outlast approvals.wait_s",
+        ),
+        (
+            &[Key("approvals"), Key("max_pending")],
+            wide(approvals.max_pending),
+            1,
+            100_000,
+            "each waits on a live connection",
+        ),
+    ];
+    all.iter().try_for_each(bound)
+}
+
+fn bound((path, value, least, most, why): &Bound) -> Checked {
+    if (least..=most).contains(&value) {
+        return Ok(());
+    }
+    let mend = if *most == u64::MAX {
+        format!("at least {least} ({why})")
+    } else {
+        format!("{least} to {most} ({why})")
+    };
+    complain(path, format!("{value} is out of bounds"), &mend)
+}
+
+fn places(config: &Config) -> Checked {
+    use Step::Key;
+    for (path, place) in [
+        (&[Key("store"), Key("path")], &config.store.path),
+        (&[Key("audit"), Key("dir")], &config.audit.dir),
+        (&[Key("admin"), Key("socket")], &config.admin.socket),
+    ] {
+        if place.as_os_str().is_empty() {
+            return complain(path, "empty", "write a path");
+        }
+    }
+    let files = [Key("policy"), Key("files")];
+    if config.policy.files.is_empty() {
+        return complain(&files, "no files, so everything would be denied", "list a Cedar file");
+    }
+    let mut seen = HashSet::new();
+    match config.policy.files.iter().find(|file| !seen.insert(*file)) {
+        Some(twice) => {
+            complain(&files, format!("{} is listed twice", twice.display()), "once is enough")
+        }
+        None => Ok(()),
+    }
+}
+
+fn peers(config: &Config) -> Checked {
+    use Step::{At, Key};
+    let mut seen = HashSet::new();
+    for (at, peer) in config.admin.peers.iter().enumerate() {
+        let path = |key| [Key("admin"), Key("peers"), At(at), Key(key)];
+        if !seen.insert(peer.uid) {
+            let what = format!("{} is listed twice", peer.uid);
+            return complain(&path("uid"), what, "one identity for each Unix user");
+        }
+        if peer.identity.is_empty() {
+            return complain(
+                &path("identity"),
+                "empty",
+                "name the identity that this user acts as",
+            );
+        }
+    }
+    Ok(())
+}
+
+fn labels(rules: &[LabelRule]) -> Checked {
+    use Step::{At, Key};
+    let mut known = Labels::default();
+    let mut seen = HashSet::new();
+    for (at, rule) in rules.iter().enumerate() {
+        let path = |key| [Key("labels"), At(at), Key(key)];
+        if !rule.name.split('.').all(is_word) {
+            let what = format!("{:?} is no label", rule.name);
+            return complain(&path("name"), what, "letters, digits, - and _; dots between words");
+        }
+        if !seen.insert(&rule.name) {
+            let what = format!("{:?} is declared twice", rule.name);
+            return complain(&path("name"), what, "put all patterns under one");
+        }
+        // Those above a dotted label count as well, since it carries them.
+        let ends = rule.name.match_indices('.').map(|(end, _)| end).chain([rule.name.len()]);
+        for end in ends {
+            if known.intern(&rule.name[..end]).is_none() {
+                let what = format!("more than {} labels", Labels::MAX);
+                return complain(
+                    &path("name"),
+                    what,
+                    "merge some (a set of them is one machine word)",
+                );
+            }
+        }
+        for (key, patterns, parts, form) in [
+            ("columns", &rule.columns, 3, "write database.table.column, with * and ? as wildcards"),
+            ("tables", &rule.tables, 2, "write database.table, with * and ? as wildcards"),
+        ] {
+            let good = |text: &&String| {
+                text.split('.').count() == parts
+                    && text.split('.').all(|part| !part.trim().is_empty())
+            };
+            if let Some((index, bad)) = patterns.iter().enumerate().find(|(_, text)| !good(text)) {
+                let [a, b, c] = path(key);
+                let what = format!("{bad:?} has not {parts} parts");
+                return complain(&[a, b, c, At(index)], what, form);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn plugins(config: &Config) -> Checked {
+    use Step::{At, Key};
+    let mut seen = HashSet::new();
+    for (at, plugin) in config.plugins.iter().enumerate() {
+        let path = |key| vec![Key("plugins"), At(at), Key(key)];
+        name(&path("name"), &plugin.name, &mut seen)?;
+        if plugin.path.as_os_str().is_empty() {
+            return complain(&path("path"), "empty", "write the component's path");
+        }
+        for (key, value, most, why) in [
+            (
+                "memory_mib",
+                plugin.memory_mib,
+                1_024,
+                "each instance takes it, and each worker has several",
+            ),
+            ("timeout_ms", plugin.timeout_ms, 10_000, "a call holds up its worker"),
+        ] {
+            if !(1..=most).contains(&value) {
+                let mend = format!("1 to {most} ({why})");
+                return complain(&path(key), format!("{value} is out of bounds"), &mend);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn targets(config: &Config) -> Checked {
+    use Step::{At, Key};
+    if config.targets.is_empty() {
+        return complain(&[Key("targets")], "no target", "add [[targets]]");
+    }
+    let mut names = HashSet::new();
+    // Port 0 lets the system choose, so two of those don't clash.
+    let mut listening: HashSet<_> = config.admin.listen.into_iter().collect();
+    for (at, target) in config.targets.iter().enumerate() {
+        let path = |key| vec![Key("targets"), At(at), Key(key)];
+        name(&path("name"), &target.name, &mut names)?;
+        if target.listen.port() != 0 && !listening.insert(target.listen) {
+            let what = format!("{} is taken by another listener of this file", target.listen);
+            return complain(&path("listen"), what, "choose another port");
+        }
+        upstream(target, &path)?;
+        for (key, value, most, why) in [
+            (
+                "max_upstream",
+                wide(target.max_upstream),
+                100_000,
+                "each is a connection to the database",
+            ),
+            (
+                "catalog_refresh_s",
+                target.catalog_refresh_s,
+                86_400,
+                "a view changed behind the gateway is seen no sooner",
+            ),
+        ] {
+            if !(1..=most).contains(&value) {
+                let mend = format!("1 to {most} ({why})");
+                return complain(&path(key), format!("{value} is out of bounds"), &mend);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn upstream(target: &Target, path: &dyn Fn(&'static str) -> Vec<Step>) -> Checked {
+    let Some(host) = host_of(&target.address) else {
+        let what = format!("{:?} is no address", target.address);
+        return complain(&path("address"), what, "write host:port, as in db.internal:3306");
+    };
+    if target.user.is_empty() {
+        return complain(&path("user"), "empty", "name the gateway's account on the database");
+    }
+    let reference = target.password.split_once(':');
+    if !reference.is_some_and(|(kind, rest)| ["env", "file"].contains(&kind) && !rest.is_empty()) {
+        let mend = "write env:NAME or file:PATH; passwords don't belong in this file";
+        return complain(&path("password"), "not a reference to a password", mend);
+    }
+    match target.tls {
+        UpstreamTls::VerifyIdentity | UpstreamTls::VerifyCa if target.tls_ca.is_none() => {
+            let mend = "name the PEM bundle of the database's CA, or use tls = \"pin\"";
+            complain(&path("tls_ca"), "missing, and this tls mode verifies a chain", mend)
+        }
+        UpstreamTls::Pin if !target.tls_pin.as_deref().is_some_and(is_pin) => complain(
+            &path("tls_pin"),
+            "missing or not a pin",
+            "write sha256: and the 64 hex digits of the certificate's digest (DER)",
+        ),
+        UpstreamTls::Off if !is_loopback(host) => complain(
+            &path("tls"),
+            "off, but the database is not on this machine",
+            "use verify-identity, verify-ca or pin; off is for loopback only",
+        ),
+        UpstreamTls::Off | UpstreamTls::VerifyIdentity | UpstreamTls::VerifyCa
+            if target.tls_pin.is_some() =>
+        {
+            complain(&path("tls_pin"), "has no effect with this tls mode", "use tls = \"pin\"")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The host of `host:port` or `[v6]:port`.
+fn host_of(address: &str) -> Option<&str> {
+    let (host, port) = address.rsplit_once(':')?;
+    let port: u16 = port.parse().ok()?;
+    let bare = host.strip_prefix('[').and_then(|inner| inner.strip_suffix(']'));
+    let host = bare.unwrap_or(host);
+    // A v6 address without brackets would give its last group away as the port.
+    let whole = bare.is_some() || !host.contains(':');
+    (whole && port != 0 && !host.is_empty() && !host.contains(char::is_whitespace)).then_some(host)
+}
+
+fn is_loopback(host: &str) -> bool {
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+fn is_pin(pin: &str) -> bool {
+    let digits = pin.strip_prefix("sha256:");
+    digits.is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit()))
+}
+
+fn name<'a>(path: &[Step], name: &'a str, seen: &mut HashSet<&'a str>) -> Checked {
+    if !is_word(name) {
+        let what = format!("{name:?} is no name");
+        return complain(path, what, "use letters, digits, - and _ (64 at most)");
+    }
+    if !seen.insert(name) {
+        return complain(path, format!("{name:?} is taken"), "give each its own name");
+    }
+    Ok(())
+}
+
+/// Names travel in metrics, masks and policies, so they are plain.
+fn is_word(text: &str) -> bool {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+    (1..=64).contains(&text.len()) && text.bytes().all(allowed)
+}
+
+fn wide(number: usize) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
+}
+
+fn complain(path: &[Step], what: impl Into<String>, mend: &str) -> Checked {
+    Err(Complaint { path: path.to_vec(), what: what.into(), mend: mend.to_owned() })
+}

@@ -1,0 +1,45 @@
+//! Paths of a configuration, made independent of the folder that the process was started in.
+
+use std::path::{Path, PathBuf};
+
+use super::Config;
+
+impl Config {
+    /// Resolves every relative path against `base`, the folder of the configuration file.
+    pub fn resolve_paths(&mut self, base: &Path) {
+        let resolve = |path: &mut PathBuf| *path = base.join(&*path);
+        resolve(&mut self.admin.socket);
+        resolve(&mut self.store.path);
+        resolve(&mut self.audit.dir);
+        self.policy.files.iter_mut().for_each(resolve);
+        self.plugins.iter_mut().for_each(|plugin| resolve(&mut plugin.path));
+        if let Some(tls) = &mut self.tls {
+            resolve(&mut tls.certificate);
+            resolve(&mut tls.key);
+        }
+        for target in &mut self.targets {
+            target.tls_ca.iter_mut().for_each(resolve);
+            if let Some(path) = target.password.strip_prefix("file:") {
+                target.password = format!("file:{}", base.join(path).display());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn relative_paths_follow_the_file() {
+        let text = Config::SAMPLE.replace("env:ROWGATE_SHOP_PASSWORD", "file:secrets/shop");
+        let mut config = Config::parse(&text, "rowgate.toml").unwrap();
+        config.resolve_paths(Path::new("/etc/rowgate"));
+        assert_eq!(config.policy.files, [Path::new("/etc/rowgate/policies/default.cedar")]);
+        assert_eq!(config.store.path, Path::new("/var/lib/rowgate/rowgate.db"));
+        let target = &config.targets[0];
+        assert_eq!(target.tls_ca.as_deref(), Some(Path::new("/etc/rowgate/tls/database-ca.pem")));
+        assert_eq!(target.password, "file:/etc/rowgate/secrets/shop");
+        assert_eq!(config.tls.unwrap().key, Path::new("/etc/rowgate/tls/server.key"));
+    }
+}
