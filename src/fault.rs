@@ -167,14 +167,15 @@ impl Fault {
         )
     }
 
-    /// 2013/08S01: the database went away, or broke the protocol.
+    /// 1158/08S01: the database went away, or broke the protocol. (Not 2013: that is a client's own number, and
+    /// MariaDB's client takes a server that sends one for broken.)
     pub fn upstream_lost(what: &str) -> Self {
-        Self::new(FaultKind::Upstream, 2013, *b"08S01", format!("Rowgate [RG-UPSTREAM]: {what}"))
+        Self::new(FaultKind::Upstream, 1158, *b"08S01", format!("Rowgate [RG-UPSTREAM]: {what}"))
     }
 
-    /// 2003/08001: the database can't be reached or refused the gateway.
+    /// 1429/08001: the database can't be reached or refused the gateway.
     pub fn upstream_down(what: &str) -> Self {
-        Self::new(FaultKind::Upstream, 2003, *b"08001", format!("Rowgate [RG-UPSTREAM]: {what}"))
+        Self::new(FaultKind::Upstream, 1429, *b"08001", format!("Rowgate [RG-UPSTREAM]: {what}"))
     }
 
     /// 1053/08S01: the gateway is draining.

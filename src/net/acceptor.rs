@@ -20,7 +20,7 @@ use super::worker::{Accepted, WorkerEvent};
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// 1040, as a server sends it before any handshake (so without an SQLSTATE).
-const TOO_MANY: &[u8] = b"\x1b\0\0\0\xff\x10\x04Rowgate: too many sessions";
+const TOO_MANY: &[u8] = b"\x1d\0\0\0\xff\x10\x04Rowgate: too many sessions";
 
 /// Ids of sessions: unique over restarts, so that the record's sessions are, and below 2^53 for JSON's sake.
 pub(super) struct SessionIds(AtomicU64);

@@ -6,14 +6,22 @@
 
 mod acceptor;
 mod buffers;
+mod decide;
 mod driver;
+mod io;
+mod ledger;
+mod pool;
 mod pump;
 mod rate;
+mod records;
 mod registry;
 mod resolve;
 mod target;
 mod tls;
 mod worker;
+
+#[cfg(test)]
+mod tests;
 
 use std::net::TcpListener;
 use std::pin::Pin;
@@ -31,7 +39,9 @@ pub use target::{TargetHealth, TargetRuntime};
 pub use tls::{TlsError, UpstreamTls, server_config, upstream_config};
 
 use crate::approval::Desk;
+use crate::audit::Writer;
 use crate::config::Driver;
+use crate::metrics::CoreCells;
 use crate::policy::Snapshot;
 use rate::LoginRate;
 use registry::Registry;
@@ -61,14 +71,16 @@ pub struct Limits {
     pub login_timeout: Duration,
     /// Failed logins per address and minute, over which more are refused unseen.
     pub failed_logins_per_minute: u32,
+    /// Statements are recorded with their literals.
+    pub record_literals: bool,
+    /// Records are durable before they count.
+    pub durable_records: bool,
 }
 
 /// Everything that the data path is started with.
 pub struct NetConfig {
     /// Which I/O driver to use.
     pub driver: Driver,
-    /// Worker threads; 0: one a core.
-    pub workers: usize,
     /// Bound listeners, each with the index of its target.
     pub listeners: Vec<(usize, TcpListener)>,
     /// The databases, in the configuration's order.
@@ -79,6 +91,10 @@ pub struct NetConfig {
     pub schemas: Arc<dyn SchemaRefresh>,
     /// Where held statements are asked for.
     pub desk: Desk,
+    /// The record: a writer for each worker. There are as many workers as writers; see [`worker_count`].
+    pub audit: Vec<Writer>,
+    /// The counters, a cell for each worker.
+    pub cores: Arc<Vec<CoreCells>>,
     /// Bounds.
     pub limits: Limits,
 }
@@ -97,6 +113,9 @@ pub enum NetError {
     /// A thread could not be started, or its runtime could not be built.
     #[error("a worker can't start: {0}")]
     Worker(std::io::Error),
+    /// No writer of the record, or a worker without counters: a defect of the caller's.
+    #[error("every worker needs a writer of the record and a cell of counters")]
+    NoWorkers,
     /// A listener can't be used.
     #[error("a listener can't be used: {0}")]
     Listener(std::io::Error),
@@ -111,6 +130,7 @@ struct Shared {
     snapshot: Arc<ArcSwap<Snapshot>>,
     schemas: Arc<dyn SchemaRefresh>,
     desk: Desk,
+    cores: Arc<Vec<CoreCells>>,
     limits: Limits,
     rate: LoginRate,
     /// Set once: accepting ends, and sessions end as they become idle.
@@ -135,11 +155,19 @@ pub struct Net {
     resolver: resolve::Resolver,
 }
 
+/// How many workers `[server] workers` means: 0 is one for each CPU that this process may run on.
+pub fn worker_count(configured: usize) -> usize {
+    if configured == 0 { driver::allowed_cpus().len().max(1) } else { configured }
+}
+
 /// Starts the workers and the acceptors.
 pub fn start(config: NetConfig) -> Result<Net, NetError> {
     let driver = driver::choose(config.driver)?;
     let cpus = driver::allowed_cpus();
-    let workers = if config.workers == 0 { cpus.len().max(1) } else { config.workers };
+    let workers = config.audit.len();
+    if workers == 0 || config.cores.len() < workers {
+        return Err(NetError::NoWorkers);
+    }
     let targets: Vec<_> = config.targets.into_iter().map(TargetState::new).map(Arc::new).collect();
     let resolver = resolve::Resolver::start(targets.clone()).map_err(NetError::Worker)?;
     let shared = Arc::new(Shared {
@@ -149,6 +177,7 @@ pub fn start(config: NetConfig) -> Result<Net, NetError> {
         snapshot: config.snapshot,
         schemas: config.schemas,
         desk: config.desk,
+        cores: config.cores,
         limits: config.limits,
         rate: LoginRate::new(config.limits.failed_logins_per_minute),
         draining: AtomicBool::new(false),
@@ -157,11 +186,12 @@ pub fn start(config: NetConfig) -> Result<Net, NetError> {
     });
     let mut net =
         Net { shared, inboxes: Vec::new(), acceptors: Vec::new(), workers: Vec::new(), resolver };
-    for index in 0..workers {
+    for (index, writer) in config.audit.into_iter().enumerate() {
         let (inbox, events) = mpsc::channel(INBOX);
         let cpu = cpus.get(index % cpus.len().max(1)).copied();
         let shared = Arc::clone(&net.shared);
-        net.workers.push(worker::start(index, cpu, shared, events).map_err(NetError::Worker)?);
+        net.workers
+            .push(worker::start(index, cpu, shared, writer, events).map_err(NetError::Worker)?);
         net.inboxes.push(inbox);
     }
     let ids = Arc::new(acceptor::SessionIds::new());
@@ -205,6 +235,17 @@ impl Net {
         let of_worker = self.shared.registries.iter().position(|r| r.contains(session));
         let inbox = of_worker.and_then(|worker| self.inboxes.get(worker));
         inbox.is_some_and(|inbox| inbox.try_send(WorkerEvent::Kill { session }).is_ok())
+    }
+
+    /// Takes over the server's own `sql_mode` of a target, as it was read with the schema: it becomes part of every
+    /// connection's baseline.
+    pub fn set_sql_mode(&self, target: usize, mode: &str) {
+        if let Some(target) = self.shared.targets.get(target) {
+            let known = target.sql_mode.load();
+            if known.as_ref().is_none_or(|known| known.as_str() != mode) {
+                target.sql_mode.store(Some(Arc::new(mode.to_owned())));
+            }
+        }
     }
 
     /// How each target fares, in the configuration's order.

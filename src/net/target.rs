@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::Semaphore;
 
 use super::tls::UpstreamTls;
@@ -53,6 +53,8 @@ pub(super) struct TargetState {
     pub(super) runtime: TargetRuntime,
     /// What `address` resolves to now; empty where it does not.
     pub(super) addresses: ArcSwap<Vec<SocketAddr>>,
+    /// The server's own `sql_mode`, once it was read: part of every connection's baseline.
+    pub(super) sql_mode: ArcSwapOption<String>,
     /// A permit for every connection that may be open.
     pub(super) permits: Arc<Semaphore>,
     max_upstream: usize,
@@ -68,6 +70,7 @@ impl TargetState {
         Self {
             runtime,
             addresses: ArcSwap::from_pointee(Vec::new()),
+            sql_mode: ArcSwapOption::empty(),
             permits: Arc::new(Semaphore::new(max_upstream)),
             max_upstream,
             waiting: AtomicUsize::new(0),

@@ -16,13 +16,19 @@ use std::task::{Poll, Waker};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use arc_swap::{ArcSwap, Cache};
 use tokio::sync::mpsc;
 
 use super::Shared;
 use super::buffers::Buffers;
+use super::decide::Decider;
+use super::ledger::Ledger;
+use super::pool::Pool;
 use super::pump;
 use super::registry::SessionCell;
+use crate::audit::Writer;
 use crate::clock::Now;
+use crate::policy::Snapshot;
 
 /// Sessions are walked this often: timeouts are that exact, and a wake from another thread that got lost is
 /// made good.
@@ -109,6 +115,11 @@ pub(super) struct Worker {
     pub(super) index: usize,
     pub(super) shared: Arc<Shared>,
     pub(super) buffers: Buffers,
+    pub(super) ledger: Ledger,
+    pub(super) decider: RefCell<Decider>,
+    /// This worker's view of the live snapshot: no counter shared with other cores is touched by looking.
+    pub(super) snapshot: RefCell<Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>>,
+    pools: Vec<Pool>,
     clock: Clock,
     controls: RefCell<HashMap<u64, Rc<Control>>>,
     drain_ends_ns: Cell<Option<u64>>,
@@ -119,6 +130,7 @@ pub(super) fn start(
     index: usize,
     cpu: Option<usize>,
     shared: Arc<Shared>,
+    writer: Writer,
     events: mpsc::Receiver<WorkerEvent>,
 ) -> io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
@@ -126,7 +138,7 @@ pub(super) fn start(
             tracing::warn!(worker = index, %error, "this worker is not pinned");
         }
         let driver = shared.driver;
-        let worker = Rc::new(Worker::new(index, shared));
+        let worker = Rc::new(Worker::new(index, shared, writer));
         if let Err(error) = driver.run(|| worker.run(events)) {
             tracing::error!(worker = index, %error, "this worker's driver can't be built");
         }
@@ -134,10 +146,15 @@ pub(super) fn start(
 }
 
 impl Worker {
-    fn new(index: usize, shared: Arc<Shared>) -> Self {
+    fn new(index: usize, shared: Arc<Shared>, writer: Writer) -> Self {
         let clock = Clock::new(shared.started);
+        let pools = shared.targets.iter().map(|target| Pool::new(Arc::clone(target))).collect();
         Self {
             index,
+            ledger: Ledger::new(writer),
+            decider: RefCell::new(Decider::new(index)),
+            snapshot: RefCell::new(Cache::new(Arc::clone(&shared.snapshot))),
+            pools,
             shared,
             buffers: Buffers::default(),
             clock,
@@ -151,6 +168,11 @@ impl Worker {
         self.clock.now()
     }
 
+    /// The connections to a target.
+    pub(super) fn pool(&self, target: usize) -> Option<&Pool> {
+        self.pools.get(target)
+    }
+
     /// Whether new statements are refused.
     pub(super) fn draining(&self) -> bool {
         self.drain_ends_ns.get().is_some()
@@ -158,6 +180,7 @@ impl Worker {
 
     async fn run(self: Rc<Self>, mut events: mpsc::Receiver<WorkerEvent>) {
         let mut tick = monoio::time::interval(TICK);
+        monoio::spawn(Ledger::flush_each_turn(Rc::clone(&self)));
         while !self.is_over() {
             let turn = std::future::poll_fn(|cx| match events.poll_recv(cx) {
                 Poll::Ready(Some(event)) => Poll::Ready(Turn::Event(event)),
@@ -171,6 +194,7 @@ impl Worker {
                 Turn::Tick => self.tick(),
             }
         }
+        self.ledger.flush();
     }
 
     fn accept(self: &Rc<Self>, accepted: Accepted) {
@@ -216,6 +240,7 @@ impl Worker {
         if self.drain_ends_ns.get().is_none() {
             self.drain_ends_ns.set(Some(ends));
         }
+        self.pools.iter().for_each(Pool::close);
         self.controls.borrow().values().for_each(|control| control.end(End::Drain));
     }
 
@@ -226,6 +251,7 @@ impl Worker {
         if self.shared.draining.load(Ordering::Acquire) && !self.draining() {
             self.drain(Duration::ZERO); // the event did not fit into a full inbox
         }
+        self.pools.iter().for_each(|pool| pool.tick(now));
         let past_deadline = self.drain_ends_ns.get().is_some_and(|ends| now >= ends);
         for control in self.controls.borrow().values() {
             let login_ends = control.login_deadline_ns.get();

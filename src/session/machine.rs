@@ -314,7 +314,7 @@ pub(super) fn broken(what: &'static str) -> Fault {
 pub(super) fn upstream_broken(what: &'static str) -> Fault {
     Fault::new(
         FaultKind::Upstream,
-        2027,
+        1835,
         *b"HY000",
         format!("Rowgate [RG-UPSTREAM]: malformed packet from the database: {what}"),
     )

@@ -1,10 +1,71 @@
-//! The session's task: carries out what `session` asks for, one operation at a time.
+//! The session's task: asks `session` what to do with what has arrived and carries it out, one operation at a time.
+//!
+//! Half-duplex: a command is read, decided, sent; its response is read and released until its end; then the client
+//! is listened to again. The client's read stays armed all the time, so that its death is seen while the database
+//! works or people think. What bytes mean is not known here.
 
+mod login;
+mod record;
+mod ruling;
+mod upstream;
+mod waits;
+
+use std::net::IpAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::registry::SessionCell;
-use super::worker::{Accepted, Control, Worker};
+use aws_lc_rs::rand::SecureRandom as _;
+
+use super::buffers::LARGE;
+use super::io::{self, ClientPort, Leg, Port};
+use super::pool::Upstream;
+use super::records::Records;
+use super::registry::{Activity, SessionCell};
+use super::target::TargetState;
+use super::worker::{Accepted, Control, End, Worker};
+use crate::clock::Now;
+use crate::fault::{Fault, FaultKind};
+use crate::session::{Op, Session, Settings, Side, Step};
+use record::Current;
+
+/// Why a session can't go on.
+#[derive(Debug)]
+enum Stop {
+    /// The client is gone, or broke TLS.
+    ClientGone,
+    /// The database is gone, or may not be heard any more; the client can still be told why.
+    UpstreamLost(Fault),
+    /// Ended from outside.
+    Ended(End),
+    /// `session` asked for the end.
+    Closed(Option<FaultKind>),
+}
+
+/// One session on its worker.
+struct Pump<'a> {
+    worker: Rc<Worker>,
+    control: Rc<Control>,
+    cell: Arc<SessionCell>,
+    target: Arc<TargetState>,
+    target_index: usize,
+    id: u64,
+    address: IpAddr,
+    /// The address as text, for policy and the record.
+    source: String,
+    session: Session,
+    client: Leg,
+    port: &'a mut dyn Port,
+    upstream: Option<Upstream>,
+    /// What the session writes by itself.
+    out: Vec<u8>,
+    /// The clocks, read after each wait.
+    now: Now,
+    current: Current,
+    recorded_open: bool,
+    /// Something was sent to the database and its answer has not ended: nobody else may have the connection.
+    responding: bool,
+}
 
 /// Serves one connection to its end.
 pub(super) async fn serve(
@@ -13,5 +74,223 @@ pub(super) async fn serve(
     control: Rc<Control>,
     cell: Arc<SessionCell>,
 ) {
-    drop((worker, accepted, control, cell));
+    let Accepted { stream, target: target_index, peer, id } = accepted;
+    let Some(target) = worker.shared.targets.get(target_index).cloned() else { return };
+    let Ok((client, receiver)) = io::adopt(stream) else { return };
+    let address = peer.ip().to_canonical();
+    let now = worker.now();
+    let Some(settings) = settings(&worker, &target, target_index, id, address) else { return };
+    let mut slot = pin!(None);
+    let mut port = ClientPort::new(slot.as_mut(), io::read_tail, receiver);
+    let mut pump = Pump {
+        session: Session::new(settings, now),
+        worker,
+        control,
+        cell,
+        target,
+        target_index,
+        id,
+        address,
+        source: address.to_string(),
+        client,
+        port: &mut port,
+        upstream: None,
+        out: Vec::new(),
+        now,
+        current: Current::default(),
+        recorded_open: false,
+        responding: false,
+    };
+    let stop = pump.run().await;
+    pump.finish(stop).await;
+}
+
+/// What a session is told at its birth; `None` without randomness, which is no state to log anyone in.
+fn settings(
+    worker: &Worker,
+    target: &TargetState,
+    target_index: usize,
+    id: u64,
+    address: IpAddr,
+) -> Option<Settings> {
+    let seen = worker.with_snapshot(|snapshot| {
+        let catalog = snapshot.catalogs.get(target_index).and_then(Option::as_ref);
+        catalog.map(|catalog| Arc::new(catalog.profile.clone()))
+    });
+    let connection = u32::try_from(id & 0x7fff_ffff).unwrap_or(0) | 0x8000_0000;
+    let limits = &worker.shared.limits;
+    Some(Settings {
+        profile: seen.unwrap_or_else(|| Arc::clone(&target.runtime.profile)),
+        connection_id: connection,
+        scramble: scramble()?,
+        tls_available: target.runtime.client_tls.is_some(),
+        tls_required: target.runtime.client_tls_required,
+        host: address.to_string(),
+        max_statement_bytes: limits.max_statement_bytes,
+        max_row_bytes: limits.max_row_bytes,
+        worker: worker.index,
+    })
+}
+
+/// 20 random bytes, of those that may stand in a handshake: no NUL and no `$`.
+fn scramble() -> Option<[u8; 20]> {
+    let mut bytes = [0; 20];
+    aws_lc_rs::rand::SystemRandom::new().fill(&mut bytes).ok()?;
+    for byte in &mut bytes {
+        *byte &= 0x7f;
+        if *byte == 0 || *byte == b'$' {
+            *byte += 1;
+        }
+    }
+    Some(bytes)
+}
+
+impl Pump<'_> {
+    /// Runs the session until it stops.
+    async fn run(&mut self) -> Stop {
+        let mut side = Side::Client;
+        loop {
+            let mut step = self.ask(side);
+            let carried = loop {
+                match self.carry_out(side, step).await {
+                    // The database's end becomes an error packet, then the session closes by itself.
+                    Err(Stop::UpstreamLost(fault)) => {
+                        self.abandon_upstream();
+                        self.out.clear();
+                        side = Side::Client;
+                        step = self.session.on_upstream_lost(&fault, &mut self.out);
+                    }
+                    carried => break carried,
+                }
+            };
+            match carried {
+                // Between statements it is the client's turn.
+                Ok(_) if self.session.is_idle() => {
+                    self.responding = false;
+                    side = Side::Client;
+                }
+                Ok(next) => side = next,
+                Err(stop) => return stop,
+            }
+        }
+    }
+
+    /// Asks the session about what `side` sent.
+    fn ask(&mut self, side: Side) -> Step {
+        if self.out.capacity() == 0 {
+            self.out = self.worker.buffers.take(LARGE);
+        }
+        let bytes = match (side, &mut self.upstream) {
+            (Side::Client, _) => self.client.bytes(),
+            (Side::Server, Some(upstream)) => upstream.leg.bytes(),
+            (Side::Server, None) => &mut [],
+        };
+        self.session.on_bytes(side, bytes, &mut self.out, self.now)
+    }
+
+    /// Carries out one step; whose bytes come next.
+    async fn carry_out(&mut self, side: Side, step: Step) -> Result<Side, Stop> {
+        let Step { consumed, op } = step;
+        if !matches!(op, Op::Forward | Op::Decide(_)) {
+            self.consume(side, consumed);
+        }
+        match op {
+            Op::Read { side: from, at_least } => {
+                match from {
+                    Side::Client => self.read_client(at_least).await?,
+                    Side::Server => self.read_server(at_least).await?,
+                }
+                return Ok(from);
+            }
+            Op::Forward => self.forward(side, consumed).await?,
+            Op::Emit(to) => self.emit(to).await?,
+            Op::StartTls => self.start_tls()?,
+            Op::Authenticate(login) => self.authenticate(*login).await?,
+            Op::Decide(statement) => self.rule(&statement).await?,
+            Op::Connect => self.connect().await?,
+            Op::Release => self.release(),
+            Op::Done(outcome) => self.done(outcome).await?,
+            Op::Close(kind) => return Err(Stop::Closed(kind)),
+        }
+        Ok(side)
+    }
+
+    fn consume(&mut self, side: Side, n: usize) {
+        match (side, &mut self.upstream) {
+            (Side::Client, _) => self.client.consume(n),
+            (Side::Server, Some(upstream)) => upstream.leg.consume(n),
+            (Side::Server, None) => {}
+        }
+    }
+
+    /// What follows the client's SSLRequest goes to rustls only.
+    fn start_tls(&mut self) -> Result<(), Stop> {
+        let config = self.target.runtime.client_tls.clone();
+        let config = config.ok_or(Stop::Closed(Some(FaultKind::Internal)))?;
+        self.client
+            .start_tls(|received| Records::server(config, received))
+            .map_err(|_| Stop::ClientGone)
+    }
+
+    /// The end: the client is told where it can be, the database's connection is kept where it may be.
+    async fn finish(mut self, stop: Stop) {
+        let reusable = !self.responding && self.session.upstream_is_reusable();
+        let reason = match &stop {
+            Stop::Ended(end) => {
+                self.say_goodbye(*end).await;
+                match end {
+                    End::Kill => "killed",
+                    End::LoginTimeout => "timeout",
+                    End::Drain | End::Deadline => "drain",
+                }
+            }
+            Stop::ClientGone => "lost",
+            Stop::Closed(None) => "quit",
+            Stop::Closed(Some(kind)) => kind.label(),
+            Stop::UpstreamLost(fault) => fault.kind.label(),
+        };
+        if reusable {
+            self.release();
+        } else {
+            self.abandon_upstream();
+        }
+        self.closed(reason, matches!(stop, Stop::ClientGone));
+    }
+
+    async fn say_goodbye(&mut self, end: End) {
+        let fault = match end {
+            End::Drain | End::Deadline => Fault::shutdown(),
+            End::Kill => Fault::new(
+                FaultKind::Shutdown,
+                1317,
+                *b"70100",
+                "Rowgate [RG-KILLED]: the session was ended by an administrator",
+            ),
+            End::LoginTimeout => Fault::new(
+                FaultKind::Login,
+                1159,
+                *b"08S01",
+                "Rowgate [RG-LOGIN]: the login took too long",
+            ),
+        };
+        self.out.clear();
+        let mut step = self.session.on_close(&fault, &mut self.out);
+        // An error packet and the end: a few steps, however the session orders them.
+        for _ in 0..4 {
+            match step.op {
+                Op::Emit(Side::Client) => {
+                    if self.farewell().await.is_err() {
+                        return;
+                    }
+                }
+                Op::Done(outcome) => self.complete(&outcome),
+                _ => return,
+            }
+            step = self.session.on_bytes(Side::Client, &mut [], &mut self.out, self.now);
+        }
+    }
+
+    fn activity(&self, activity: Activity) {
+        self.cell.set(activity);
+    }
 }

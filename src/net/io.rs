@@ -1,0 +1,347 @@
+//! One peer's connection: monoio's socket, plain or inside TLS, with what has arrived and is not yet used.
+//!
+//! Everything that knows monoio's sockets is here, so that another runtime is a change of this file. Reads are
+//! lent an owned buffer and **a read in flight is never dropped** while its connection lives: on io_uring the
+//! kernel may already have moved bytes into it. [`ClientPort`] therefore keeps the client's read for as long as it
+//! takes, over whatever else the session does in between.
+
+use std::io;
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use monoio::BufResult;
+use monoio::buf::{IoBuf as _, IoBufMut as _};
+use monoio::io::{
+    AsyncReadRent as _, AsyncWriteRent as _, OwnedReadHalf, OwnedWriteHalf, Splitable as _,
+};
+use monoio::net::TcpStream;
+
+use super::buffers::{Buffers, LARGE, SMALL};
+use super::records::{Records, TlsFault};
+
+/// The receiving half of a socket.
+pub(super) type Receiver = OwnedReadHalf<TcpStream>;
+
+/// A finished read: what it gave, the buffer, and the half it was made on.
+pub(super) type ReadDone = (io::Result<usize>, Vec<u8>, Receiver);
+
+/// Takes over a socket accepted elsewhere.
+pub(super) fn adopt(stream: std::net::TcpStream) -> io::Result<(Leg, Receiver)> {
+    Ok(split(TcpStream::from_std(stream)?))
+}
+
+/// Connects.
+pub(super) async fn connect(address: SocketAddr) -> io::Result<(Leg, Receiver)> {
+    let stream = TcpStream::connect_addr(address).await?;
+    stream.set_nodelay(true)?;
+    Ok(split(stream))
+}
+
+fn split(stream: TcpStream) -> (Leg, Receiver) {
+    let (receiver, sender) = stream.into_split();
+    let leg = Leg { sender, plain: Vec::new(), start: 0, tls: None, streaming: false, eof: false };
+    (leg, receiver)
+}
+
+/// Reads into the tail of `buffer`.
+pub(super) async fn read_tail(mut receiver: Receiver, buffer: Vec<u8>) -> ReadDone {
+    let (result, buffer) = read_into(&mut receiver, buffer).await;
+    (result, buffer, receiver)
+}
+
+/// The same, for a half that stays where it is.
+pub(super) async fn read_into(
+    receiver: &mut Receiver,
+    buffer: Vec<u8>,
+) -> BufResult<usize, Vec<u8>> {
+    let (filled, capacity) = (buffer.len(), buffer.capacity());
+    let (result, slice) = receiver.read(buffer.slice_mut(filled..capacity)).await;
+    (result, slice.into_inner())
+}
+
+/// The sending half of a connection, and what was received.
+pub(super) struct Leg {
+    sender: OwnedWriteHalf<TcpStream>,
+    /// Plaintext received; used up to `start`.
+    plain: Vec<u8>,
+    start: usize,
+    tls: Option<Box<Records>>,
+    /// The last read filled its buffer: the next one gets a large one.
+    streaming: bool,
+    /// The peer closed its direction.
+    pub(super) eof: bool,
+}
+
+impl Leg {
+    /// What was received and is not used up.
+    pub(super) fn bytes(&mut self) -> &mut [u8] {
+        self.plain.get_mut(self.start..).unwrap_or_default()
+    }
+
+    /// The same, to look at.
+    pub(super) fn peek(&self) -> &[u8] {
+        self.plain.get(self.start..).unwrap_or_default()
+    }
+
+    /// How much that is.
+    pub(super) fn len(&self) -> usize {
+        self.plain.len() - self.start
+    }
+
+    /// Uses up the first `n` bytes.
+    pub(super) fn consume(&mut self, n: usize) {
+        self.start = (self.start + n).min(self.plain.len());
+        if self.start == self.plain.len() {
+            self.plain.clear();
+            self.start = 0;
+        }
+    }
+
+    /// Gives all memory back that waiting does not need.
+    pub(super) fn settle(&mut self, buffers: &Buffers) {
+        self.streaming = false;
+        if self.len() == 0 && self.plain.capacity() > 0 {
+            self.start = 0;
+            buffers.give(std::mem::take(&mut self.plain));
+        }
+    }
+
+    /// The buffer for a read after which `want` bytes could be there in all. The leg's own bytes go with it, to be
+    /// extended, unless it is inside TLS.
+    pub(super) fn lend(&mut self, want: usize, buffers: &Buffers) -> Vec<u8> {
+        let streaming = self.streaming;
+        if let Some(tls) = &mut self.tls {
+            let size = if streaming || !tls.incoming.is_empty() { LARGE } else { SMALL };
+            return grown(std::mem::take(&mut tls.incoming), size, buffers);
+        }
+        if self.len() == 0 {
+            let size = if streaming || want > SMALL { LARGE } else { SMALL };
+            self.start = 0;
+            return grown(std::mem::take(&mut self.plain), size, buffers);
+        }
+        self.plain.drain(..self.start);
+        self.start = 0;
+        let plain = std::mem::take(&mut self.plain);
+        // A packet that claims to be long gets its memory as it comes, not as it claims.
+        let size = want.min(plain.len().saturating_mul(2)).max(LARGE);
+        grown(plain, size, buffers)
+    }
+
+    /// The buffer for a read that only watches over the peer: what was received before stays here.
+    pub(super) fn lend_aside(&mut self, buffers: &Buffers) -> Vec<u8> {
+        if self.tls.is_some() || self.len() == 0 {
+            return self.lend(1, buffers);
+        }
+        buffers.take(SMALL)
+    }
+
+    /// Takes what a read gave.
+    pub(super) fn absorb(
+        &mut self,
+        result: io::Result<usize>,
+        buffer: Vec<u8>,
+        buffers: &Buffers,
+    ) -> io::Result<()> {
+        self.streaming = buffer.len() == buffer.capacity();
+        match result {
+            Ok(0) => self.eof = true,
+            Ok(_) => {}
+            Err(error) => return Err(error),
+        }
+        let Some(tls) = &mut self.tls else {
+            if self.len() == 0 {
+                buffers.give(std::mem::replace(&mut self.plain, buffer));
+                self.start = 0;
+            } else {
+                self.plain.extend_from_slice(&buffer);
+                buffers.give(buffer);
+            }
+            return Ok(());
+        };
+        if self.plain.capacity() == 0 {
+            self.plain = buffers.take(buffer.len());
+        }
+        self.plain.drain(..self.start);
+        self.start = 0;
+        tls.incoming = buffer;
+        tls.open(&mut self.plain).map_err(tls_error)?;
+        self.eof |= tls.closed;
+        if tls.incoming.is_empty() {
+            buffers.give(std::mem::take(&mut tls.incoming));
+        }
+        Ok(())
+    }
+
+    /// From here on, towards a client: what it sent after its request for TLS is part of the handshake.
+    pub(super) fn start_tls(
+        &mut self,
+        make: impl FnOnce(&[u8]) -> Result<Records, TlsFault>,
+    ) -> io::Result<()> {
+        let mut records = make(self.bytes()).map_err(tls_error)?;
+        self.plain.clear();
+        self.start = 0;
+        records.open(&mut self.plain).map_err(tls_error)?;
+        self.tls = Some(Box::new(records));
+        Ok(())
+    }
+
+    /// Whether data can be written: there is no TLS, or its handshake is over.
+    pub(super) fn is_ready(&self) -> bool {
+        self.tls.as_ref().is_none_or(|tls| tls.ready)
+    }
+
+    /// Whether a TLS answer (a handshake's flight, a key update) waits to be sent.
+    pub(super) fn owes(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| !tls.outgoing.is_empty())
+    }
+
+    /// Sends what is owed.
+    pub(super) async fn flush(&mut self, buffers: &Buffers) -> io::Result<()> {
+        let Some(tls) = &mut self.tls else { return Ok(()) };
+        if tls.outgoing.is_empty() {
+            return Ok(());
+        }
+        let outgoing = std::mem::take(&mut tls.outgoing);
+        let all = 0..outgoing.len();
+        let (result, outgoing) = send(&mut self.sender, outgoing, all).await;
+        buffers.give(outgoing);
+        result
+    }
+
+    /// Sends a part of `buffer` in one write, sealed where the leg is inside TLS. Gives the buffer back.
+    pub(super) async fn write(
+        &mut self,
+        buffer: Vec<u8>,
+        part: Range<usize>,
+        buffers: &Buffers,
+    ) -> BufResult<(), Vec<u8>> {
+        let Some(tls) = &mut self.tls else {
+            return send(&mut self.sender, buffer, part).await;
+        };
+        if tls.outgoing.capacity() == 0 {
+            tls.outgoing = buffers.take(part.len());
+        }
+        let sealed = tls.seal(buffer.get(part).unwrap_or_default()).map_err(tls_error);
+        let result = match sealed {
+            Ok(()) => self.flush(buffers).await,
+            Err(error) => Err(error),
+        };
+        (result, buffer)
+    }
+
+    /// Takes the received bytes out, so that they can be written elsewhere from where they stand.
+    pub(super) fn take_plain(&mut self) -> (Vec<u8>, usize) {
+        (std::mem::take(&mut self.plain), std::mem::take(&mut self.start))
+    }
+
+    /// Puts them back.
+    pub(super) fn put_plain(&mut self, plain: Vec<u8>, start: usize) {
+        (self.plain, self.start) = (plain, start);
+    }
+}
+
+/// `buffer` with room for more, and for `size` in all.
+fn grown(buffer: Vec<u8>, size: usize, buffers: &Buffers) -> Vec<u8> {
+    if buffer.capacity() >= size && buffer.len() < buffer.capacity() {
+        return buffer;
+    }
+    let mut larger = buffers.take(size.max(buffer.len() + 1));
+    larger.extend_from_slice(&buffer);
+    buffers.give(buffer);
+    larger
+}
+
+async fn send(
+    sender: &mut OwnedWriteHalf<TcpStream>,
+    mut buffer: Vec<u8>,
+    part: Range<usize>,
+) -> BufResult<(), Vec<u8>> {
+    let Range { mut start, end } = part;
+    while start < end {
+        let (result, slice) = sender.write(buffer.slice(start..end)).await;
+        buffer = slice.into_inner();
+        match result {
+            Ok(0) => return (Err(io::ErrorKind::WriteZero.into()), buffer),
+            Ok(sent) => start += sent,
+            Err(error) => return (Err(error), buffer),
+        }
+    }
+    (Ok(()), buffer)
+}
+
+fn tls_error(fault: TlsFault) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, fault)
+}
+
+/// The client's read: at most one, kept until it ends.
+///
+/// The slot is pinned in the session's task, so that arming a read allocates nothing.
+pub(super) struct ClientPort<'a, F, M> {
+    slot: Pin<&'a mut Option<F>>,
+    make: M,
+    receiver: Option<Receiver>,
+}
+
+impl<'a, F, M> ClientPort<'a, F, M>
+where
+    F: Future<Output = ReadDone>,
+    M: Fn(Receiver, Vec<u8>) -> F,
+{
+    /// `make` is [`read_tail`]: its future has no name to write here.
+    pub(super) fn new(slot: Pin<&'a mut Option<F>>, make: M, receiver: Receiver) -> Self {
+        Self { slot, make, receiver: Some(receiver) }
+    }
+}
+
+/// What the session's task needs of the client's read.
+pub(super) trait Port {
+    /// Whether a read is on its way.
+    fn is_armed(&self) -> bool;
+    /// Starts one into the tail of `buffer`, which must have room. Only while none is on its way.
+    fn arm(&mut self, buffer: Vec<u8>);
+    /// Its end.
+    fn poll_done(&mut self, cx: &mut Context<'_>) -> Poll<BufResult<usize, Vec<u8>>>;
+}
+
+impl<F, M> Port for ClientPort<'_, F, M>
+where
+    F: Future<Output = ReadDone>,
+    M: Fn(Receiver, Vec<u8>) -> F,
+{
+    fn is_armed(&self) -> bool {
+        self.receiver.is_none()
+    }
+
+    fn arm(&mut self, buffer: Vec<u8>) {
+        if let Some(receiver) = self.receiver.take() {
+            let read = (self.make)(receiver, buffer);
+            self.slot.set(Some(read));
+        }
+    }
+
+    fn poll_done(&mut self, cx: &mut Context<'_>) -> Poll<BufResult<usize, Vec<u8>>> {
+        let Some(read) = self.slot.as_mut().as_pin_mut() else { return Poll::Pending };
+        let (result, buffer, receiver) = std::task::ready!(read.poll(cx));
+        self.slot.set(None);
+        self.receiver = Some(receiver);
+        Poll::Ready((result, buffer))
+    }
+}
+
+/// Lets other tasks run: a stream that never waits must not starve its neighbours. The wake comes from a fresh
+/// task, behind all that is queued, because one from within starves I/O under monoio's loop.
+pub(super) async fn step_aside() {
+    let mut woken = false;
+    std::future::poll_fn(|cx| {
+        if woken {
+            return Poll::Ready(());
+        }
+        woken = true;
+        let waker = cx.waker().clone();
+        monoio::spawn(async move { waker.wake() });
+        Poll::Pending
+    })
+    .await;
+}

@@ -1,0 +1,380 @@
+//! A worker's connections to one target: made, logged in, lent to sessions, reset, kept for the next.
+//!
+//! A connection belongs to one session at a time. What comes back is made nobody's (RESET_CONNECTION and the
+//! gateway's baseline, in one flight) before anyone else gets it. `max_upstream` is over all workers: a permit goes
+//! with every open connection, idle ones included; when someone waits for a permit, idle ones are closed.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::buffers::Buffers;
+use super::io::{self, Leg, Receiver};
+use super::records::Records;
+use super::target::TargetState;
+use super::tls::UpstreamTls;
+use super::worker::Worker;
+use crate::codec::{Command, write_frame};
+use crate::fault::Fault;
+use crate::session::UpstreamKey;
+use crate::session::upstream::{Account, Baseline, Login, Op, Query, Step};
+
+/// From the first SYN to the end of the baseline. A database that takes longer is as good as down.
+const ESTABLISH: Duration = Duration::from_secs(10);
+
+/// How long a session waits for a permit.
+const WAIT: Duration = Duration::from_secs(10);
+
+/// How long a reset may take before the connection is given up.
+const RESET: Duration = Duration::from_secs(5);
+
+/// An idle connection is closed after so long: well below the servers' own `wait_timeout`.
+const MAX_IDLE_NS: u64 = 60_000_000_000;
+
+/// Idle connections that one worker keeps for one target: what a burst of short sessions needs at once.
+const MAX_IDLE: usize = 64;
+
+/// The answer to INIT_DB of a database that is not there.
+const UNKNOWN_DATABASE: u16 = 1049;
+
+/// A connection to the database, logged in.
+pub(super) struct Upstream {
+    pub(super) leg: Leg,
+    pub(super) receiver: Receiver,
+    /// The database's own id of it, for KILL.
+    pub(super) connection_id: u32,
+    key: UpstreamKey,
+    /// The database it is in, as its baseline set it.
+    schema: Option<String>,
+    idle_since_ns: u64,
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+/// The pool of one worker for one target.
+pub(super) struct Pool {
+    target: Arc<TargetState>,
+    idle: RefCell<Vec<Upstream>>,
+}
+
+impl Pool {
+    pub(super) fn new(target: Arc<TargetState>) -> Self {
+        Self { target, idle: RefCell::default() }
+    }
+
+    /// A connection that matches `key` and is in `schema`: a kept one, or a new one.
+    pub(super) async fn take(
+        &self,
+        worker: &Worker,
+        key: UpstreamKey,
+        schema: Option<&str>,
+    ) -> Result<Upstream, Fault> {
+        while let Some(mut kept) = self.kept(key, schema) {
+            // Also tells whether the database still listens on it.
+            let baseline = kept.baseline(worker, &self.target, false, schema);
+            match monoio::time::timeout(RESET, baseline).await {
+                Ok(Ok(())) => return Ok(kept),
+                // The database's own answer (no such schema) would be the same on a new connection.
+                Ok(Err(fault)) if fault.code == UNKNOWN_DATABASE => return Err(fault),
+                Ok(Err(_)) | Err(_) => {}
+            }
+        }
+        let permit = self.permit().await?;
+        let made =
+            monoio::time::timeout(ESTABLISH, self.establish(worker, key, Some(permit))).await;
+        let made =
+            made.unwrap_or_else(|_| Err(Fault::upstream_down("the database does not answer")));
+        let mut made = made.inspect_err(|fault| self.target.failed(fault))?;
+        self.target.succeeded();
+        let baseline = made.baseline(worker, &self.target, false, schema);
+        let based = monoio::time::timeout(RESET, baseline).await;
+        based.unwrap_or_else(|_| Err(Fault::upstream_down("the database does not answer")))?;
+        Ok(made)
+    }
+
+    /// Takes a connection back and makes it nobody's, behind the session's back.
+    pub(super) fn give_back(&self, worker: &Rc<Worker>, upstream: Upstream, schema: Option<&str>) {
+        let full = self.idle.borrow().len() >= MAX_IDLE;
+        if full || worker.draining() || upstream.leg.eof || upstream.leg.len() > 0 {
+            return;
+        }
+        let (worker, index, schema) =
+            (Rc::clone(worker), self.index(worker), schema.map(str::to_owned));
+        monoio::spawn(async move {
+            let Some(pool) = worker.pool(index) else { return };
+            let mut upstream = upstream;
+            let baseline = upstream.baseline(&worker, &pool.target, true, schema.as_deref());
+            let reset = monoio::time::timeout(RESET, baseline).await;
+            let wanted_elsewhere = pool.target.waiting.load(Ordering::Relaxed) > 0;
+            if matches!(reset, Ok(Ok(()))) && !wanted_elsewhere && !worker.draining() {
+                upstream.idle_since_ns = worker.now().mono_ns;
+                upstream.leg.settle(&worker.buffers);
+                pool.idle.borrow_mut().push(upstream);
+            }
+        });
+    }
+
+    /// Ends what a connection runs, then the connection: without KILL, the database would go on.
+    pub(super) fn kill(&self, worker: &Rc<Worker>, upstream: Upstream) {
+        let (worker, index) = (Rc::clone(worker), self.index(worker));
+        monoio::spawn(async move {
+            let Some(pool) = worker.pool(index) else { return };
+            let kill = pool.kill_by_another(&worker, &upstream);
+            match monoio::time::timeout(ESTABLISH, kill).await {
+                Ok(Ok(())) => {}
+                Ok(Err(fault)) => tracing::debug!(%fault, "a statement could not be killed"),
+                Err(_) => tracing::debug!("a statement could not be killed in time"),
+            }
+        });
+    }
+
+    /// Closes what has been idle for long, or is wanted elsewhere. Called at each tick.
+    pub(super) fn tick(&self, now_ns: u64) {
+        let mut idle = self.idle.borrow_mut();
+        idle.retain(|kept| now_ns.saturating_sub(kept.idle_since_ns) < MAX_IDLE_NS);
+        if self.target.waiting.load(Ordering::Relaxed) > 0 {
+            idle.pop();
+        }
+    }
+
+    /// Closes all idle connections.
+    pub(super) fn close(&self) {
+        self.idle.borrow_mut().clear();
+    }
+
+    /// How many idle connections are kept.
+    pub(super) fn idle(&self) -> usize {
+        self.idle.borrow().len()
+    }
+
+    /// The kept connection that fits best: one in the same schema before one that must change it. A connection
+    /// that is in a database can't be brought out of it, so it never serves a session that is in none.
+    fn kept(&self, key: UpstreamKey, schema: Option<&str>) -> Option<Upstream> {
+        let mut idle = self.idle.borrow_mut();
+        let fits = |kept: &Upstream| kept.key == key && kept.schema.as_deref() == schema;
+        let may = |kept: &Upstream| kept.key == key && schema.is_some();
+        let at = idle.iter().rposition(fits).or_else(|| idle.iter().rposition(may))?;
+        Some(idle.swap_remove(at))
+    }
+
+    async fn permit(&self) -> Result<OwnedSemaphorePermit, Fault> {
+        let permits = &self.target.permits;
+        if let Ok(permit) = Arc::clone(permits).try_acquire_owned() {
+            return Ok(permit);
+        }
+        self.idle.borrow_mut().pop();
+        let _waiting = Waiting::new(&self.target);
+        let permit = monoio::time::timeout(WAIT, Arc::clone(permits).acquire_owned()).await;
+        permit
+            .ok()
+            .and_then(Result::ok)
+            .ok_or_else(|| Fault::too_many("connections to the database"))
+    }
+
+    async fn establish(
+        &self,
+        worker: &Worker,
+        key: UpstreamKey,
+        permit: Option<OwnedSemaphorePermit>,
+    ) -> Result<Upstream, Fault> {
+        let runtime = &self.target.runtime;
+        let (leg, receiver) = self.connect().await?;
+        let mut wire = Wire { leg, receiver };
+        let account =
+            Account { user: runtime.user.clone(), password: Arc::clone(&runtime.password) };
+        let use_tls = matches!(runtime.tls, UpstreamTls::On { .. });
+        let mut login = Login::new(account, key, use_tls);
+        let step = |bytes: &[u8], out: &mut Vec<u8>| login.on_bytes(bytes, out);
+        wire.converse(&worker.buffers, Vec::new(), &runtime.tls, step).await?;
+        let connection_id = login.established().map_or(0, |found| found.connection_id);
+        let Wire { leg, receiver } = wire;
+        let idle_since_ns = worker.now().mono_ns;
+        Ok(Upstream {
+            leg,
+            receiver,
+            connection_id,
+            key,
+            schema: None,
+            idle_since_ns,
+            _permit: permit,
+        })
+    }
+
+    async fn connect(&self) -> Result<(Leg, Receiver), Fault> {
+        let addresses = self.target.addresses.load_full();
+        let mut why = "its name can't be resolved".to_owned();
+        for address in addresses.iter() {
+            match io::connect(*address).await {
+                Ok(connected) => return Ok(connected),
+                Err(error) => why = error.kind().to_string(),
+            }
+        }
+        Err(Fault::upstream_down(&format!("the database can't be reached: {why}")))
+    }
+
+    /// A connection can't kill itself while it runs, so another one does. It takes no permit: it must get through
+    /// when all are taken by statements that nobody wants any more.
+    async fn kill_by_another(&self, worker: &Worker, upstream: &Upstream) -> Result<(), Fault> {
+        let key = UpstreamKey { capabilities: 0, collation: upstream.key.collation };
+        let Upstream { leg, receiver, .. } = self.establish(worker, key, None).await?;
+        let mut wire = Wire { leg, receiver };
+        let mut out = worker.buffers.take(1);
+        let mut query = Query::start(&mut out, &format!("KILL {}", upstream.connection_id));
+        let step = |bytes: &[u8], _: &mut Vec<u8>| query.on_bytes(bytes);
+        wire.converse(&worker.buffers, out, &UpstreamTls::Off, step).await?;
+        let mut quit = worker.buffers.take(1);
+        write_frame(&mut quit, 0, |out| out.push(Command::QUIT.0));
+        let all = 0..quit.len();
+        let _ = wire.leg.write(quit, all, &worker.buffers).await;
+        Ok(())
+    }
+
+    fn index(&self, worker: &Worker) -> usize {
+        let targets = &worker.shared.targets;
+        targets.iter().position(|target| Arc::ptr_eq(target, &self.target)).unwrap_or(usize::MAX)
+    }
+}
+
+impl Upstream {
+    /// Sends the baseline and hears its answers.
+    async fn baseline(
+        &mut self,
+        worker: &Worker,
+        target: &TargetState,
+        reset: bool,
+        schema: Option<&str>,
+    ) -> Result<(), Fault> {
+        let mode = target.sql_mode.load_full();
+        let mut out = worker.buffers.take(1);
+        let mode = mode.as_deref().map(String::as_str);
+        let mut baseline = Baseline::start(&mut out, reset, mode, schema);
+        let step = |bytes: &[u8], _: &mut Vec<u8>| baseline.on_bytes(bytes);
+        converse(&mut self.leg, &mut self.receiver, &worker.buffers, out, &UpstreamTls::Off, step)
+            .await?;
+        self.schema = schema.map(str::to_owned);
+        Ok(())
+    }
+}
+
+/// A connection before it is anyone's.
+struct Wire {
+    leg: Leg,
+    receiver: Receiver,
+}
+
+impl Wire {
+    async fn converse(
+        &mut self,
+        buffers: &Buffers,
+        first: Vec<u8>,
+        tls: &UpstreamTls,
+        step: impl FnMut(&[u8], &mut Vec<u8>) -> Step,
+    ) -> Result<(), Fault> {
+        converse(&mut self.leg, &mut self.receiver, buffers, first, tls, step).await
+    }
+}
+
+/// Sends `first`, then does what the machine behind `step` asks for until it is done.
+async fn converse(
+    leg: &mut Leg,
+    receiver: &mut Receiver,
+    buffers: &Buffers,
+    first: Vec<u8>,
+    tls: &UpstreamTls,
+    mut step: impl FnMut(&[u8], &mut Vec<u8>) -> Step,
+) -> Result<(), Fault> {
+    let broken = |_| Fault::upstream_down("the connection to the database broke");
+    let mut out = first;
+    loop {
+        if !out.is_empty() {
+            let all = 0..out.len();
+            let (sent, buffer) = leg.write(out, all, buffers).await;
+            sent.map_err(broken)?;
+            out = buffer;
+            out.clear();
+        }
+        let Step { consumed, op } = step(leg.bytes(), &mut out);
+        leg.consume(consumed);
+        match op {
+            Op::Read { at_least } => read(leg, receiver, buffers, at_least).await?,
+            Op::Emit => {}
+            Op::StartTls => {
+                let all = 0..out.len();
+                let (sent, mut buffer) = leg.write(out, all, buffers).await;
+                sent.map_err(broken)?;
+                buffer.clear();
+                out = buffer;
+                start_tls(leg, tls)?;
+                while !leg.is_ready() {
+                    read_once(leg, receiver, buffers, 1).await?;
+                }
+            }
+            Op::Done => {
+                buffers.give(out);
+                return Ok(());
+            }
+            Op::Failed(fault) => return Err(fault),
+        }
+    }
+}
+
+async fn read(
+    leg: &mut Leg,
+    receiver: &mut Receiver,
+    buffers: &Buffers,
+    at_least: usize,
+) -> Result<(), Fault> {
+    let want = at_least.max(leg.len() + 1);
+    while leg.len() < want {
+        read_once(leg, receiver, buffers, want).await?;
+    }
+    Ok(())
+}
+
+async fn read_once(
+    leg: &mut Leg,
+    receiver: &mut Receiver,
+    buffers: &Buffers,
+    want: usize,
+) -> Result<(), Fault> {
+    if leg.eof {
+        return Err(Fault::upstream_down("the database closed the connection"));
+    }
+    leg.flush(buffers).await.map_err(|_| Fault::upstream_down("the connection broke"))?;
+    let buffer = leg.lend(want, buffers);
+    let (result, buffer) = io::read_into(receiver, buffer).await;
+    leg.absorb(result, buffer, buffers).map_err(|error| {
+        // rustls's reasons name no secrets, and tell a wrong certificate from a wrong network.
+        Fault::upstream_down(&format!("the connection to the database broke: {error}"))
+    })
+}
+
+fn start_tls(leg: &mut Leg, tls: &UpstreamTls) -> Result<(), Fault> {
+    let UpstreamTls::On { config, name } = tls else { return Err(Fault::internal()) };
+    leg.start_tls(|received| {
+        if !received.is_empty() {
+            return Err(super::records::TlsFault::State); // bytes put in before TLS began
+        }
+        Records::client(Arc::clone(config), name.clone())
+    })
+    .map_err(|error| Fault::upstream_down(&error.to_string()))
+}
+
+/// Counts a session that waits for a permit, for as long as it does.
+struct Waiting<'a>(&'a TargetState);
+
+impl<'a> Waiting<'a> {
+    fn new(target: &'a TargetState) -> Self {
+        target.waiting.fetch_add(1, Ordering::Relaxed);
+        Self(target)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,85 @@
+//! The check of a login, its record, and the cost of failing.
+
+use super::waits::until_ended;
+use super::{Pump, Stop};
+use crate::fault::{Fault, FaultKind};
+use crate::identity::{Principal, Proof};
+use crate::record::Event;
+use crate::session::Login;
+use std::sync::Arc;
+
+/// Longest name that goes into the record of a failed login: what MySQL's own clients send at most.
+const MAX_RECORDED_NAME: usize = 96;
+
+impl Pump<'_> {
+    /// Answers [`crate::session::Op::Authenticate`].
+    pub(super) async fn authenticate(&mut self, login: Login) -> Result<(), Stop> {
+        let shared = Arc::clone(&self.worker.shared);
+        let verified = if shared.rate.allows(self.address, self.now) {
+            self.worker.with_snapshot(|snapshot| {
+                let verified =
+                    snapshot.directory.verify(&login.user, &login.proof, self.now.wall_us);
+                verified.map_err(crate::identity::LoginRefusal::label)
+            })
+        } else {
+            Err("limit")
+        };
+        // Over TLS, a client whose hash is not that of a token is asked for the secret itself: that one counts.
+        let asked_again = login.tls && matches!(login.proof, Proof::CachingSha2 { .. });
+        let answer = match verified {
+            Ok(principal) => self.admit(&login, principal),
+            Err("limit") => {
+                self.record_refused(&login.user, "limit");
+                let refused = Fault::access_denied(&login.user, &self.source);
+                Err(Fault { kind: FaultKind::Limit, ..refused })
+            }
+            Err(_) if asked_again => Err(Fault::access_denied(&login.user, &self.source)),
+            Err(reason) => {
+                let delay = shared.rate.failed(self.address, self.now);
+                self.record_refused(&login.user, reason);
+                until_ended(&self.control, monoio::time::sleep(delay)).await?;
+                self.now = self.worker.now();
+                Err(Fault::access_denied(&login.user, &self.source))
+            }
+        };
+        self.session.on_authenticated(answer);
+        Ok(())
+    }
+
+    /// Records a session that begins. One that can't be recorded does not begin.
+    fn admit(&mut self, login: &Login, principal: Arc<Principal>) -> Result<Arc<Principal>, Fault> {
+        let own = principal.attributes.iter().map(|(key, value)| (key.clone(), value.clone()));
+        let attributes: Vec<_> = own.chain(login.attributes.iter().cloned()).collect();
+        let opened = Event::SessionOpened {
+            session: self.id,
+            at_us: self.now.wall_us,
+            identity: &principal.subject,
+            groups: &principal.groups,
+            target: &self.target.runtime.name,
+            source: &self.source,
+            attributes: &attributes,
+        };
+        self.worker.record(&opened).map_err(|why| Fault::audit(&why.to_string()))?;
+        self.recorded_open = true;
+        self.control.logged_in();
+        self.cell.logged_in(&principal.subject);
+        self.worker.metrics().login_ok();
+        tracing::debug!(session = self.id, identity = principal.subject, "logged in");
+        Ok(principal)
+    }
+
+    fn record_refused(&self, user: &str, reason: &'static str) {
+        let cut = user.floor_char_boundary(MAX_RECORDED_NAME);
+        let refused = Event::LoginRefused {
+            at_us: self.now.wall_us,
+            user: &user[..cut],
+            target: &self.target.runtime.name,
+            source: &self.source,
+            reason,
+        };
+        // The login is refused either way; a record that is full shows in the metrics.
+        let _ = self.worker.record(&refused);
+        self.worker.metrics().login_refused(reason);
+        tracing::info!(source = self.source, reason, "a login was refused");
+    }
+}

@@ -1,0 +1,236 @@
+//! A statement's two records, its timings and its counts; and when its record is durable enough to go on.
+
+use super::waits::until_ended;
+use super::{Pump, Stop};
+use crate::audit::{Permit, Ticket};
+use crate::clock::Now;
+use crate::fault::Fault;
+use crate::net::decide::Shape;
+use crate::record::{Completion, Event, Intent};
+use crate::session::{Outcome, StatementKind};
+use crate::sql::Verb;
+
+/// The statement under way.
+#[derive(Default)]
+pub(super) struct Current {
+    /// Counts the session's statements, from 1.
+    number: u64,
+    /// Room for its two records; held from admission to completion.
+    permit: Option<Permit>,
+    /// Its intent is recorded, its completion is owed.
+    open: bool,
+    /// The intent's ticket, while a read's rows may not be released before it is durable.
+    gate: Option<Ticket>,
+    /// Changes definitions: the schema is looked at again when it has succeeded.
+    defines: bool,
+    verb: Verb,
+    verdict: &'static str,
+    arrived_ns: u64,
+    decided_ns: u64,
+    sent_ns: u64,
+    first_byte_ns: u64,
+    queue_ns: u64,
+    hold_ns: u64,
+}
+
+impl Current {
+    /// The whole command has arrived.
+    pub(super) fn arrived(&mut self, now: Now) {
+        self.arrived_ns = now.mono_ns;
+    }
+
+    /// It was analysed and decided.
+    pub(super) fn decided(&mut self, now: Now) {
+        self.decided_ns = now.mono_ns;
+        self.sent_ns = now.mono_ns;
+    }
+
+    /// It waited for a connection.
+    pub(super) fn queued(&mut self, asked: Now, now: Now) {
+        self.queue_ns += now.mono_ns.saturating_sub(asked.mono_ns);
+        self.sent_ns = now.mono_ns;
+    }
+
+    /// It waited for people.
+    pub(super) fn held(&mut self, asked: Now, now: Now) {
+        self.hold_ns += now.mono_ns.saturating_sub(asked.mono_ns);
+        self.sent_ns = now.mono_ns;
+    }
+
+    /// The database's first byte came.
+    pub(super) fn first_byte(&mut self, now: Now) {
+        self.first_byte_ns = now.mono_ns;
+    }
+
+    /// Whether it came, or nobody asks.
+    pub(super) fn has_first_byte(&self) -> bool {
+        self.first_byte_ns != 0 || !self.open
+    }
+
+    fn begin(&mut self, permit: Permit) {
+        *self = Self {
+            number: self.number + 1,
+            permit: Some(permit),
+            arrived_ns: self.arrived_ns,
+            ..Self::default()
+        };
+    }
+
+    fn completion(&self, session: u64, outcome: &Outcome, now: Now) -> Completion {
+        let us = |ns: u64| ns / 1_000;
+        let since = |later: u64, earlier: u64| us(later.saturating_sub(earlier));
+        Completion {
+            session,
+            statement: self.number,
+            at_us: now.wall_us,
+            rows: outcome.rows,
+            bytes: outcome.bytes,
+            masked_cells: outcome.masked_cells,
+            error_code: outcome.error_code,
+            queue_us: us(self.queue_ns),
+            decide_us: since(self.decided_ns, self.arrived_ns),
+            hold_us: us(self.hold_ns),
+            upstream_us: if self.first_byte_ns == 0 {
+                0
+            } else {
+                since(self.first_byte_ns, self.sent_ns)
+            },
+            total_us: since(now.mono_ns, self.arrived_ns),
+        }
+    }
+}
+
+/// Whether a statement may go on.
+pub(super) enum Admission {
+    Admitted,
+    Refused(Fault),
+}
+
+impl Pump<'_> {
+    /// Takes room for both records of a statement: what can't be recorded is not run.
+    pub(super) fn reserve(&mut self) -> Result<(), Fault> {
+        match self.worker.reserve() {
+            Ok(permit) => {
+                self.current.begin(permit);
+                Ok(())
+            }
+            Err(full) => {
+                self.worker.metrics().audit_refused();
+                Err(Fault::audit(&full.to_string()))
+            }
+        }
+    }
+
+    /// The first record.
+    pub(super) fn record_intent(
+        &mut self,
+        kind: StatementKind,
+        shape: &Shape,
+        text: Option<&str>,
+    ) -> Result<(), Fault> {
+        let Some(facets) = self.session.facets() else { return Err(Fault::internal()) };
+        let ticket = self.worker.with_snapshot(|snapshot| {
+            let intent = Intent {
+                session: self.id,
+                statement: self.current.number,
+                at_us: self.now.wall_us,
+                identity: &facets.principal.subject,
+                target: &self.target.runtime.name,
+                schema: facets.schema,
+                command: command(kind),
+                verb: shape.verb,
+                digest: shape.digest,
+                text: text.unwrap_or(&shape.digest_text),
+                verdict: shape.label(),
+                rules: &shape.rules,
+                masked: &shape.masked,
+                tables: &shape.tables,
+                policy_version: &snapshot.version,
+            };
+            self.worker.append(&Event::Intent(intent))
+        });
+        let current = &mut self.current;
+        current.gate = Some(ticket);
+        current.open = true;
+        current.defines = shape.defines;
+        current.verb = shape.verb;
+        current.verdict = shape.label();
+        self.cell.statement(current.number, shape.verb);
+        self.worker.metrics().statement(shape.verb, shape.label());
+        Ok(())
+    }
+
+    /// With sync durability, a write waits here for its intent; a read's rows wait in [`Self::may_release`].
+    pub(super) async fn make_durable(&mut self, verb: Verb) -> Result<Admission, Stop> {
+        if !self.worker.shared.limits.durable_records {
+            self.current.gate = None;
+            return Ok(Admission::Admitted);
+        }
+        if !verb.writes() {
+            return Ok(Admission::Admitted);
+        }
+        let Some(ticket) = self.current.gate.take() else { return Ok(Admission::Admitted) };
+        let durable = self.worker.durable(ticket);
+        Ok(match self.while_client_lives(durable).await? {
+            Ok(()) => Admission::Admitted,
+            Err(fault) => Admission::Refused(Fault::audit(&fault.to_string())),
+        })
+    }
+
+    /// Nothing of a response goes out before its intent is durable.
+    pub(super) async fn may_release(&mut self) -> Result<(), Stop> {
+        let Some(ticket) = self.current.gate.take() else { return Ok(()) };
+        let durable = self.worker.durable(ticket);
+        match until_ended(&self.control, durable).await? {
+            Ok(()) => Ok(()),
+            Err(fault) => Err(Stop::UpstreamLost(Fault::audit(&fault.to_string()))),
+        }
+    }
+
+    /// Answers [`crate::session::Op::Done`].
+    pub(super) async fn done(&mut self, outcome: Outcome) -> Result<(), Stop> {
+        let defined = self.current.open && self.current.defines && outcome.error_code == 0;
+        self.complete(&outcome);
+        if defined {
+            // The session's next statement should find what this one made.
+            let shared = std::sync::Arc::clone(&self.worker.shared);
+            self.while_client_lives(shared.schemas.refresh(self.target_index)).await?;
+        }
+        Ok(())
+    }
+
+    /// The second record, and the counts.
+    pub(super) fn complete(&mut self, outcome: &Outcome) {
+        if !std::mem::take(&mut self.current.open) {
+            return;
+        }
+        self.now = self.worker.now();
+        let completion = self.current.completion(self.id, outcome, self.now);
+        self.worker.append(&Event::Completion(completion));
+        self.current.permit = None;
+        self.current.gate = None;
+        self.worker.metrics().completed(&completion, outcome.fault);
+    }
+
+    /// The session has ended.
+    pub(super) fn closed(&mut self, reason: &'static str, lost: bool) {
+        let error_code = if lost { 0 } else { 1158 };
+        self.complete(&Outcome { error_code, ..Outcome::default() });
+        if std::mem::take(&mut self.recorded_open) {
+            let at_us = self.worker.now().wall_us;
+            let closed = Event::SessionClosed { session: self.id, at_us, reason };
+            let _ = self.worker.record(&closed);
+        }
+        tracing::debug!(session = self.id, reason, "closed");
+    }
+}
+
+fn command(kind: StatementKind) -> &'static str {
+    match kind {
+        StatementKind::Query => "query",
+        StatementKind::InitDb => "init_db",
+        StatementKind::Prepare => "prepare",
+        StatementKind::Execute => "execute",
+        StatementKind::Fetch => "fetch",
+    }
+}

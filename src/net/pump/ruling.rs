@@ -1,0 +1,172 @@
+//! One statement's ruling: decided, recorded, perhaps held for people, before anything of it goes upstream.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::record::Admission;
+use super::{Activity, Pump, Stop};
+use crate::approval::{GrantScope, NewRequest};
+use crate::fault::Fault;
+use crate::net::decide::{Decision, Query};
+use crate::policy::{Effect, Hold};
+use crate::session::{Ruling, Statement, StatementKind, Text};
+
+impl Pump<'_> {
+    /// Answers [`crate::session::Op::Decide`].
+    pub(super) async fn rule(&mut self, statement: &Statement) -> Result<(), Stop> {
+        let ruling = self.ruling(statement).await?;
+        self.session.on_ruling(ruling);
+        Ok(())
+    }
+
+    async fn ruling(&mut self, statement: &Statement) -> Result<Ruling, Stop> {
+        if self.worker.draining() {
+            return Ok(Ruling::RefuseAndClose(Fault::shutdown()));
+        }
+        if let Err(fault) = self.reserve() {
+            return Ok(Ruling::Refuse(fault));
+        }
+        let Some(mut decision) = self.decide(statement) else {
+            return Ok(Ruling::RefuseAndClose(Fault::internal()));
+        };
+        if decision.shape.unknown_name {
+            // A table made a moment ago, behind the gateway or through it, is found by looking again.
+            let shared = Arc::clone(&self.worker.shared);
+            self.while_client_lives(shared.schemas.refresh(self.target_index)).await?;
+            decision = match self.decide(statement) {
+                Some(again) => again,
+                None => return Ok(Ruling::RefuseAndClose(Fault::internal())),
+            };
+        }
+        self.now = self.worker.now();
+        self.current.decided(self.now);
+        let shape = Arc::clone(&decision.shape);
+        let text = self.recorded_text(statement, &decision);
+        if let Err(fault) = self.record_intent(statement.kind, &shape, text.as_deref()) {
+            return Ok(Ruling::Refuse(fault));
+        }
+        match &shape.effect {
+            Effect::Deny { rule, message } => {
+                let refusal = shape.refusal.clone();
+                Ok(Ruling::Refuse(refusal.unwrap_or_else(|| Fault::denied(rule, message))))
+            }
+            Effect::Hold(hold) if statement.kind != StatementKind::Fetch => {
+                self.hold(statement, &decision, hold).await
+            }
+            Effect::Allow | Effect::Hold(_) => self.admit_statement(&decision).await,
+        }
+    }
+
+    /// Lets it run, once its intent is as durable as it must be.
+    async fn admit_statement(&mut self, decision: &Decision) -> Result<Ruling, Stop> {
+        match self.make_durable(decision.shape.verb).await? {
+            Admission::Refused(fault) => Ok(Ruling::Refuse(fault)),
+            Admission::Admitted => Ok(self.worker.with_snapshot(|snapshot| decision.run(snapshot))),
+        }
+    }
+
+    fn text<'a>(&'a self, statement: &'a Statement) -> &'a [u8] {
+        match &statement.text {
+            Text::Lent(range) => self.client.peek().get(range.clone()).unwrap_or_default(),
+            Text::Kept(text) => text,
+        }
+    }
+
+    fn decide(&self, statement: &Statement) -> Option<Decision> {
+        let facets = self.session.facets()?;
+        let query = Query {
+            text: self.text(statement),
+            kind: statement.kind,
+            facets: &facets,
+            target: self.target_index,
+            target_name: &self.target.runtime.name,
+            source: &self.source,
+            session_id: self.id,
+            now: self.now,
+        };
+        Some(self.worker.decide(&query))
+    }
+
+    /// The shape, or the text with its literals where the configuration says so.
+    fn recorded_text(&self, statement: &Statement, decision: &Decision) -> Option<String> {
+        if !self.worker.shared.limits.record_literals {
+            return None;
+        }
+        let text = decision.canonical.as_deref().unwrap_or_else(|| self.text(statement));
+        Some(String::from_utf8_lossy(text).into_owned())
+    }
+
+    /// Asks people and waits for their word, with an eye on the client.
+    async fn hold(
+        &mut self,
+        statement: &Statement,
+        decision: &Decision,
+        hold: &Hold,
+    ) -> Result<Ruling, Stop> {
+        let worker = Rc::clone(&self.worker);
+        let Some(request) = self.new_request(statement, decision, hold) else {
+            return Ok(Ruling::RefuseAndClose(Fault::internal()));
+        };
+        let waiting = match worker.shared.desk.request(request) {
+            Ok(waiting) => waiting,
+            Err(full) => return Ok(Ruling::Refuse(full.into())),
+        };
+        let asked = self.now;
+        self.activity(Activity::Held);
+        // Dropping the future, as the client's death does, calls the request off.
+        let answer = self.while_client_lives(waiting).await?;
+        self.activity(Activity::Running);
+        self.now = worker.now();
+        self.current.held(asked, self.now);
+        if let Some(fault) = answer.fault() {
+            return Ok(Ruling::Refuse(fault));
+        }
+        // The rules may have changed while people thought: what they deny now is denied, what they mask is masked.
+        let Some(today) = self.decide(statement) else {
+            return Ok(Ruling::RefuseAndClose(Fault::internal()));
+        };
+        match &today.shape.effect {
+            Effect::Deny { rule, message } => {
+                let refusal = today.shape.refusal.clone();
+                Ok(Ruling::Refuse(refusal.unwrap_or_else(|| Fault::denied(rule, message))))
+            }
+            Effect::Allow | Effect::Hold(_) => self.admit_statement(&today).await,
+        }
+    }
+
+    fn new_request(
+        &self,
+        statement: &Statement,
+        decision: &Decision,
+        hold: &Hold,
+    ) -> Option<NewRequest> {
+        let facets = self.session.facets()?;
+        let shape = &decision.shape;
+        let text = decision.canonical.as_deref().unwrap_or_else(|| self.text(statement));
+        let scope = GrantScope {
+            target: &self.target.runtime.name,
+            schema: facets.schema,
+            sql_mode: facets.sql_mode,
+            charset: 0,
+            canonical: text,
+            parameters: &[],
+        };
+        Some(NewRequest {
+            identity: facets.principal.subject.clone(),
+            groups: facets.principal.groups.clone(),
+            target: self.target.runtime.name.clone(),
+            schema: facets.schema.map(str::to_owned),
+            session: self.id,
+            statement: String::from_utf8_lossy(text).into_owned(),
+            digest: shape.digest.to_string(),
+            verb: shape.verb.as_str().to_owned(),
+            tables: shape.tables.clone(),
+            rule: hold.rule.clone(),
+            message: hold.message.clone(),
+            approver_groups: hold.approver_groups.clone(),
+            approvers: hold.approvers,
+            grant_key: self.worker.shared.desk.grant_key(&scope),
+            wait: !facets.in_transaction,
+        })
+    }
+}

@@ -1,0 +1,275 @@
+//! Reading and writing: every place where a session waits for one of its sockets.
+
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use monoio::BufResult;
+
+use super::{Activity, Pump, Stop};
+use crate::fault::Fault;
+use crate::net::buffers::LARGE;
+use crate::net::io;
+use crate::net::worker::{Control, End};
+use crate::session::Side;
+
+/// A client that does not take its last words within this time is left alone.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// What woke a session that waits for the database.
+enum Wake {
+    Server(BufResult<usize, Vec<u8>>),
+    Client(BufResult<usize, Vec<u8>>),
+    Ended(End),
+}
+
+impl Pump<'_> {
+    /// Waits until `at_least` bytes of the client are there (and more than now).
+    pub(super) async fn read_client(&mut self, at_least: usize) -> Result<(), Stop> {
+        let want = at_least.max(self.client.len() + 1);
+        let idle = self.session.is_idle();
+        if idle && self.upstream.as_ref().is_some_and(|upstream| upstream.leg.len() > 0) {
+            return Err(lost("the database spoke out of turn"));
+        }
+        if idle && self.client.len() == 0 {
+            self.settle();
+        }
+        while self.client.len() < want {
+            if self.client.eof {
+                return Err(Stop::ClientGone);
+            }
+            if self.client.owes() {
+                self.flush_client().await?;
+            }
+            if !self.port.is_armed() {
+                let buffer = self.client.lend(want, &self.worker.buffers);
+                self.port.arm(buffer);
+            }
+            let (control, port) = (&self.control, &mut *self.port);
+            let done = std::future::poll_fn(|cx| {
+                let ended = if idle { control.ended() } else { control.ended_hard() };
+                if let Some(end) = ended {
+                    return Poll::Ready(Err(Stop::Ended(end)));
+                }
+                port.poll_done(cx).map(Ok)
+            });
+            let (result, buffer) = done.await?;
+            self.absorb_client(result, buffer)?;
+        }
+        self.now = self.worker.now();
+        if idle {
+            self.activity(Activity::Running);
+            self.current.arrived(self.now);
+        }
+        Ok(())
+    }
+
+    /// An idle session holds a small buffer, and nothing else.
+    fn settle(&mut self) {
+        self.activity(Activity::Idle);
+        let buffers = &self.worker.buffers;
+        self.client.settle(buffers);
+        if let Some(upstream) = &mut self.upstream {
+            upstream.leg.settle(buffers);
+        }
+        if self.out.is_empty() {
+            buffers.give(std::mem::take(&mut self.out));
+        }
+    }
+
+    pub(super) fn absorb_client(
+        &mut self,
+        result: std::io::Result<usize>,
+        buffer: Vec<u8>,
+    ) -> Result<(), Stop> {
+        let absorbed = self.client.absorb(result, buffer, &self.worker.buffers);
+        absorbed.map_err(|_| Stop::ClientGone)
+    }
+
+    async fn flush_client(&mut self) -> Result<(), Stop> {
+        let flushed = self.client.flush(&self.worker.buffers);
+        until_ended(&self.control, flushed).await?.map_err(|_| Stop::ClientGone)
+    }
+
+    /// Waits until `at_least` bytes of the database are there (and more than now), and watches over the client.
+    pub(super) async fn read_server(&mut self, at_least: usize) -> Result<(), Stop> {
+        loop {
+            let Some(upstream) = &mut self.upstream else { return Err(lost("it is not there")) };
+            let want = at_least.max(upstream.leg.len() + 1);
+            if upstream.leg.eof {
+                return Err(lost("the database closed the connection"));
+            }
+            let before = upstream.leg.len();
+            let (result, buffer) = self.read_server_once(want).await?;
+            let Some(upstream) = &mut self.upstream else { return Err(lost("it is not there")) };
+            let absorbed = upstream.leg.absorb(result, buffer, &self.worker.buffers);
+            absorbed.map_err(|_| lost("the connection to the database broke"))?;
+            if before == 0 && !self.current.has_first_byte() {
+                self.now = self.worker.now();
+                self.current.first_byte(self.now);
+            }
+            if upstream.leg.len() >= want {
+                return Ok(());
+            }
+        }
+    }
+
+    /// One read of the database, however long it takes. It is never dropped while the connection lives.
+    async fn read_server_once(&mut self, want: usize) -> Result<BufResult<usize, Vec<u8>>, Stop> {
+        let Self { worker, control, client, port, upstream, .. } = self;
+        let Some(upstream) = upstream else { return Err(lost("it is not there")) };
+        if upstream.leg.owes() {
+            let flushed = until_ended(control, upstream.leg.flush(&worker.buffers)).await?;
+            flushed.map_err(|_| lost("the connection to the database broke"))?;
+        }
+        let buffer = upstream.leg.lend(want, &worker.buffers);
+        let mut read = pin!(io::read_into(&mut upstream.receiver, buffer));
+        loop {
+            // Pipelined commands wait in the socket once this much has piled up.
+            if !port.is_armed() && client.len() < LARGE {
+                port.arm(client.lend_aside(&worker.buffers));
+            }
+            let wake = std::future::poll_fn(|cx| {
+                if let Some(end) = control.ended_hard() {
+                    return Poll::Ready(Wake::Ended(end));
+                }
+                if let Poll::Ready(done) = read.as_mut().poll(cx) {
+                    return Poll::Ready(Wake::Server(done));
+                }
+                port.poll_done(cx).map(Wake::Client)
+            });
+            match wake.await {
+                Wake::Server(done) => return Ok(done),
+                Wake::Ended(end) => return Err(Stop::Ended(end)),
+                Wake::Client((result, buffer)) => {
+                    let absorbed = client.absorb(result, buffer, &worker.buffers);
+                    if absorbed.is_err() || client.eof {
+                        return Err(Stop::ClientGone);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Awaits `wait`, and the client's death.
+    pub(super) async fn while_client_lives<T>(
+        &mut self,
+        wait: impl Future<Output = T>,
+    ) -> Result<T, Stop> {
+        let mut wait = pin!(wait);
+        let Self { worker, control, client, port, .. } = self;
+        loop {
+            if !port.is_armed() && client.len() < LARGE {
+                port.arm(client.lend_aside(&worker.buffers));
+            }
+            let mut heard = None;
+            let waited = std::future::poll_fn(|cx| {
+                if let Some(end) = control.ended_hard() {
+                    return Poll::Ready(Some(Err(Stop::Ended(end))));
+                }
+                if let Poll::Ready(value) = wait.as_mut().poll(cx) {
+                    return Poll::Ready(Some(Ok(value)));
+                }
+                port.poll_done(cx).map(|done| {
+                    heard = Some(done);
+                    None
+                })
+            });
+            if let Some(result) = waited.await {
+                return result;
+            }
+            if let Some((result, buffer)) = heard {
+                let absorbed = client.absorb(result, buffer, &worker.buffers);
+                if absorbed.is_err() || client.eof {
+                    return Err(Stop::ClientGone);
+                }
+            }
+        }
+    }
+
+    /// Writes the first `n` bytes that `from` sent to the other side, from where they stand.
+    pub(super) async fn forward(&mut self, from: Side, n: usize) -> Result<(), Stop> {
+        if from == Side::Server {
+            self.may_release().await?;
+        }
+        let Self { worker, control, client, upstream, responding, .. } = self;
+        let Some(upstream) = upstream else { return Err(lost("it is not there")) };
+        let (source, sink) = match from {
+            Side::Client => {
+                *responding = true;
+                (client, &mut upstream.leg)
+            }
+            Side::Server => (&mut upstream.leg, client),
+        };
+        let (buffer, start) = source.take_plain();
+        let part = start..(start + n).min(buffer.len());
+        let written = until_ended(control, sink.write(buffer, part, &worker.buffers)).await;
+        let (result, buffer) = written?;
+        source.put_plain(buffer, start);
+        source.consume(n);
+        result.map_err(|_| gone(from))?;
+        if n >= LARGE / 2 && worker.shared.driver.wants_nonblocking() {
+            io::step_aside().await;
+        }
+        Ok(())
+    }
+
+    /// Writes what the session has written by itself.
+    pub(super) async fn emit(&mut self, to: Side) -> Result<(), Stop> {
+        if to == Side::Client {
+            self.may_release().await?;
+        }
+        let Self { worker, control, client, upstream, out, responding, .. } = self;
+        let sink = match (to, upstream) {
+            (Side::Client, _) => client,
+            (Side::Server, Some(upstream)) => {
+                *responding = true;
+                &mut upstream.leg
+            }
+            (Side::Server, None) => return Err(lost("it is not there")),
+        };
+        let buffer = std::mem::take(out);
+        let all = 0..buffer.len();
+        let written = until_ended(control, sink.write(buffer, all, &worker.buffers)).await;
+        let (result, mut buffer) = written?;
+        buffer.clear();
+        *out = buffer;
+        let from = if to == Side::Client { Side::Server } else { Side::Client };
+        result.map_err(|_| gone(from))
+    }
+
+    /// The last packet to a client, without much patience.
+    pub(super) async fn farewell(&mut self) -> Result<(), Stop> {
+        let buffer = std::mem::take(&mut self.out);
+        let all = 0..buffer.len();
+        let write = self.client.write(buffer, all, &self.worker.buffers);
+        let written = monoio::time::timeout(FAREWELL, write).await;
+        let (result, _) = written.map_err(|_| Stop::ClientGone)?;
+        result.map_err(|_| Stop::ClientGone)
+    }
+}
+
+/// Awaits a write, unless the session is ended. A write that is given up closes its connection.
+pub(super) async fn until_ended<T>(
+    control: &Control,
+    wait: impl Future<Output = T>,
+) -> Result<T, Stop> {
+    let mut wait = pin!(wait);
+    std::future::poll_fn(|cx| match control.ended_hard() {
+        Some(end) => Poll::Ready(Err(Stop::Ended(end))),
+        None => wait.as_mut().poll(cx).map(Ok),
+    })
+    .await
+}
+
+/// Who is gone when a write of what `from` sent fails.
+fn gone(from: Side) -> Stop {
+    match from {
+        Side::Client => lost("the connection to the database broke"),
+        Side::Server => Stop::ClientGone,
+    }
+}
+
+pub(super) fn lost(why: &str) -> Stop {
+    Stop::UpstreamLost(Fault::upstream_lost(why))
+}

@@ -1,0 +1,226 @@
+//! The data path over a private MariaDB, with a decision that allows everything.
+
+use std::future::ready;
+use std::net::{Ipv4Addr, TcpListener};
+use std::pin::Pin;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+
+use super::database::{Database, PASSWORD};
+use crate::approval::{Desk, DeskService};
+use crate::audit::Audit;
+use crate::config::{Approvals, Driver, Durability};
+use crate::identity::{Directory, PrincipalKind, TokenRecord, Verifier};
+use crate::metrics::Metrics;
+use crate::net::{Limits, Net, NetConfig, SchemaRefresh, TargetRuntime, UpstreamTls};
+use crate::policy::{NoPlugins, Policies, Snapshot};
+use crate::schema::{Catalog, Flavour, Labels, ServerProfile, SqlMode};
+use crate::secret::Secret;
+use crate::store::Store;
+
+pub(super) const TOKEN: &str = "rgt_test";
+
+/// A test's world.
+pub(super) struct Stand {
+    pub(super) net: Option<Net>,
+    pub(super) port: u16,
+    pub(super) database: Database,
+    _control: (tokio::runtime::Runtime, DeskService),
+    audit: Option<Audit>,
+    folder: tempfile::TempDir,
+}
+
+/// What differs between tests.
+pub(super) struct Options {
+    pub(super) driver: Driver,
+    pub(super) max_upstream: usize,
+    pub(super) client_tls: Option<Arc<rustls::ServerConfig>>,
+    pub(super) upstream_tls: UpstreamTls,
+    pub(super) database: Vec<String>,
+    pub(super) limits: Limits,
+    pub(super) durability: Durability,
+}
+
+impl Options {
+    pub(super) fn new(driver: Driver) -> Self {
+        let limits = Limits {
+            max_connections: 100,
+            max_statement_bytes: 16 << 20,
+            max_row_bytes: 16 << 20,
+            login_timeout: Duration::from_secs(10),
+            failed_logins_per_minute: 5,
+            record_literals: false,
+            durable_records: false,
+        };
+        let database = Vec::new();
+        let upstream_tls = UpstreamTls::Off;
+        let durability = Durability::Sync;
+        Self {
+            driver,
+            max_upstream: 20,
+            client_tls: None,
+            upstream_tls,
+            database,
+            limits,
+            durability,
+        }
+    }
+}
+
+impl Stand {
+    /// `None` where MariaDB, or the driver, is not here.
+    pub(super) fn start(options: Options) -> Option<Self> {
+        if options.driver == Driver::IoUring && super::driver::choose(Driver::IoUring).is_err() {
+            eprintln!("left out: the kernel refuses io_uring");
+            return None;
+        }
+        let arguments: Vec<&str> = options.database.iter().map(String::as_str).collect();
+        let database = Database::start(&arguments)?;
+        let control = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let (desk, service) = control.block_on(async {
+            let store = Store::open(&folder.path().join("store.db")).await.unwrap();
+            let events = Arc::new(|_: &crate::record::Event<'_>| Ok(()));
+            Desk::open(store, &Approvals::default(), events).await.unwrap()
+        });
+        let settings = crate::config::Audit {
+            dir: folder.path().join("audit"),
+            durability: options.durability,
+            literals: false,
+            segment_bytes: 64 << 20,
+            queue_bytes: 8 << 20,
+        };
+        let audit = Audit::open(&settings, 1).unwrap();
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let net = super::super::start(NetConfig {
+            driver: options.driver,
+            audit: vec![audit.writer(0)],
+            cores: Metrics::new(1).unwrap().cores(),
+            listeners: vec![(0, listener)],
+            targets: vec![TargetRuntime {
+                name: "shop".to_owned(),
+                address: format!("127.0.0.1:{}", database.port),
+                user: "gate".to_owned(),
+                password: Arc::new(Secret::from(PASSWORD)),
+                tls: options.upstream_tls,
+                client_tls: options.client_tls,
+                client_tls_required: false,
+                max_upstream: options.max_upstream,
+                profile: Arc::new(profile()),
+            }],
+            snapshot: Arc::new(ArcSwap::from_pointee(snapshot())),
+            schemas: Arc::new(NoSchemas),
+            desk,
+            limits: Limits { durable_records: audit.is_sync(), ..options.limits },
+        });
+        let net = Some(net.unwrap());
+        Some(Self { net, port, database, _control: (control, service), audit: Some(audit), folder })
+    }
+
+    /// The stock client, through the gateway.
+    pub(super) fn client(&self, arguments: &[&str]) -> Command {
+        let mut client = Command::new("mariadb");
+        client
+            .args(["--no-defaults", "--host=127.0.0.1", "--batch", "--skip-column-names"])
+            .arg(format!("--port={}", self.port))
+            .args(arguments)
+            .stdin(Stdio::null());
+        client
+    }
+
+    /// Runs SQL as `bot`.
+    pub(super) fn sql(&self, sql: &str) -> Output {
+        self.client(&["--user=bot", &format!("--password={TOKEN}"), "--database=shop", "-e", sql])
+            .output()
+            .unwrap()
+    }
+
+    /// Runs SQL that must succeed.
+    pub(super) fn ok(&self, sql: &str) -> String {
+        let output = self.sql(sql);
+        assert!(output.status.success(), "{sql}: {}", errors(&output));
+        String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+    }
+
+    /// Runs SQL that must fail.
+    pub(super) fn refused(&self, sql: &str) -> String {
+        let output = self.sql(sql);
+        assert!(!output.status.success(), "{sql} ran");
+        errors(&output)
+    }
+
+    /// Starts SQL in the background.
+    pub(super) fn spawn(&self, sql: &str) -> Child {
+        let password = format!("--password={TOKEN}");
+        let mut client = self.client(&["--user=bot", &password, "--database=shop", "-e", sql]);
+        client.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+}
+
+impl Drop for Stand {
+    fn drop(&mut self) {
+        if let Some(net) = self.net.take() {
+            net.drain(Duration::from_millis(100));
+        }
+        if let Some(audit) = self.audit.take() {
+            audit.close();
+        }
+    }
+}
+
+/// What a client wrote to its standard error.
+pub(super) fn errors(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Polls until it is so; a generous limit, since machines are shared.
+pub(super) fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !is_so() {
+        assert!(Instant::now() < deadline, "{what} did not happen");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+struct NoSchemas;
+
+impl SchemaRefresh for NoSchemas {
+    fn refresh(&self, _target: usize) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(ready(()))
+    }
+}
+
+fn profile() -> ServerProfile {
+    ServerProfile {
+        flavour: Flavour::MariaDb,
+        version: 101_119,
+        version_string: "5.5.5-10.11.19-MariaDB-Rowgate".to_owned(),
+        lower_case_table_names: 0,
+        sql_mode: SqlMode(0),
+    }
+}
+
+fn snapshot() -> Snapshot {
+    let token = TokenRecord {
+        id: "tok_1".to_owned(),
+        identity: "bot".to_owned(),
+        kind: PrincipalKind::Agent,
+        groups: vec!["agents".to_owned()],
+        verifier: Verifier::of(TOKEN.as_bytes()),
+        expires_us: None,
+        revoked: false,
+    };
+    let catalog = Catalog::new(1, profile(), Labels::default(), Vec::new(), Vec::new());
+    Snapshot {
+        serial: 1,
+        version: "test".to_owned(),
+        policies: Arc::new(Policies::load(&[]).unwrap()),
+        directory: Arc::new(Directory::new(vec![token])),
+        plugins: Arc::new(NoPlugins),
+        catalogs: vec![Some(Arc::new(catalog))],
+    }
+}
