@@ -1,6 +1,8 @@
 //! (identity, facts, snapshot) → allow, mask, deny or hold. Owns the [`Snapshot`] that reaches every worker,
 //! and the traits by which plugins take part, so that nothing here knows of WASM.
 
+mod asking;
+mod case;
 mod decide;
 mod filter;
 mod labels;

@@ -5,9 +5,11 @@ use std::collections::HashMap;
 use std::str::FromStr as _;
 use std::sync::RwLock;
 
-use cedar_policy::{Authorizer, Effect, Policy, PolicyId, PolicySet, ValidationMode, Validator};
+use cedar_policy::{
+    Authorizer, Effect, Policy, PolicyId, PolicySet, PolicySetError, ValidationMode, Validator,
+};
 
-use super::decide::Reveal;
+use super::asking::Reveal;
 use super::literals::{labels_in, reads_time};
 use super::rule::{Complaint, Rule, check_id};
 use super::vocabulary::Vocabulary;
@@ -66,7 +68,12 @@ impl Policies {
     /// Parses and checks the files, given as (name, text).
     pub fn load(sources: &[(&str, &str)]) -> Result<Self, PolicyError> {
         let vocabulary = Vocabulary::new().map_err(|error| {
-            PolicyError::new("rowgate.cedarschema", "", error, "this is a defect of Rowgate")
+            PolicyError::new(
+                "rowgate.cedarschema",
+                "",
+                error.to_string(),
+                "this is a defect of Rowgate",
+            )
         })?;
         let mut policies = Self {
             vocabulary,
@@ -159,9 +166,9 @@ impl Policies {
             let what = format!("more than {MAX_POLICIES} policies");
             return Err(PolicyError::new(file, id, what, "merge some"));
         }
-        let json = policy
-            .to_json()
-            .map_err(|error| PolicyError::new(file, id, error, "write it more simply"))?;
+        let json = policy.to_json().map_err(|error| {
+            PolicyError::new(file, id, error.to_string(), "write it more simply")
+        })?;
         self.reads_time |= reads_time(&json);
         let named = policy.new_id(PolicyId::new(id));
         let loaded = Loaded { rule, file: file.to_owned(), labels: labels_in(&json) };
@@ -169,11 +176,13 @@ impl Policies {
             let what = format!("the @id is also that of a policy in {}", other.file);
             return Err(PolicyError::new(file, id, what, "give each its own"));
         }
-        let added = self.all.add(named.clone()).and_then(|()| match policy.effect() {
-            Effect::Permit => self.permits.add(named),
-            Effect::Forbid => Ok(()),
-        });
-        added.map_err(|error| PolicyError::new(file, id, error, "give each its own @id"))
+        let clash = |error: PolicySetError| {
+            PolicyError::new(file, id, error.to_string(), "give each its own @id")
+        };
+        if policy.effect() == Effect::Permit {
+            self.permits.add(named.clone()).map_err(clash)?;
+        }
+        self.all.add(named).map_err(clash)
     }
 
     /// Strict validation. Its warnings are errors here: a policy that can't apply, or a name written in
@@ -201,14 +210,9 @@ impl Policies {
 }
 
 impl PolicyError {
-    fn new(file: &str, id: &str, what: impl ToString, mend: &str) -> Self {
+    fn new(file: &str, id: &str, what: impl Into<String>, mend: &str) -> Self {
         let place = if id.is_empty() { String::new() } else { format!("policy {id}: ") };
-        Self {
-            file: file.to_owned(),
-            place,
-            what: one_line(&what.to_string()),
-            mend: mend.to_owned(),
-        }
+        Self { file: file.to_owned(), place, what: one_line(&what.into()), mend: mend.to_owned() }
     }
 }
 

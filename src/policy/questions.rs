@@ -91,7 +91,8 @@ fn on_table(verb: Verb, access: Access) -> Action {
 fn on_target(facts: &Facts, digest: &str) -> Option<Action> {
     let defines = facts.tables.iter().any(|table| table.access == Access::Define);
     match facts.verb {
-        Verb::Select => facts.tables.is_empty().then_some(Action::Session),
+        // UNLOCK TABLES names none either.
+        Verb::Select | Verb::Lock => facts.tables.is_empty().then_some(Action::Session),
         Verb::Insert | Verb::Replace | Verb::Update | Verb::Delete | Verb::Load => {
             facts.tables.is_empty().then_some(Action::Admin)
         }
@@ -103,10 +104,7 @@ fn on_target(facts: &Facts, digest: &str) -> Option<Action> {
         Verb::Grant => Some(Action::Grant),
         Verb::Set if sets_globally(digest) => Some(Action::Admin),
         Verb::Set | Verb::Use | Verb::Do | Verb::Transaction => Some(Action::Session),
-        Verb::Show if shows_diagnostics(digest) => Some(Action::Diagnostics),
-        Verb::Show => Some(Action::Show),
-        // UNLOCK TABLES names none.
-        Verb::Lock => facts.tables.is_empty().then_some(Action::Session),
+        Verb::Show => Some(show(digest)),
         Verb::Call => Some(Action::Call),
         Verb::Kill => Some(Action::Kill),
         // EXPLAIN FOR CONNECTION shows another session's statement.
@@ -122,10 +120,47 @@ fn sets_globally(digest: &str) -> bool {
     })
 }
 
-fn shows_diagnostics(digest: &str) -> bool {
-    words(digest).any(|word| {
-        ["WARNINGS", "ERRORS", "DIAGNOSTICS"].iter().any(|name| word.eq_ignore_ascii_case(name))
-    })
+/// What `SHOW` may show as `show`: the description of what is there, and settings. All else (other sessions'
+/// statements, logs, replication) is administration.
+const SHOWN: [&str; 24] = [
+    "CHARACTER",
+    "CHARSET",
+    "COLLATION",
+    "COLUMNS",
+    "COUNT",
+    "CREATE",
+    "DATABASES",
+    "ENGINES",
+    "EVENTS",
+    "FIELDS",
+    "FUNCTION",
+    "GRANTS",
+    "INDEX",
+    "INDEXES",
+    "KEYS",
+    "OPEN",
+    "PACKAGE",
+    "PROCEDURE",
+    "SCHEMAS",
+    "STATUS",
+    "TABLE",
+    "TABLES",
+    "TRIGGERS",
+    "VARIABLES",
+];
+
+/// The action of a SHOW or DESCRIBE, by the word after SHOW and its modifiers.
+fn show(digest: &str) -> Action {
+    let mut words = words(digest).map(str::to_ascii_uppercase);
+    if words.next().is_none_or(|first| first != "SHOW") {
+        return Action::Show;
+    }
+    let modifiers = ["ALL", "EXTENDED", "FULL", "GLOBAL", "LOCAL", "SESSION", "STORAGE"];
+    match words.find(|word| !modifiers.contains(&word.as_str())).as_deref() {
+        Some("WARNINGS" | "ERRORS") => Action::Diagnostics,
+        Some(kind) if SHOWN.contains(&kind) => Action::Show,
+        _ => Action::Admin,
+    }
 }
 
 fn words(digest: &str) -> impl Iterator<Item = &str> {
