@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 
 use super::parse::{Complaint, Step};
 use super::{Config, LabelRule, Target, UpstreamTls};
@@ -23,111 +24,50 @@ pub(super) fn check(config: &Config) -> Checked {
     targets(config)
 }
 
-/// A number's bounds: key, value, least, most, and why.
-type Bound = (&'static [Step], u64, u64, u64, &'static str);
+/// A number's key, value, bounds, and why those.
+type Bound = (&'static str, u64, RangeInclusive<u64>, &'static str);
 
 fn bounds(config: &Config) -> Checked {
-    use Step::Key;
     let Config { server, audit, approvals, .. } = config;
-    let all: [Bound; 13] = [
-        (&[Key("server"), Key("workers")], wide(server.workers), 0, 1_024, "0 means one a core"),
-        (
-            &[Key("server"), Key("drain_timeout_s")],
-            server.drain_timeout_s,
-            1,
-            3_600,
-            "longer is no drain",
-        ),
-        (
-            &[Key("server"), Key("max_statement_bytes")],
-            wide(server.max_statement_bytes),
-            1_024,
-            1 << 30,
-            "the protocol's own limit is 1 GiB",
-        ),
-        (
-            &[Key("server"), Key("max_row_bytes")],
-            wide(server.max_row_bytes),
-            1_024,
-            1 << 30,
-            "the protocol's own limit is 1 GiB",
-        ),
-        (
-            &[Key("server"), Key("max_connections")],
-            wide(server.max_connections),
-            1,
-            1_000_000,
-            "each takes a file descriptor",
-        ),
-        (
-            &[Key("server"), Key("login_timeout_s")],
-            server.login_timeout_s,
-            1,
-            300,
-            "an unfinished login holds a connection",
-        ),
-        (
-            &[Key("server"), Key("failed_logins_per_minute")],
-            server.failed_logins_per_minute.into(),
-            1,
-            1_000_000,
-            "0 would lock everyone out",
-        ),
-        (
-            &[Key("audit"), Key("segment_bytes")],
-            audit.segment_bytes,
-            1 << 20,
-            4 << 30,
-            "smaller are too many files, larger too slow to verify",
-        ),
-        (
-            &[Key("audit"), Key("queue_bytes")],
-            wide(audit.queue_bytes),
-            64 << 10,
-            1 << 30,
-            "two records must fit, and it is taken for each worker",
-        ),
-        (
-            &[Key("approvals"), Key("wait_s")],
-            approvals.wait_s,
-            0,
-            3_600,
-            "drivers give up long before; 0 means a ticket at once",
-        ),
-        (
-            &[Key("approvals"), Key("expiry_s")],
-            approvals.expiry_s,
-            1,
-            30 * 86_400,
-            "an old grant is a forgotten one",
-        ),
-        (
-            &[Key("approvals"), Key("expiry_s")],
-            approvals.expiry_s,
-            approvals.wait_s,
-            u64::MAX,
-            "it must outlast approvals.wait_s",
-        ),
-        (
-            &[Key("approvals"), Key("max_pending")],
-            wide(approvals.max_pending),
-            1,
-            100_000,
-            "each waits on a live connection",
-        ),
+    let row = "the protocol's own limit is 1 GiB";
+    let (statement_bytes, row_bytes) = (server.max_statement_bytes, server.max_row_bytes);
+    let connections = wide(server.max_connections);
+    let failed_logins = u64::from(server.failed_logins_per_minute);
+    let of_server: [Bound; 7] = [
+        ("workers", wide(server.workers), 0..=1_024, "0 means one a core"),
+        ("drain_timeout_s", server.drain_timeout_s, 1..=3_600, "longer is no drain"),
+        ("max_statement_bytes", wide(statement_bytes), 1_024..=1 << 30, row),
+        ("max_row_bytes", wide(row_bytes), 1_024..=1 << 30, row),
+        ("max_connections", connections, 1..=1_000_000, "each takes a file descriptor"),
+        ("login_timeout_s", server.login_timeout_s, 1..=300, "a login not done holds a connection"),
+        ("failed_logins_per_minute", failed_logins, 1..=1_000_000, "0 would lock everyone out"),
     ];
-    all.iter().try_for_each(bound)
+    let many = "smaller are too many files, larger too slow to verify";
+    let queue = "two records must fit, and it is taken for each worker";
+    let of_audit: [Bound; 2] = [
+        ("segment_bytes", audit.segment_bytes, 64 << 10..=4 << 30, many),
+        ("queue_bytes", wide(audit.queue_bytes), 64 << 10..=1 << 30, queue),
+    ];
+    let (wait, expiry, month) = (approvals.wait_s, approvals.expiry_s, 30 * 86_400);
+    let pending = wide(approvals.max_pending);
+    let of_approvals: [Bound; 3] = [
+        ("wait_s", wait, 0..=3_600, "drivers give up long before; 0 means a ticket at once"),
+        ("expiry_s", expiry, wait.max(1)..=month, "from approvals.wait_s to a month"),
+        ("max_pending", pending, 1..=100_000, "each waits on a live connection"),
+    ];
+    let within = |table, all: &[Bound]| {
+        all.iter().try_for_each(|bound| in_bounds(&[Step::Key(table), Step::Key(bound.0)], bound))
+    };
+    within("server", &of_server)?;
+    within("audit", &of_audit)?;
+    within("approvals", &of_approvals)
 }
 
-fn bound((path, value, least, most, why): &Bound) -> Checked {
-    if (least..=most).contains(&value) {
+fn in_bounds(path: &[Step], (_, value, bounds, why): &Bound) -> Checked {
+    if bounds.contains(value) {
         return Ok(());
     }
-    let mend = if *most == u64::MAX {
-        format!("at least {least} ({why})")
-    } else {
-        format!("{least} to {most} ({why})")
-    };
+    let mend = format!("{} to {} ({why})", bounds.start(), bounds.end());
     complain(path, format!("{value} is out of bounds"), &mend)
 }
 
@@ -228,20 +168,16 @@ fn plugins(config: &Config) -> Checked {
         if plugin.path.as_os_str().is_empty() {
             return complain(&path("path"), "empty", "write the component's path");
         }
-        for (key, value, most, why) in [
+        let all: [Bound; 2] = [
             (
                 "memory_mib",
-                plugin.memory_mib,
-                1_024,
+                plugin.memory_mib.into(),
+                1..=1_024,
                 "each instance takes it, and each worker has several",
             ),
-            ("timeout_ms", plugin.timeout_ms, 10_000, "a call holds up its worker"),
-        ] {
-            if !(1..=most).contains(&value) {
-                let mend = format!("1 to {most} ({why})");
-                return complain(&path(key), format!("{value} is out of bounds"), &mend);
-            }
-        }
+            ("timeout_ms", plugin.timeout_ms.into(), 1..=10_000, "a call holds up its worker"),
+        ];
+        all.iter().try_for_each(|bound| in_bounds(&path(bound.0), bound))?;
     }
     Ok(())
 }
@@ -262,25 +198,21 @@ fn targets(config: &Config) -> Checked {
             return complain(&path("listen"), what, "choose another port");
         }
         upstream(target, &path)?;
-        for (key, value, most, why) in [
+        let all: [Bound; 2] = [
             (
                 "max_upstream",
                 wide(target.max_upstream),
-                100_000,
+                1..=100_000,
                 "each is a connection to the database",
             ),
             (
                 "catalog_refresh_s",
                 target.catalog_refresh_s,
-                86_400,
+                1..=86_400,
                 "a view changed behind the gateway is seen no sooner",
             ),
-        ] {
-            if !(1..=most).contains(&value) {
-                let mend = format!("1 to {most} ({why})");
-                return complain(&path(key), format!("{value} is out of bounds"), &mend);
-            }
-        }
+        ];
+        all.iter().try_for_each(|bound| in_bounds(&path(bound.0), bound))?;
     }
     Ok(())
 }

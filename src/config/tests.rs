@@ -91,7 +91,7 @@ fn values() {
     check(
         "[store]",
         "[approvals]\nexpiry_s = 10\n[store]",
-        "r.toml:5:1: approvals.expiry_s: 10 is out of bounds; at least 50 (it must outlast approvals.wait_s)",
+        "r.toml:5:1: approvals.expiry_s: 10 is out of bounds; 50 to 2592000 (from approvals.wait_s to a month)",
     );
     check(
         "files = [\"p.cedar\"]",

@@ -1,6 +1,7 @@
 //! What the shipped bundles say.
 
 use super::*;
+use crate::config::Config;
 
 #[test]
 fn what_agents_see() {
@@ -153,4 +154,21 @@ fn unknown_is_denied_to_the_governed_alone() {
     assert_eq!(told(&verdict), "allow");
     assert!(!verdict.governed);
     assert_eq!(verdict.rules, ["dumpers"]);
+}
+
+#[test]
+fn shipped_labels_fit_the_shipped_bundles() {
+    let defaults = include_str!("../../../policies/default-labels.toml");
+    let minimum = "version = 1\nstore.path = \"s\"\naudit.dir = \"a\"\npolicy.files = [\"p\"]\n\
+                   [[targets]]\nname = \"t\"\nlisten = \"127.0.0.1:1\"\naddress = \"[::1]:3306\"\n\
+                   user = \"u\"\npassword = \"env:P\"\ntls = \"off\"\n";
+    for text in [Config::SAMPLE.to_owned(), format!("{minimum}{defaults}")] {
+        let config = Config::parse(&text, "rowgate.toml").unwrap();
+        let (rules, labels) = LabelRules::new(&config.labels).unwrap();
+        for bundle in [DEFAULT, OPEN_CARDS] {
+            load(bundle).check_labels(&labels).unwrap();
+        }
+        let ssn = rules.column_labels("shop", "customers", "ssn");
+        assert!(labels.names(ssn).contains(&"pii"), "{ssn:?}");
+    }
 }
