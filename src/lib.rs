@@ -30,6 +30,8 @@ pub mod approval;
 #[cfg(feature = "gateway")]
 pub mod audit;
 #[cfg(feature = "gateway")]
+pub mod catalog;
+#[cfg(feature = "gateway")]
 pub mod vault;
 // layer 6
 #[cfg(feature = "gateway")]

@@ -38,6 +38,9 @@ pub struct Config {
     /// WASM plugins.
     #[serde(default)]
     pub plugins: Vec<Plugin>,
+    /// Keys that plugins may use by name, each `env:NAME` or `file:PATH`.
+    #[serde(default)]
+    pub keys: std::collections::BTreeMap<String, String>,
     /// Certificate for clients.
     #[serde(default)]
     pub tls: Option<Tls>,

@@ -1,5 +1,9 @@
-//! A stand-in until the decision pipeline is here: refuses everything outside of tests.
-#![allow(unused_imports, dead_code, reason = "replaced by the decision pipeline")]
+//! One statement → one ruling: analysis, policy and deciding plugins, behind this worker's two caches.
+//!
+//! The first cache answers a text that was seen before: one keyed hash, one full comparison. The second answers
+//! a new text of a known shape: policy and plugins see facts only, never literals, so statements whose facts
+//! are equal in full have one verdict. Nothing here waits; holds are the caller's business.
+
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, Hash as _, Hasher as _, RandomState};
 use std::sync::Arc;
@@ -12,7 +16,7 @@ use crate::policy::{
 };
 use crate::schema::{Catalog, SqlMode};
 use crate::session::{Facets, Ruling, StatementKind};
-use crate::sql::{Analysis, Context, Digest, Facts, Unknown, Verb};
+use crate::sql::{Analysis, Context, Digest, Facts, Unknown, Verb, analyse};
 
 /// Entries of each half of a cache. Two halves of 2,048 hold an application's working set many times over
 /// and stay under a few MiB a core.
@@ -113,28 +117,279 @@ impl Decision {
     }
 }
 
+/// A worker's decisions.
 #[derive(Debug)]
-pub struct Decider;
-impl Decider {
-    pub fn new(_worker: usize) -> Self {
-        Self
-    }
-    pub fn decide(&mut self, _snapshot: &Snapshot, query: &Query<'_>) -> Decision {
-        let effect = if cfg!(test) {
-            Effect::Allow
-        } else {
-            Effect::Deny { rule: "not-ready".into(), message: "".into() }
-        };
-        let mut shape = Shape::bare(effect);
-        shape.governed = false;
-        shape.rewrite_errors = false;
-        let canonical = None;
-        if matches!(query.kind, StatementKind::InitDb) {
-            shape.uses = String::from_utf8(query.text.to_vec()).ok();
+pub struct Decider {
+    worker: usize,
+    hasher: RandomState,
+    texts: Halves<TextEntry>,
+    shapes: Halves<ShapeEntry>,
+    seen: Vec<u64>,
+    /// Hits and misses of the text cache and the shape cache, for the metrics.
+    pub stats: CacheStats,
+}
+
+/// Cache counters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CacheStats {
+    /// Answered by text.
+    pub text_hits: u64,
+    /// Analysed, then answered by shape.
+    pub shape_hits: u64,
+    /// Decided afresh.
+    pub misses: u64,
+}
+
+#[derive(Debug)]
+struct TextEntry {
+    text: Box<[u8]>,
+    kind: StatementKind,
+    key: Key,
+    decision: Decision,
+}
+
+#[derive(Debug)]
+struct ShapeEntry {
+    digest: Digest,
+    facts: Facts,
+    unknown: Option<Unknown>,
+    key: Key,
+    shape: Arc<Shape>,
+}
+
+/// Everything but the statement that a verdict depends on.
+#[derive(Clone, Debug)]
+struct Key {
+    serial: u64,
+    target: usize,
+    principal: Arc<Principal>,
+    schema: Option<Box<str>>,
+    sql_mode: SqlMode,
+    source: Box<str>,
+    prepared: bool,
+}
+
+impl Key {
+    fn of(query: &Query<'_>, serial: u64) -> Self {
+        Self {
+            serial,
+            target: query.target,
+            principal: Arc::clone(query.facets.principal),
+            schema: query.facets.schema.map(Into::into),
+            sql_mode: query.facets.sql_mode,
+            source: query.source.into(),
+            prepared: is_prepared(query.kind),
         }
-        Decision { shape: Arc::new(shape), canonical }
+    }
+
+    fn matches(&self, query: &Query<'_>, serial: u64) -> bool {
+        let same_principal = Arc::ptr_eq(&self.principal, query.facets.principal)
+            || *self.principal == **query.facets.principal;
+        self.serial == serial
+            && self.target == query.target
+            && self.sql_mode == query.facets.sql_mode
+            && self.prepared == is_prepared(query.kind)
+            && self.schema.as_deref() == query.facets.schema
+            && *self.source == *query.source
+            && same_principal
     }
 }
+
+impl Decider {
+    /// The caches of one worker, empty.
+    pub fn new(worker: usize) -> Self {
+        Self {
+            worker,
+            hasher: RandomState::new(),
+            texts: Halves::new(),
+            shapes: Halves::new(),
+            seen: vec![0; SEEN],
+            stats: CacheStats::default(),
+        }
+    }
+
+    /// Decides one statement under one snapshot.
+    pub fn decide(&mut self, snapshot: &Snapshot, query: &Query<'_>) -> Decision {
+        let hash = self.text_hash(query);
+        let fits = |entry: &TextEntry| {
+            entry.kind == query.kind
+                && *entry.text == *query.text
+                && entry.key.matches(query, snapshot.serial)
+        };
+        if let Some(entry) = self.texts.find(hash, fits) {
+            self.stats.text_hits += 1;
+            return entry.decision.clone();
+        }
+        let Some(catalog) = snapshot.catalogs.get(query.target).and_then(Option::as_ref) else {
+            return Self::not_ready();
+        };
+        let (decision, cacheable) = self.analyse_and_decide(snapshot, catalog, query);
+        if cacheable && query.text.len() <= MAX_CACHED_TEXT && self.was_seen(hash) {
+            let entry = TextEntry {
+                text: query.text.into(),
+                kind: query.kind,
+                key: Key::of(query, snapshot.serial),
+                decision: decision.clone(),
+            };
+            self.texts.insert(hash, entry);
+        }
+        decision
+    }
+
+    fn analyse_and_decide(
+        &mut self,
+        snapshot: &Snapshot,
+        catalog: &Catalog,
+        query: &Query<'_>,
+    ) -> (Decision, bool) {
+        let use_text;
+        let text = if query.kind == StatementKind::InitDb {
+            use_text = use_statement(query.text);
+            use_text.as_slice()
+        } else {
+            query.text
+        };
+        let schema = query.facets.schema;
+        let context = Context { catalog, sql_mode: query.facets.sql_mode, schema };
+        let mut analysis = analyse(text, &context);
+        let canonical = match query.kind {
+            StatementKind::InitDb => None,
+            _ => analysis.canonical.take().map(Arc::from),
+        };
+        let hash = self.shape_hash(&analysis, query);
+        let fits = |entry: &ShapeEntry| {
+            entry.digest == analysis.digest
+                && entry.key.matches(query, snapshot.serial)
+                && entry.facts == analysis.facts
+                && entry.unknown == analysis.unknown
+        };
+        if let Some(entry) = self.shapes.find(hash, fits) {
+            self.stats.shape_hits += 1;
+            return (Decision { shape: Arc::clone(&entry.shape), canonical }, true);
+        }
+        self.stats.misses += 1;
+        let (shape, cacheable) = self.decide_afresh(snapshot, catalog, query, &analysis);
+        // INIT_DB's database is in its text, not in the shape.
+        let cacheable = cacheable && query.kind != StatementKind::InitDb;
+        let shape = Arc::new(shape);
+        if cacheable {
+            let entry = ShapeEntry {
+                digest: analysis.digest,
+                facts: analysis.facts,
+                unknown: analysis.unknown,
+                key: Key::of(query, snapshot.serial),
+                shape: Arc::clone(&shape),
+            };
+            self.shapes.insert(hash, entry);
+        }
+        (Decision { shape, canonical }, cacheable)
+    }
+
+    fn decide_afresh(
+        &self,
+        snapshot: &Snapshot,
+        catalog: &Catalog,
+        query: &Query<'_>,
+        analysis: &Analysis,
+    ) -> (Shape, bool) {
+        let verdict = snapshot.policies.decide(&Request {
+            principal: query.facets.principal,
+            target: query.target_name,
+            analysis,
+            labels: &catalog.labels,
+            source: query.source,
+            now_us: query.now.wall_us,
+        });
+        let (verdict, guard_fault) = self.ask_guards(snapshot, catalog, query, analysis, verdict);
+        let cacheable = verdict.cacheable && guard_fault.is_none();
+        (shape_of(verdict, guard_fault, analysis, catalog, query), cacheable)
+    }
+
+    /// Lets deciding plugins tighten the verdict; they never loosen it. They see the statement's shape in place
+    /// of its text, so that their answer holds for every statement of equal facts.
+    fn ask_guards(
+        &self,
+        snapshot: &Snapshot,
+        catalog: &Catalog,
+        query: &Query<'_>,
+        analysis: &Analysis,
+        mut verdict: Verdict,
+    ) -> (Verdict, Option<PluginFault>) {
+        let decided = matches!(verdict.effect, Effect::Deny { .. });
+        if decided || !verdict.governed || !snapshot.plugins.guards() {
+            return (verdict, None);
+        }
+        let answer = snapshot.plugins.guard(
+            self.worker,
+            &GuardInput {
+                principal: query.facets.principal,
+                session_id: query.session_id,
+                target: query.target_name,
+                schema: query.facets.schema,
+                analysis,
+                text: analysis.digest_text.as_bytes(),
+                labels: &catalog.labels,
+                prepared: is_prepared(query.kind),
+            },
+        );
+        match answer {
+            Ok(GuardDecision::Allow) => {}
+            Ok(GuardDecision::Deny { plugin, reason }) => {
+                verdict.rules.push(plugin.clone());
+                verdict.effect = Effect::Deny { rule: plugin, message: reason };
+            }
+            Ok(GuardDecision::RequireApproval { plugin, reason, groups }) => {
+                if matches!(verdict.effect, Effect::Allow) {
+                    verdict.rules.push(plugin.clone());
+                    verdict.effect = Effect::Hold(Hold {
+                        rule: plugin,
+                        message: reason,
+                        approver_groups: groups,
+                        approvers: 1,
+                    });
+                }
+            }
+            Err(fault) => return (verdict, Some(fault)),
+        }
+        (verdict, None)
+    }
+
+    /// Refuses while the target's schema has never been read.
+    fn not_ready() -> Decision {
+        let why = "the database's schema could not be read yet; see /readyz";
+        let fault = Fault::upstream_down(why);
+        let effect = Effect::Deny { rule: "not-ready".to_owned(), message: why.to_owned() };
+        let mut shape = Shape::bare(effect);
+        shape.refusal = Some(fault);
+        Decision { shape: Arc::new(shape), canonical: None }
+    }
+
+    fn text_hash(&self, query: &Query<'_>) -> u64 {
+        let mut hasher = self.hasher.build_hasher();
+        hasher.write(query.text);
+        hasher.write(query.facets.principal.subject.as_bytes());
+        hasher.write_usize(query.target);
+        hasher.finish()
+    }
+
+    fn shape_hash(&self, analysis: &Analysis, query: &Query<'_>) -> u64 {
+        let mut hasher = self.hasher.build_hasher();
+        hasher.write(&analysis.digest.0);
+        hasher.write(query.facets.principal.subject.as_bytes());
+        query.facets.schema.hash(&mut hasher);
+        hasher.write_usize(query.target);
+        hasher.finish()
+    }
+
+    /// Whether this hash came before, by a table that forgets on collision.
+    fn was_seen(&mut self, hash: u64) -> bool {
+        let slot = usize::try_from(hash % SEEN as u64).unwrap_or(0);
+        let seen = self.seen[slot] == hash;
+        self.seen[slot] = hash;
+        seen
+    }
+}
+
 impl Shape {
     fn bare(effect: Effect) -> Self {
         Self {
@@ -153,5 +408,106 @@ impl Shape {
             defines: false,
             unknown_name: false,
         }
+    }
+}
+
+fn shape_of(
+    verdict: Verdict,
+    guard_fault: Option<PluginFault>,
+    analysis: &Analysis,
+    catalog: &Catalog,
+    query: &Query<'_>,
+) -> Shape {
+    let refusal = match (&guard_fault, &verdict.effect) {
+        (Some(fault), _) => Some(Fault::plugin(&fault.to_string())),
+        (None, Effect::Deny { rule, message }) => Some(match &analysis.unknown {
+            Some(unknown) if verdict.governed => Fault::analysis(&unknown.to_string()),
+            _ => Fault::denied(rule, message),
+        }),
+        _ => None,
+    };
+    let effect = match guard_fault {
+        Some(fault) => {
+            Effect::Deny { rule: "plugin-fault".to_owned(), message: fault.to_string() }
+        }
+        None => verdict.effect,
+    };
+    let facts = &analysis.facts;
+    let defining = [Verb::Create, Verb::Alter, Verb::Drop, Verb::Rename, Verb::Call];
+    let masked = verdict.mask.iter().flat_map(|plan| &plan.columns).map(|column| {
+        let labels = catalog.labels.names(column.labels).join("+");
+        format!("{}:{labels}={} ({})", column.index, column.mask, column.rule)
+    });
+    Shape {
+        refusal,
+        masked: masked.collect(),
+        mask: verdict.mask,
+        governed: verdict.governed,
+        rewrite_errors: verdict.governed && facts.is_sensitive(),
+        verb: facts.verb,
+        digest: analysis.digest,
+        digest_text: analysis.digest_text.clone(),
+        rules: verdict.rules,
+        tables: facts.tables.iter().map(|t| format!("{}.{}", t.schema, t.name)).collect(),
+        uses: uses(facts, query),
+        defines: defining.contains(&facts.verb),
+        unknown_name: matches!(analysis.unknown, Some(Unknown::Name(_))),
+        effect,
+    }
+}
+
+fn uses(facts: &Facts, query: &Query<'_>) -> Option<String> {
+    match query.kind {
+        StatementKind::InitDb => String::from_utf8(query.text.to_vec()).ok(),
+        _ => facts.use_database.clone(),
+    }
+}
+
+/// COM_INIT_DB as the statement that it is.
+fn use_statement(name: &[u8]) -> Vec<u8> {
+    let mut text = Vec::with_capacity(name.len() + 6);
+    text.extend_from_slice(b"USE `");
+    for byte in name {
+        text.push(*byte);
+        if *byte == b'`' {
+            text.push(b'`');
+        }
+    }
+    text.push(b'`');
+    text
+}
+
+fn is_prepared(kind: StatementKind) -> bool {
+    matches!(kind, StatementKind::Prepare | StatementKind::Execute | StatementKind::Fetch)
+}
+
+/// A cache of two halves: when the young one is full it becomes the old one, and what was old is forgotten.
+#[derive(Debug)]
+struct Halves<E> {
+    young: HashMap<u64, E>,
+    old: HashMap<u64, E>,
+}
+
+impl<E> Halves<E> {
+    fn new() -> Self {
+        Self { young: HashMap::new(), old: HashMap::new() }
+    }
+
+    fn find(&mut self, hash: u64, fits: impl Fn(&E) -> bool) -> Option<&E> {
+        if !self.young.get(&hash).is_some_and(&fits) {
+            if !self.old.get(&hash).is_some_and(&fits) {
+                return None;
+            }
+            let entry = self.old.remove(&hash)?;
+            self.insert(hash, entry);
+        }
+        self.young.get(&hash)
+    }
+
+    fn insert(&mut self, hash: u64, entry: E) {
+        if self.young.len() >= HALF {
+            self.old = std::mem::take(&mut self.young);
+        }
+        self.young.insert(hash, entry);
     }
 }

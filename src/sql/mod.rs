@@ -4,13 +4,21 @@
 //! that for a governed identity. What it says is what the server will run, because the server is sent the
 //! canonical text (same length, comments and executable markers blanked in place).
 
+mod canonical;
 mod facts;
+mod lexer;
+mod lineage;
+mod tables;
+mod verb;
+mod words;
 
 pub use facts::{
     Access, ColumnRef, ColumnUse, Facts, Lineage, Output, Place, TableUse, Unknown, Verb,
 };
 
-use crate::schema::{Catalog, SqlMode};
+use crate::schema::{Catalog, LabelSet, SqlMode};
+use lexer::{Kind, Token};
+use words::Words;
 
 /// What the text is read against.
 #[derive(Clone, Copy, Debug)]
@@ -47,3 +55,127 @@ pub struct Analysis {
     /// Why it can't be trusted to do only that. Policy refuses it for the governed.
     pub unknown: Option<Unknown>,
 }
+
+/// Analyses one statement. Never fails: what is not understood is in [`Analysis::unknown`].
+pub fn analyse(text: &[u8], cx: &Context<'_>) -> Analysis {
+    let mut lexed = lexer::lex(text, &cx.catalog.profile, cx.sql_mode);
+    let canonical = canonical::canonical(text, &lexed);
+    let mut unknown = lexed.unknown.take();
+    while lexed.tokens.last().is_some_and(|token| token.kind == Kind::Semicolon) {
+        lexed.tokens.pop();
+    }
+    let tokens = lexed.tokens.as_slice();
+    if tokens.iter().any(|token| token.kind == Kind::Semicolon) {
+        unknown.get_or_insert(Unknown::MultiStatement);
+    }
+    let (digest, digest_text) = canonical::shape(text, tokens);
+    let mut facts = Facts::default();
+    if unknown.is_none() {
+        unknown = classify(text, canonical.as_deref(), tokens, cx, &mut facts);
+    } else {
+        let words = Words { text, tokens };
+        facts.verb = verb::head(&words).verb;
+    }
+    Analysis { canonical, digest, digest_text, facts, unknown }
+}
+
+/// Verb and tables by the tokens; and, inside the sensitive closure, lineage by the tree.
+fn classify(
+    text: &[u8],
+    canonical: Option<&[u8]>,
+    tokens: &[Token],
+    cx: &Context<'_>,
+    facts: &mut Facts,
+) -> Option<Unknown> {
+    let words = Words { text, tokens };
+    let head = verb::head(&words);
+    facts.verb = head.verb;
+    facts.explained = head.explained;
+    facts.has_where = words.find_outside(head.at, &["where"]).is_some();
+    facts.limit = limit(&words, head.at);
+    if head.verb == Verb::Use {
+        facts.use_database = words.name(head.at + 1);
+    }
+    let named = tables::named(&words, cx, head.verb, head.at);
+    facts.tables = named.tables;
+    facts.calls_sensitive = named.calls_sensitive;
+    if let Some(unknown) = head.unknown.or(named.unknown) {
+        return Some(unknown);
+    }
+    if !facts.is_sensitive() {
+        return None;
+    }
+    inside_closure(canonical.unwrap_or(text), &words, cx, facts).err()
+}
+
+/// The statement touches labelled data: it must be understood.
+fn inside_closure(
+    text: &[u8],
+    words: &Words<'_>,
+    cx: &Context<'_>,
+    facts: &mut Facts,
+) -> Result<(), Unknown> {
+    match facts.verb {
+        Verb::Select | Verb::Insert | Verb::Replace | Verb::Update | Verb::Delete => {}
+        // The object itself, not its rows.
+        Verb::Alter | Verb::Drop | Verb::Truncate | Verb::Rename | Verb::Grant | Verb::Lock => {
+            return Ok(());
+        }
+        Verb::Show if !words.tokens.iter().any(|token| token.kind == Kind::Open) => return Ok(()),
+        // An index on it is of the object too; everything else that is made from it could copy it.
+        Verb::Create if words.has_any(0, &["index"]) && !words.has_any(0, &["select", "as"]) => {
+            return Ok(());
+        }
+        _ => return Err(Unknown::Construct("this statement")),
+    }
+    if facts.explained {
+        return Err(Unknown::Construct("EXPLAIN"));
+    }
+    if words.tokens.iter().any(|t| matches!(t.kind, Kind::UserVar | Kind::SysVar)) {
+        return Err(Unknown::Construct("a variable"));
+    }
+    if words.tokens.len() > lineage::MAX_TOKENS {
+        return Err(Unknown::TooComplex("10,000 tokens"));
+    }
+    // The parser takes its stack by the join, so they are counted before.
+    let joins = (0..words.tokens.len()).filter(|at| words.is_any(*at, &["join", "straight_join"]));
+    if joins.count() > lineage::MAX_JOINS {
+        return Err(Unknown::TooComplex("61 joins"));
+    }
+    let text = std::str::from_utf8(text).map_err(|_| Unknown::Lex("a literal is not UTF-8"))?;
+    lineage::follow(text, cx, facts)
+}
+
+/// The literal LIMIT of the statement.
+fn limit(words: &Words<'_>, at: usize) -> Option<u64> {
+    let at = words.find_outside(at, &["limit"])?;
+    let number = |at: usize| {
+        let token = words.tokens.get(at).filter(|token| token.kind == Kind::Number)?;
+        std::str::from_utf8(token.bytes(words.text)).ok()?.parse().ok()
+    };
+    // `LIMIT 10`, `LIMIT 10 OFFSET 5`, `LIMIT 5, 10`
+    match words.kind(at + 2) {
+        Some(Kind::Comma) => number(at + 3),
+        _ => number(at + 1),
+    }
+}
+
+/// The labels of each column of a view, from its SELECT; `None` where that can't be told.
+pub fn view_lineage(text: &str, cx: &Context<'_>) -> Option<Vec<LabelSet>> {
+    lineage::columns(text, cx).ok()
+}
+
+/// Whether a view's, routine's or trigger's text names anything in the sensitive closure, or can't be read.
+pub fn touches(text: &str, cx: &Context<'_>) -> bool {
+    let lexed = lexer::lex(text.as_bytes(), &cx.catalog.profile, cx.sql_mode);
+    if lexed.unknown.is_some() {
+        return true;
+    }
+    let words = Words { text: text.as_bytes(), tokens: &lexed.tokens };
+    let dynamic = words.has_any(0, &["prepare", "immediate"]);
+    let found = tables::named(&words, cx, Verb::Select, 0);
+    dynamic || found.calls_sensitive || found.tables.iter().any(|table| table.sensitive)
+}
+
+#[cfg(test)]
+mod tests;

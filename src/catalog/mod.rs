@@ -1,0 +1,91 @@
+//! A target's schema as the server describes it → a [`Catalog`] with labels, inherited through generated
+//! columns and views, and the sensitive closure. Pure data: `net` runs [`QUERIES`] over a side connection.
+
+mod build;
+mod rows;
+
+use crate::schema::{Flavour, ServerProfile, SqlMode};
+
+pub use build::build;
+pub use rows::{QUERIES, Raw};
+
+/// A result of one of the [`QUERIES`]: rows of cells, `None` for NULL.
+pub type Rows = Vec<Vec<Option<Vec<u8>>>>;
+
+/// The server's answer could not be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CatalogError {
+    /// A query answered another shape than it was asked for.
+    #[error("the database answered {0} in an unexpected form")]
+    Shape(&'static str),
+    /// A version that is neither MySQL's nor MariaDB's.
+    #[error("the database's version {0:?} is not understood")]
+    Version(String),
+    /// More tables or columns than a catalogue holds.
+    #[error("the database has more than {0} columns; narrow the gateway's account")]
+    TooLarge(usize),
+}
+
+/// The server's profile from its version string and variables.
+///
+/// `10.11.19-MariaDB-…` is 101119, `9.7.4` is 90704: the numbers that executable comments compare with.
+pub fn profile(
+    version: &str,
+    lower_case_table_names: u8,
+    sql_mode: &str,
+) -> Result<ServerProfile, CatalogError> {
+    let unreadable = || CatalogError::Version(version.chars().take(64).collect());
+    let plain = version.strip_prefix("5.5.5-").unwrap_or(version);
+    let digits = plain.split(|c: char| !c.is_ascii_digit() && c != '.').next().unwrap_or("");
+    let mut parts = digits.split('.').map(str::parse::<u32>);
+    let mut part = || parts.next().and_then(Result::ok).filter(|n| *n < 100);
+    let (Some(major), Some(minor), Some(patch)) = (part(), part(), part()) else {
+        return Err(unreadable());
+    };
+    let is_mariadb = version.to_ascii_lowercase().contains("mariadb");
+    Ok(ServerProfile {
+        flavour: if is_mariadb { Flavour::MariaDb } else { Flavour::MySql },
+        version: major * 10_000 + minor * 100 + patch,
+        version_string: version.to_owned(),
+        lower_case_table_names,
+        sql_mode: mode(sql_mode),
+    })
+}
+
+/// The bits of `sql_mode` that change how text is read.
+fn mode(text: &str) -> SqlMode {
+    let bit = |word: &str| match word {
+        "ANSI_QUOTES" => SqlMode::ANSI_QUOTES,
+        "NO_BACKSLASH_ESCAPES" => SqlMode::NO_BACKSLASH_ESCAPES,
+        "PIPES_AS_CONCAT" => SqlMode::PIPES_AS_CONCAT,
+        "IGNORE_SPACE" => SqlMode::IGNORE_SPACE,
+        // The servers expand combinations themselves; a combination's name alone is read as all it implies.
+        "ANSI" | "ORACLE" | "DB2" | "MSSQL" | "POSTGRESQL" | "MAXDB" => {
+            SqlMode::ANSI_QUOTES | SqlMode::PIPES_AS_CONCAT | SqlMode::IGNORE_SPACE
+        }
+        _ => 0,
+    };
+    SqlMode(text.split(',').fold(0, |bits, word| bits | bit(&word.trim().to_ascii_uppercase())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions() {
+        let check = |text: &str| profile(text, 0, "").map(|p| (p.flavour, p.version));
+        assert_eq!(check("10.11.19-MariaDB-0+deb12u1"), Ok((Flavour::MariaDb, 101_119)));
+        assert_eq!(check("5.5.5-10.6.1-MariaDB"), Ok((Flavour::MariaDb, 100_601)));
+        assert_eq!(check("9.7.4"), Ok((Flavour::MySql, 90_704)));
+        assert_eq!(check("8.0.36-debian"), Ok((Flavour::MySql, 80_036)));
+        assert!(check("nonsense").is_err());
+        assert!(check("9.7").is_err());
+    }
+
+    #[test]
+    fn modes() {
+        assert_eq!(mode("STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION"), SqlMode(0));
+        assert_eq!(mode("ansi_quotes , NO_BACKSLASH_ESCAPES"), SqlMode(3));
+    }
+}

@@ -1,0 +1,196 @@
+//! INSERT, REPLACE, UPDATE, DELETE: what is assigned from what, and whether one row is pinned by its key.
+
+use std::collections::BTreeSet;
+
+use sqlparser::ast::{
+    Assignment, AssignmentTarget, BinaryOperator, Delete, Expr, FromTable, InTarget, Insert,
+    OnInsert, SetExpr, TableFactor, TableObject, TableWithJoins, Update, Value,
+};
+
+use super::scope::Scope;
+use super::select::parts;
+use super::{Found, Walk};
+use crate::schema::Table;
+use crate::sql::facts::{Facts, Place, Unknown};
+
+impl Walk<'_> {
+    pub(super) fn insert(&mut self, insert: &Insert, facts: &mut Facts) -> Found<()> {
+        let odd = insert.or.is_some()
+            || insert.by_name
+            || insert.overwrite
+            || insert.partitioned.is_some()
+            || insert.overriding.is_some()
+            || insert.output.is_some()
+            || insert.settings.is_some()
+            || insert.format_clause.is_some()
+            || insert.multi_table_insert_type.is_some()
+            || !insert.after_columns.is_empty()
+            || insert.insert_alias.is_some();
+        if odd || insert.returning.is_some() {
+            return Err(Unknown::Construct("this form of INSERT"));
+        }
+        let TableObject::TableName(name) = &insert.table else {
+            return Err(Unknown::Construct("this form of INSERT"));
+        };
+        let target = self.table(&parts(name)?, None, &[])?;
+        let scope = Scope { relations: vec![target], ..Scope::default() };
+        if insert.columns.is_empty() && insert.assignments.is_empty() {
+            scope.all()?.iter().for_each(|o| facts.assigned.extend_from_slice(o.lineage.columns()));
+        }
+        for column in &insert.columns {
+            facts.assigned.extend_from_slice(scope.resolve(&parts(column)?)?.columns());
+        }
+        self.assignments(&insert.assignments, &scope, facts)?;
+        if let Some(source) = &insert.source {
+            if let SetExpr::Values(values) = source.body.as_ref() {
+                for value in values.rows.iter().flat_map(|row| &row.content) {
+                    self.touch(value, &scope, &[], Place::Source)?;
+                }
+            } else {
+                for output in self.query(source, &[], None)? {
+                    self.used(output.lineage.columns(), Place::Source);
+                }
+            }
+        }
+        match &insert.on {
+            None => Ok(()),
+            Some(OnInsert::DuplicateKeyUpdate(assignments)) => {
+                self.assignments(assignments, &scope, facts)
+            }
+            Some(_) => Err(Unknown::Construct("ON CONFLICT")),
+        }
+    }
+
+    pub(super) fn update(&mut self, update: &Update, facts: &mut Facts) -> Found<()> {
+        let odd = update.from.is_some()
+            || update.returning.is_some()
+            || update.output.is_some()
+            || update.or.is_some()
+            || update.settings.is_some();
+        if odd {
+            return Err(Unknown::Construct("this form of UPDATE"));
+        }
+        let mut scope = Scope::default();
+        self.join_tree(&update.table, &[], &mut scope)?;
+        self.assignments(&update.assignments, &scope, facts)?;
+        self.rows(update.selection.as_ref(), &scope, facts)?;
+        self.order_by(&update.order_by, &[], &scope, &[])?;
+        facts.key_pinned = self.pinned(std::slice::from_ref(&update.table), &update.selection);
+        Ok(())
+    }
+
+    pub(super) fn delete(&mut self, delete: &Delete, facts: &mut Facts) -> Found<()> {
+        let odd = delete.returning.is_some()
+            || delete.output.is_some()
+            || delete.on_cluster.is_some()
+            || delete.settings.is_some();
+        if odd {
+            return Err(Unknown::Construct("this form of DELETE"));
+        }
+        let (FromTable::WithFromKeyword(from) | FromTable::WithoutKeyword(from)) = &delete.from;
+        let mut scope = Scope::default();
+        for tree in from.iter().filter(|_| delete.using.is_none()) {
+            self.join_tree(tree, &[], &mut scope)?;
+        }
+        for tree in delete.using.iter().flatten() {
+            self.join_tree(tree, &[], &mut scope)?;
+        }
+        self.rows(delete.selection.as_ref(), &scope, facts)?;
+        self.order_by(&delete.order_by, &[], &scope, &[])?;
+        let single = delete.tables.is_empty() && delete.using.is_none();
+        facts.key_pinned = single && self.pinned(from, &delete.selection);
+        Ok(())
+    }
+
+    fn rows(
+        &mut self,
+        selection: Option<&Expr>,
+        scope: &Scope<'_>,
+        facts: &mut Facts,
+    ) -> Found<()> {
+        facts.has_where = selection.is_some();
+        match selection {
+            Some(selection) => self.touch(selection, scope, &[], Place::Where),
+            None => Ok(()),
+        }
+    }
+
+    fn assignments(
+        &mut self,
+        assignments: &[Assignment],
+        scope: &Scope<'_>,
+        facts: &mut Facts,
+    ) -> Found<()> {
+        for assignment in assignments {
+            let AssignmentTarget::ColumnName(name) = &assignment.target else {
+                return Err(Unknown::Construct("this form of an assignment"));
+            };
+            facts.assigned.extend_from_slice(scope.resolve(&parts(name)?)?.columns());
+            self.touch(&assignment.value, scope, &[], Place::Source)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the top-level AND pins a whole unique key of the one table to literals or parameters.
+    fn pinned(&self, from: &[TableWithJoins], selection: &Option<Expr>) -> bool {
+        let ([tree], Some(selection)) = (from, selection) else { return false };
+        let TableFactor::Table { name, .. } = &tree.relation else { return false };
+        let Ok(parts) = parts(name) else { return false };
+        let table = match parts.as_slice() {
+            [name] => self.cx.schema.and_then(|schema| self.cx.catalog.table(schema, name)),
+            [schema, name] => self.cx.catalog.table(schema, name),
+            _ => None,
+        };
+        let Some(table) = table.filter(|_| tree.joins.is_empty()) else { return false };
+        let mut pinned = BTreeSet::new();
+        collect_pins(selection, table, &mut pinned);
+        table.unique_keys.iter().any(|key| {
+            !key.is_empty() && key.iter().all(|column| pinned.contains(&usize::from(*column)))
+        })
+    }
+}
+
+fn collect_pins(expression: &Expr, table: &Table, pinned: &mut BTreeSet<usize>) {
+    match expression {
+        Expr::Nested(inner) => collect_pins(inner, table, pinned),
+        Expr::BinaryOp { left, op: BinaryOperator::And, right } => {
+            collect_pins(left, table, pinned);
+            collect_pins(right, table, pinned);
+        }
+        Expr::BinaryOp { left, op: BinaryOperator::Eq, right } => {
+            for (column, value) in [(left, right), (right, left)] {
+                if is_literal(value) {
+                    pinned.extend(column_of(column, table));
+                }
+            }
+        }
+        Expr::In { expr, target: InTarget::List(list), negated: false, .. } => {
+            if let [value] = list.as_slice() {
+                if is_literal(value) {
+                    pinned.extend(column_of(expr, table));
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+fn column_of(expression: &Expr, table: &Table) -> Option<usize> {
+    match expression {
+        Expr::Identifier(name) => table.column(&name.value),
+        Expr::CompoundIdentifier(names) => table.column(&names.last()?.value),
+        Expr::Nested(inner) => column_of(inner, table),
+        _ => None,
+    }
+}
+
+/// A literal or parameter that compares by value. A bare number against a text column compares loosely (`'1x' = 1`),
+/// so a pin by it could be more than one row: only the server's types would tell, so numbers count for keys only
+/// because keys of text are compared with text by every driver.
+fn is_literal(expression: &Expr) -> bool {
+    match expression {
+        Expr::Value(value) => !matches!(value.value, Value::Null | Value::Boolean(_)),
+        Expr::Nested(inner) => is_literal(inner),
+        _ => false,
+    }
+}

@@ -1,0 +1,333 @@
+//! Statements that want to fool the analysis, and statements that must not be refused.
+
+use super::*;
+use crate::schema::{Column, Flavour, Labels, Routine, ServerProfile, Table, TableKind};
+
+fn column(name: &str, labels: LabelSet) -> Column {
+    Column { name: name.to_owned(), data_type: "varchar".to_owned(), labels }
+}
+
+fn table(name: &str, columns: Vec<Column>, labels: LabelSet) -> Table {
+    let mut table = Table {
+        schema: "shop".to_owned(),
+        name: name.to_owned(),
+        kind: TableKind::Base,
+        columns,
+        labels,
+        unique_keys: vec![vec![0]],
+        estimated_rows: 1_000,
+        sensitive: false,
+        has_triggers: false,
+    };
+    table.sensitive = !table.all_labels().is_empty();
+    table
+}
+
+fn catalog(flavour: Flavour) -> Catalog {
+    let mut names = Labels::default();
+    let (mut pii, mut high) = (LabelSet::EMPTY, LabelSet::EMPTY);
+    pii.insert(names.intern("pii").unwrap());
+    high.insert(names.intern("high-value").unwrap());
+    let none = LabelSet::EMPTY;
+    let customers = vec![
+        column("id", none),
+        column("name", none),
+        column("ssn", pii),
+        column("email", pii),
+        column("bank", pii),
+    ];
+    let orders = vec![column("id", none), column("customer_id", none), column("state", none)];
+    let payments = vec![column("id", none), column("amount", none)];
+    let profile = ServerProfile {
+        flavour,
+        version: if flavour == Flavour::MariaDb { 101_119 } else { 90_704 },
+        version_string: String::new(),
+        lower_case_table_names: 0,
+        sql_mode: SqlMode(0),
+    };
+    let tables = vec![
+        table("customers", customers, none),
+        table("orders", orders, none),
+        table("payments", payments, high),
+    ];
+    let routine = Routine { schema: "shop".to_owned(), name: "peek".to_owned(), sensitive: true };
+    Catalog::new(1, profile, names, tables, vec![routine])
+}
+
+fn run(sql: &str, flavour: Flavour) -> Analysis {
+    let catalog = catalog(flavour);
+    let cx = Context { catalog: &catalog, sql_mode: SqlMode(0), schema: Some("shop") };
+    analyse(sql.as_bytes(), &cx)
+}
+
+/// What the result's columns are, one letter each: `.` free, `B` bare, `C` computed; then the uses; or `?` for unknown.
+fn seen(sql: &str) -> String {
+    let analysis = run(sql, Flavour::MariaDb);
+    if analysis.unknown.is_some() {
+        return "?".to_owned();
+    }
+    let letter = |output: &Output| match output.lineage {
+        Lineage::Free => '.',
+        Lineage::Bare(_) => 'B',
+        Lineage::Computed(_) => 'C',
+    };
+    let mut text: String = analysis.facts.outputs.iter().flatten().map(letter).collect();
+    let mut places: Vec<String> =
+        analysis.facts.uses.iter().map(|used| format!(" {:?}", used.place)).collect();
+    places.dedup();
+    text.extend(places);
+    text
+}
+
+#[test]
+fn what_comes_out() {
+    for (sql, wanted) in [
+        ("SELECT id, ssn FROM customers", ".B"),
+        ("SELECT * FROM customers", "..BBB"),
+        ("SELECT c.* FROM customers c", "..BBB"),
+        ("SELECT o.*, c.ssn FROM orders o JOIN customers c ON c.id = o.customer_id", "...B"),
+        ("SELECT ssn AS name FROM customers", "B"),
+        ("SELECT name FROM (SELECT ssn AS name FROM customers) customers_", "B"),
+        ("SELECT name FROM (SELECT ssn AS name FROM customers) AS x", "B"),
+        ("WITH w AS (SELECT ssn s FROM customers) SELECT s FROM w", "B"),
+        ("WITH w (a) AS (SELECT ssn FROM customers) SELECT a FROM w", "B"),
+        ("SELECT CONCAT('<', ssn, '>') FROM customers", "C"),
+        ("SELECT UPPER(TRIM(ssn)) FROM customers", "C"),
+        ("SELECT SUBSTRING(ssn, 1, 3) FROM customers", "C"),
+        ("SELECT CONCAT(name, 'x') FROM customers", "."),
+        ("SELECT name FROM customers UNION ALL SELECT ssn FROM customers", "B"),
+        ("SELECT COUNT(*) FROM customers", "."),
+        ("SELECT ban\u{212A} FROM customers", "B"),
+        ("SELECT `ssn` FROM `shop`.`customers`", "B"),
+        ("SELECT shop.customers.ssn FROM shop.customers", "B"),
+        ("SELECT (ssn) FROM customers", "B"),
+        ("SELECT id FROM customers WHERE id = 7 AND name LIKE 'a%' ORDER BY name LIMIT 5", "."),
+        (
+            "SELECT c.ssn FROM customers c WHERE EXISTS (SELECT 1 FROM orders o WHERE o.customer_id = c.id)",
+            "B",
+        ),
+        ("TABLE customers", "?"),
+    ] {
+        assert_eq!(seen(sql), wanted, "{sql}");
+    }
+}
+
+#[test]
+fn what_is_used() {
+    for (sql, wanted) in [
+        ("SELECT id FROM customers WHERE ssn = '1'", ". Expression Where"),
+        ("SELECT id FROM customers ORDER BY ssn", ". Order"),
+        ("SELECT ssn AS a FROM customers ORDER BY a", "B Order"),
+        ("SELECT ssn FROM customers ORDER BY 1", "B Order"),
+        ("SELECT DISTINCT ssn FROM customers", "B Distinct"),
+        ("SELECT ssn FROM customers UNION SELECT name FROM customers", "B Distinct"),
+        ("SELECT COUNT(*) FROM customers GROUP BY ssn", ". Group"),
+        ("SELECT MAX(ssn) FROM customers", "C Expression"),
+        ("SELECT CASE WHEN id > 0 THEN ssn END FROM customers", "C Expression"),
+        ("SELECT CAST(ssn AS CHAR) FROM customers", "C Expression"),
+        ("SELECT ssn + 0 FROM customers", "C Expression"),
+        ("SELECT ssn = '1' FROM customers", "C Expression"),
+        ("SELECT (SELECT ssn FROM customers LIMIT 1)", "C Subquery"),
+        ("SELECT id FROM orders WHERE id IN (SELECT ssn FROM customers)", ". Subquery"),
+        ("SELECT o.id FROM orders o JOIN customers c ON c.ssn = o.state", ". Expression Join"),
+        (
+            "SELECT o.id FROM orders o JOIN customers c USING (id) WHERE c.email > ''",
+            ". Expression Where",
+        ),
+        ("SELECT id FROM customers HAVING MAX(ssn) > ''", ". Expression Having"),
+        ("SELECT ExtractValue('<a/>', CONCAT('//', ssn)) FROM customers", "C Expression"),
+        ("INSERT INTO orders SELECT id, id, ssn FROM customers", " Source"),
+        ("UPDATE customers SET name = ssn WHERE id = 1", " Source"),
+        ("UPDATE customers SET name = 'x' WHERE ssn = 'y'", " Expression Where"),
+        ("DELETE FROM customers WHERE email LIKE 'a%'", " Expression Where"),
+    ] {
+        assert_eq!(seen(sql), wanted, "{sql}");
+    }
+}
+
+#[test]
+fn what_is_refused() {
+    for sql in [
+        "SELECT ssn INTO @x FROM customers",
+        "SELECT ssn INTO OUTFILE '/tmp/x' FROM customers",
+        "SELECT @x := ssn FROM customers",
+        "SET @x = (SELECT ssn FROM customers LIMIT 1)",
+        "SET STATEMENT max_statement_time = 1 FOR SELECT ssn FROM customers",
+        "HANDLER customers OPEN",
+        "PREPARE s FROM 'SELECT ssn FROM customers'",
+        "EXECUTE IMMEDIATE 'SELECT ssn FROM customers'",
+        "EXPLAIN SELECT ssn FROM customers",
+        "ANALYZE SELECT ssn FROM customers",
+        "CREATE TABLE copy AS SELECT ssn FROM customers",
+        "CREATE VIEW v AS SELECT ssn FROM customers",
+        "DO (SELECT ssn FROM customers)",
+        "LOAD DATA INFILE 'x' INTO TABLE customers",
+        "SELECT 1; SELECT 2",
+        "SELECT ssn FROM customers PROCEDURE ANALYSE()",
+        "SELECT SQL_CACHE * FROM customers",
+        "SELECT nothing FROM customers",
+        "SELECT id FROM nowhere",
+        "SELECT * FROM customers NATURAL JOIN orders",
+        "SELECT * FROM customers JOIN orders USING (id)",
+        "SELECT id FROM orders AS customers",
+        "WITH RECURSIVE w AS (SELECT ssn FROM customers UNION ALL SELECT ssn FROM w) SELECT * FROM w",
+        "SELECT id, id FROM customers a JOIN customers b",
+        "SET sql_mode = 'ANSI_QUOTES'",
+        "SET GLOBAL max_connections = 1",
+        "SET character_set_results = 'utf16'",
+        "SET NAMES gbk",
+        "INSERT INTO customers (ssn) VALUES ('1') RETURNING ssn",
+        "REPLACE INTO customers SET ssn = (SELECT 1 FROM nowhere)",
+        "BEGIN NOT ATOMIC SELECT 1; END",
+        "SELECT _gbk'x', ssn FROM customers",
+        "SHOW PROCESSLIST",
+        "SELECT 'unclosed",
+        "SELECT /* unclosed",
+    ] {
+        assert_eq!(seen(sql), "?", "{sql}");
+    }
+}
+
+#[test]
+fn what_must_not_be_refused() {
+    for sql in [
+        "SELECT 1",
+        "SELECT @@version_comment LIMIT 1",
+        "SELECT * FROM orders",
+        "SELECT state, COUNT(*) FROM orders GROUP BY state HAVING COUNT(*) > 1 ORDER BY 2 DESC",
+        "SELECT SQL_NO_CACHE id FROM orders FORCE INDEX (PRIMARY) WHERE id BETWEEN 1 AND 2",
+        "SET NAMES utf8mb4",
+        "SET autocommit=0, time_zone = '+00:00'",
+        "SET sql_mode = 'STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION'",
+        "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
+        "SET @a = 1",
+        "USE shop",
+        "SHOW TABLES",
+        "SHOW FULL COLUMNS FROM customers",
+        "SHOW CREATE TABLE customers",
+        "SHOW VARIABLES LIKE 'sql_mode'",
+        "DESCRIBE customers",
+        "BEGIN",
+        "START TRANSACTION READ ONLY",
+        "COMMIT",
+        "INSERT INTO orders (id, customer_id, state) VALUES (1, 2, 'new') ON DUPLICATE KEY UPDATE state = VALUES(state)",
+        "INSERT INTO customers (id, name) VALUES (1, 'x'), (2, 'y')",
+        "UPDATE orders SET state = 'x' WHERE id = 1",
+        "DELETE FROM payments WHERE id = 1",
+        "SELECT EXTRACT(YEAR FROM state) FROM orders",
+        "SELECT * FROM information_schema.tables",
+        "DROP TABLE payments",
+        "ALTER TABLE orders ADD COLUMN gift TINYINT",
+        "TRUNCATE TABLE payments",
+        "SELECT a.id FROM (SELECT id FROM orders) a, orders b WHERE a.id = b.id",
+        "SELECT id FROM orders WHERE state IS NOT NULL -- why\n",
+        "select c.id from customers as c left join orders as o on o.customer_id = c.id where o.id is null",
+    ] {
+        let analysis = run(sql, Flavour::MariaDb);
+        assert_eq!(analysis.unknown, None, "{sql}");
+    }
+}
+
+#[test]
+fn executable_comments_are_read_as_the_server_reads_them() {
+    let lineage = |sql: &str, flavour| {
+        let analysis = run(sql, flavour);
+        (analysis.unknown.is_none(), analysis.facts.outputs.map_or(0, |outputs| outputs.len()))
+    };
+    for (sql, mariadb, mysql) in [
+        ("SELECT id /*!50000 ,ssn */ FROM customers", 2, 2),
+        ("SELECT id /*!99999 ,ssn */ FROM customers", 1, 1),
+        ("SELECT id /*! ,ssn */ FROM customers", 2, 2),
+        ("SELECT id /*M! ,ssn */ FROM customers", 2, 1),
+        ("SELECT id /*M!100100 ,ssn */ FROM customers", 2, 1),
+        ("SELECT id /* ,ssn */ FROM customers", 1, 1),
+    ] {
+        assert_eq!(lineage(sql, Flavour::MariaDb), (true, mariadb), "{sql}");
+        assert_eq!(lineage(sql, Flavour::MySql), (true, mysql), "{sql}");
+    }
+}
+
+#[test]
+fn the_canonical_text_keeps_its_length() {
+    let sql = "SELECT /* a */ id, /*!50000 name */ FROM orders -- end";
+    let analysis = run("SELECT /* a */ id /*!50000 ,state */ FROM orders -- end", Flavour::MariaDb);
+    let canonical = analysis.canonical.unwrap();
+    assert_eq!(canonical.len(), "SELECT /* a */ id /*!50000 ,state */ FROM orders -- end".len());
+    assert_eq!(
+        String::from_utf8_lossy(&canonical).split_whitespace().collect::<Vec<_>>().join(" "),
+        "SELECT id ,state FROM orders"
+    );
+    let _ = sql;
+    assert_eq!(run("SELECT id FROM orders", Flavour::MariaDb).canonical, None);
+}
+
+#[test]
+fn keys_and_bounds() {
+    let facts = |sql: &str| run(sql, Flavour::MariaDb).facts;
+    assert!(facts("DELETE FROM payments WHERE id = 5").key_pinned);
+    assert!(facts("DELETE FROM payments WHERE (id = ?) AND amount > 1").key_pinned);
+    assert!(facts("UPDATE payments SET amount = 1 WHERE id IN (5)").key_pinned);
+    for sql in [
+        "DELETE FROM payments WHERE id = 5 OR 1 = 1",
+        "DELETE FROM payments WHERE id > 5",
+        "DELETE FROM payments WHERE id IN (1, 2)",
+        "DELETE FROM payments WHERE id = id",
+        "DELETE FROM payments WHERE amount = 5",
+        "DELETE FROM payments",
+    ] {
+        assert!(!facts(sql).key_pinned, "{sql}");
+    }
+    assert!(!facts("DELETE FROM payments").has_where);
+    assert_eq!(facts("SELECT id FROM orders LIMIT 5, 10").limit, Some(10));
+    assert!(facts("SELECT peek(1)").calls_sensitive);
+    assert_eq!(facts("USE `other`").use_database.as_deref(), Some("other"));
+}
+
+#[test]
+fn shapes() {
+    let shape = |sql: &str| run(sql, Flavour::MariaDb).digest_text;
+    assert_eq!(
+        shape("SELECT  id FROM orders WHERE id IN (1, 2,3) -- x"),
+        "select id from orders where id in ( ? )"
+    );
+    let digest = |sql: &str| run(sql, Flavour::MariaDb).digest;
+    assert_eq!(digest("SELECT 1"), digest("select   2"));
+    assert_ne!(digest("SELECT id FROM orders"), digest("SELECT id FROM payments"));
+}
+
+#[test]
+fn repetition_does_not_break_it() {
+    for piece in [
+        "(",
+        "/*!",
+        "'",
+        "a.",
+        "select ",
+        "and 1 ",
+        "`",
+        "@",
+        "((select ",
+        "-",
+        "union select 1 ",
+        "a,",
+    ] {
+        for prefix in ["SELECT ssn FROM customers WHERE 1 = ", ""] {
+            let sql = format!("{prefix}{}", piece.repeat(100_000));
+            let _ = run(&sql, Flavour::MariaDb);
+        }
+    }
+    let ands = "SELECT ssn FROM customers WHERE 1".to_owned() + &" AND 1".repeat(4_900);
+    assert_eq!(run(&ands, Flavour::MariaDb).unknown, None);
+    let joins = "SELECT c.ssn FROM customers c".to_owned() + &" JOIN orders".repeat(400);
+    assert!(run(&joins, Flavour::MariaDb).unknown.is_some());
+}
+
+proptest::proptest! {
+    #[test]
+    fn arbitrary_text_never_panics(text in "[ -~\u{80}-\u{ff}]{0,200}") {
+        let analysis = run(&text, Flavour::MySql);
+        if let Some(canonical) = analysis.canonical {
+            proptest::prop_assert_eq!(canonical.len(), text.len());
+        }
+    }
+}

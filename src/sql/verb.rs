@@ -1,0 +1,331 @@
+//! What a statement is, by its leading words; and what of it is refused whatever it touches.
+
+use super::facts::{Unknown, Verb};
+use super::lexer::Kind;
+use super::words::Words;
+
+/// What the leading words say.
+pub(super) struct Head {
+    pub(super) verb: Verb,
+    /// Where the statement proper starts, behind EXPLAIN.
+    pub(super) at: usize,
+    pub(super) explained: bool,
+    pub(super) unknown: Option<Unknown>,
+}
+
+/// Words that EXPLAIN may have between itself and the statement.
+const EXPLAIN_OPTIONS: [&str; 8] =
+    ["extended", "partitions", "format", "json", "tree", "traditional", "analyze", "for"];
+
+const STATEMENTS: [&str; 8] =
+    ["select", "insert", "update", "delete", "replace", "with", "table", "values"];
+
+/// What SHOW may show: nothing that carries data, other people's statements, or settings of replication.
+const SHOWABLE: [&str; 23] = [
+    "tables",
+    "databases",
+    "schemas",
+    "columns",
+    "fields",
+    "full",
+    "index",
+    "indexes",
+    "keys",
+    "create",
+    "variables",
+    "status",
+    "session",
+    "global",
+    "collation",
+    "character",
+    "charset",
+    "engines",
+    "table",
+    "extended",
+    "count",
+    "warnings",
+    "errors",
+];
+
+/// Reads the leading words.
+pub(super) fn head(words: &Words<'_>) -> Head {
+    let mut at = 0;
+    while words.kind(at) == Some(Kind::Open) {
+        at += 1;
+    }
+    let mut explained = false;
+    if words.is_any(at, &["explain", "describe", "desc", "analyze"]) {
+        match explained_statement(words, at) {
+            Some(inner) => {
+                at = inner;
+                explained = true;
+            }
+            None if words.is(at, "analyze") => return plain(Verb::Admin, at),
+            None => return plain(Verb::Show, at),
+        }
+    }
+    let mut head = verb_at(words, at);
+    head.explained = explained;
+    head
+}
+
+fn explained_statement(words: &Words<'_>, at: usize) -> Option<usize> {
+    let mut next = at + 1;
+    while words.is_any(next, &EXPLAIN_OPTIONS) || words.kind(next) == Some(Kind::Operator) {
+        next += 1;
+    }
+    while words.kind(next) == Some(Kind::Open) {
+        next += 1;
+    }
+    words.is_any(next, &STATEMENTS).then_some(next)
+}
+
+fn plain(verb: Verb, at: usize) -> Head {
+    Head { verb, at, explained: false, unknown: None }
+}
+
+fn refused(verb: Verb, at: usize, what: &'static str) -> Head {
+    Head { verb, at, explained: false, unknown: Some(Unknown::Construct(what)) }
+}
+
+fn verb_at(words: &Words<'_>, at: usize) -> Head {
+    let Some(word) = words.word(at) else { return plain(Verb::Unknown, at) };
+    let word = String::from_utf8_lossy(word).to_ascii_lowercase();
+    match word.as_str() {
+        "with" => match words.find_outside(at + 1, &STATEMENTS) {
+            Some(inner) if !words.is(inner, "with") => {
+                let head = verb_at(words, inner);
+                Head { at, ..head }
+            }
+            _ => plain(Verb::Unknown, at),
+        },
+        "select" | "values" | "table" => select(words, at),
+        "insert" => plain(Verb::Insert, at),
+        "replace" => plain(Verb::Replace, at),
+        "update" => plain(Verb::Update, at),
+        "delete" => plain(Verb::Delete, at),
+        "load" => refused(Verb::Load, at, "LOAD DATA"),
+        "call" => plain(Verb::Call, at),
+        "do" => plain(Verb::Do, at),
+        "create" | "alter" | "drop" => definition(words, at, &word),
+        "rename" if words.is(at + 1, "user") => plain(Verb::Grant, at),
+        "rename" => plain(Verb::Rename, at),
+        "truncate" => plain(Verb::Truncate, at),
+        "grant" | "revoke" => plain(Verb::Grant, at),
+        "set" => set(words, at),
+        "use" => plain(Verb::Use, at),
+        "show" => show(words, at),
+        "begin" if words.is_any(at + 1, &["not"]) => {
+            refused(Verb::Unknown, at, "a compound statement")
+        }
+        "begin" | "start" | "commit" | "rollback" | "savepoint" | "release"
+            if !words.is_any(at + 1, &["slave", "replica", "all", "group_replication"]) =>
+        {
+            plain(Verb::Transaction, at)
+        }
+        "lock" | "unlock" => plain(Verb::Lock, at),
+        "prepare" | "execute" | "deallocate" => refused(Verb::Prepare, at, "SQL-level PREPARE"),
+        "handler" => refused(Verb::Handler, at, "HANDLER"),
+        "kill" => plain(Verb::Kill, at),
+        "if" | "while" | "loop" | "repeat" | "case" | "for" | "declare" | "get" | "signal"
+        | "resignal" => refused(Verb::Unknown, at, "a compound statement"),
+        _ => plain(Verb::Admin, at),
+    }
+}
+
+fn select(words: &Words<'_>, at: usize) -> Head {
+    if words.has_any(at, &["into"]) {
+        return refused(Verb::Select, at, "SELECT … INTO");
+    }
+    if words.has_any(at, &["procedure"]) {
+        return refused(Verb::Select, at, "PROCEDURE ANALYSE");
+    }
+    plain(Verb::Select, at)
+}
+
+fn definition(words: &Words<'_>, at: usize, word: &str) -> Head {
+    let of_account = (at + 1..at + 4).any(|next| words.is_any(next, &["user", "role"]));
+    let verb = match word {
+        _ if of_account => Verb::Grant,
+        "create" => Verb::Create,
+        "alter" => Verb::Alter,
+        _ => Verb::Drop,
+    };
+    plain(verb, at)
+}
+
+fn show(words: &Words<'_>, at: usize) -> Head {
+    if !words.is_any(at + 1, &SHOWABLE) {
+        return refused(Verb::Show, at, "this SHOW");
+    }
+    let calls =
+        words.has_any(at, &["where"]) && words.tokens.iter().any(|token| token.kind == Kind::Open);
+    if calls {
+        return refused(Verb::Show, at, "SHOW with a computed WHERE");
+    }
+    plain(Verb::Show, at)
+}
+
+/// Variables that a governed session may set, to literals: nothing that changes how text is read, where results go,
+/// or what is reported.
+const SETTABLE: [&str; 22] = [
+    "autocommit",
+    "character_set_client",
+    "character_set_connection",
+    "character_set_results",
+    "collation_connection",
+    "foreign_key_checks",
+    "innodb_lock_wait_timeout",
+    "interactive_timeout",
+    "lock_wait_timeout",
+    "max_execution_time",
+    "max_statement_time",
+    "net_read_timeout",
+    "net_write_timeout",
+    "sql_auto_is_null",
+    "sql_mode",
+    "sql_quote_show_create",
+    "sql_safe_updates",
+    "time_zone",
+    "transaction_isolation",
+    "tx_isolation",
+    "unique_checks",
+    "wait_timeout",
+];
+
+const CHARSETS: [&str; 7] = ["utf8", "utf8mb3", "utf8mb4", "latin1", "ascii", "binary", "default"];
+
+/// Modes of `sql_mode` under which text is read in another way.
+const READING_MODES: [&str; 12] = [
+    "ANSI",
+    "ANSI_QUOTES",
+    "DB2",
+    "IGNORE_SPACE",
+    "MAXDB",
+    "MSSQL",
+    "MYSQL323",
+    "MYSQL40",
+    "NO_BACKSLASH_ESCAPES",
+    "ORACLE",
+    "PIPES_AS_CONCAT",
+    "POSTGRESQL",
+];
+
+fn set(words: &Words<'_>, at: usize) -> Head {
+    if words.is_any(at + 1, &["password", "role"])
+        || (words.is(at + 1, "default") && words.is(at + 2, "role"))
+    {
+        return plain(Verb::Grant, at);
+    }
+    let scoped = at + 1 + usize::from(words.is_any(at + 1, &["session", "local"]));
+    if words.is(scoped, "transaction") {
+        return plain(Verb::Transaction, at);
+    }
+    if words.is(at + 1, "statement") {
+        return refused(Verb::Set, at, "SET STATEMENT");
+    }
+    if words.is(at + 1, "names") || words.is(at + 1, "charset") {
+        return charset(words, at, at + 2);
+    }
+    if words.is(at + 1, "character") && words.is(at + 2, "set") {
+        return charset(words, at, at + 3);
+    }
+    assignments(words, at)
+}
+
+fn charset(words: &Words<'_>, at: usize, value: usize) -> Head {
+    let Some(name) = literal_text(words, value) else { return refused(Verb::Set, at, "SET NAMES") };
+    let known = CHARSETS.contains(&name.to_ascii_lowercase().as_str());
+    let rest_is_collation = value + 1 == words.tokens.len()
+        || (words.is(value + 1, "collate") && value + 3 == words.tokens.len());
+    if known && rest_is_collation {
+        plain(Verb::Set, at)
+    } else {
+        refused(Verb::Set, at, "this character set")
+    }
+}
+
+/// `SET a = literal, SESSION b := literal, @@c = literal, @d = literal`.
+fn assignments(words: &Words<'_>, start: usize) -> Head {
+    let mut at = start + 1;
+    loop {
+        at += usize::from(words.is_any(at, &["session", "local"]));
+        let Some(name) = variable(words, &mut at) else {
+            return refused(Verb::Set, start, "this SET");
+        };
+        let assigns = words.tokens.get(at).is_some_and(|token| {
+            token.kind == Kind::Operator && matches!(token.bytes(words.text), b"=" | b":=")
+        });
+        let is_user = name.starts_with('@');
+        let Some(value) = literal_text(words, at + 1).filter(|_| assigns) else {
+            return refused(Verb::Set, start, "SET to anything but a literal");
+        };
+        let settable = is_user || SETTABLE.contains(&name.as_str());
+        let charset_ok = !name.starts_with("character_set")
+            || CHARSETS.contains(&value.to_ascii_lowercase().as_str());
+        let mode_ok = name != "sql_mode" || mode_is_plain(&value);
+        if !settable || !charset_ok || !mode_ok {
+            return refused(Verb::Set, start, "SET of this variable");
+        }
+        at += 2;
+        match words.kind(at) {
+            None => return plain(Verb::Set, start),
+            Some(Kind::Comma) => at += 1,
+            Some(_) => return refused(Verb::Set, start, "SET to anything but a literal"),
+        }
+    }
+}
+
+/// The variable's name in lower case; user variables keep their `@`.
+fn variable(words: &Words<'_>, at: &mut usize) -> Option<String> {
+    let token = words.tokens.get(*at)?;
+    let text = String::from_utf8_lossy(token.bytes(words.text)).to_ascii_lowercase();
+    *at += 1;
+    match token.kind {
+        Kind::Word => Some(text),
+        Kind::UserVar => Some(text),
+        Kind::SysVar => {
+            let mut name = text.trim_start_matches('@').to_owned();
+            if words.kind(*at) == Some(Kind::Dot) {
+                if !matches!(name.as_str(), "session" | "local") {
+                    return None;
+                }
+                name = words.name(*at + 1)?.to_ascii_lowercase();
+                *at += 2;
+            }
+            if let Some((scope, variable)) = name.split_once('.') {
+                if !matches!(scope, "session" | "local") {
+                    return None;
+                }
+                return Some(variable.to_owned());
+            }
+            Some(name)
+        }
+        _ => None,
+    }
+}
+
+/// The literal at `at`: its text without quotes, or a plain word such as ON, DEFAULT, utf8mb4.
+fn literal_text(words: &Words<'_>, at: usize) -> Option<String> {
+    let token = words.tokens.get(at)?;
+    let bytes = token.bytes(words.text);
+    match token.kind {
+        Kind::Str => {
+            let inner = bytes.get(1..bytes.len().checked_sub(1)?)?;
+            let plain = !inner.iter().any(|b| matches!(b, b'\\' | b'\'' | b'"'));
+            plain.then(|| String::from_utf8_lossy(inner).into_owned())
+        }
+        Kind::Number | Kind::Word => Some(String::from_utf8_lossy(bytes).into_owned()),
+        _ => None,
+    }
+}
+
+fn mode_is_plain(value: &str) -> bool {
+    let plain = |mode: &str| {
+        mode.bytes().all(|b| b.is_ascii_alphabetic() || b == b'_' || b.is_ascii_digit())
+            && !mode.bytes().all(|b| b.is_ascii_digit())
+            && !mode.eq_ignore_ascii_case("default")
+            && !READING_MODES.iter().any(|known| known.eq_ignore_ascii_case(mode))
+    };
+    value.split(',').map(str::trim).all(plain)
+}
