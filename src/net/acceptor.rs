@@ -28,7 +28,7 @@ pub(super) struct SessionIds(AtomicU64);
 impl SessionIds {
     /// Ids from the second of the start on: a restart would have to follow four million sessions a second to clash.
     pub(super) fn new() -> Self {
-        let since_2020 = UNIX_EPOCH + Duration::from_secs(1_577_836_800);
+        let since_2020 = UNIX_EPOCH + Duration::from_hours(438_288);
         let seconds = SystemTime::now().duration_since(since_2020).map_or(0, |d| d.as_secs());
         Self(AtomicU64::new(seconds << 22))
     }
@@ -131,7 +131,7 @@ fn prepare(stream: &TcpStream, nonblocking: bool) -> io::Result<()> {
 /// A peer that vanished without a word is noticed after two minutes.
 pub(super) fn keepalive() -> TcpKeepalive {
     TcpKeepalive::new()
-        .with_time(Duration::from_secs(60))
+        .with_time(Duration::from_mins(1))
         .with_interval(Duration::from_secs(15))
         .with_retries(4)
 }

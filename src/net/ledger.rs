@@ -52,10 +52,9 @@ impl Ledger {
 
     fn append(&self, event: &Event<'_>) -> Ticket {
         let ticket = self.writer.borrow_mut().append(event);
-        if !self.wanted.replace(true) {
-            if let Some(flusher) = self.flusher.borrow().as_ref() {
-                flusher.wake_by_ref();
-            }
+        let flusher = self.flusher.borrow();
+        if let Some(flusher) = flusher.as_ref().filter(|_| !self.wanted.replace(true)) {
+            flusher.wake_by_ref();
         }
         ticket
     }

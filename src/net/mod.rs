@@ -6,7 +6,7 @@
 
 mod acceptor;
 mod buffers;
-mod decide;
+pub mod decide;
 mod driver;
 mod io;
 mod ledger;

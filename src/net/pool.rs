@@ -120,6 +120,7 @@ impl Pool {
     /// Ends what a connection runs, then the connection: without KILL, the database would go on.
     pub(super) fn kill(&self, worker: &Rc<Worker>, upstream: Upstream) {
         let (worker, index) = (Rc::clone(worker), self.index(worker));
+        worker.count_kills(true);
         monoio::spawn(async move {
             let Some(pool) = worker.pool(index) else { return };
             let kill = pool.kill_by_another(&worker, &upstream);
@@ -128,6 +129,7 @@ impl Pool {
                 Ok(Err(fault)) => tracing::debug!(%fault, "a statement could not be killed"),
                 Err(_) => tracing::debug!("a statement could not be killed in time"),
             }
+            worker.count_kills(false);
         });
     }
 
@@ -143,11 +145,6 @@ impl Pool {
     /// Closes all idle connections.
     pub(super) fn close(&self) {
         self.idle.borrow_mut().clear();
-    }
-
-    /// How many idle connections are kept.
-    pub(super) fn idle(&self) -> usize {
-        self.idle.borrow().len()
     }
 
     /// The kept connection that fits best: one in the same schema before one that must change it. A connection

@@ -275,8 +275,10 @@ pub(super) mod tests {
                 pem.as_bytes(),
             );
             let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &der.unwrap());
-            let hex: String = digest.as_ref().iter().map(|b| format!("{b:02x}")).collect();
-            format!("sha256:{hex}")
+            digest
+                .as_ref()
+                .iter()
+                .fold("sha256:".to_owned(), |pin, byte| format!("{pin}{byte:02x}"))
         };
         let pin = if pin == Some("own") { Some(own_pin()) } else { pin.map(str::to_owned) };
         let mut a = client(mode, &pem, host, pin.as_deref());

@@ -123,6 +123,8 @@ pub(super) struct Worker {
     clock: Clock,
     controls: RefCell<HashMap<u64, Rc<Control>>>,
     drain_ends_ns: Cell<Option<u64>>,
+    /// Statements being killed upstream: a drain waits for them.
+    kills: Cell<usize>,
 }
 
 /// Starts a worker's thread.
@@ -160,6 +162,7 @@ impl Worker {
             clock,
             controls: RefCell::default(),
             drain_ends_ns: Cell::new(None),
+            kills: Cell::new(0),
         }
     }
 
@@ -171,6 +174,12 @@ impl Worker {
     /// The connections to a target.
     pub(super) fn pool(&self, target: usize) -> Option<&Pool> {
         self.pools.get(target)
+    }
+
+    /// Counts statements that are being killed upstream.
+    pub(super) fn count_kills(&self, began: bool) {
+        let kills = self.kills.get();
+        self.kills.set(if began { kills + 1 } else { kills.saturating_sub(1) });
     }
 
     /// Whether new statements are refused.
@@ -210,10 +219,10 @@ impl Worker {
             control.end(End::Drain);
         }
         monoio::spawn(async move {
-            let _seat = seat;
-            let worker = Rc::clone(&_seat.worker);
+            let worker = Rc::clone(&seat.worker);
             *control.waker.borrow_mut() = Some(std::future::poll_fn(own_waker).await);
             unharmed(id, pump::serve(worker, accepted, control, cell)).await;
+            drop(seat);
         });
     }
 
@@ -265,7 +274,8 @@ impl Worker {
 
     fn is_over(&self) -> bool {
         let Some(ends) = self.drain_ends_ns.get() else { return false };
-        self.controls.borrow().is_empty() || self.now().mono_ns >= ends.saturating_add(GRACE_NS)
+        let quiet = self.controls.borrow().is_empty() && self.kills.get() == 0;
+        quiet || self.now().mono_ns >= ends.saturating_add(GRACE_NS)
     }
 }
 

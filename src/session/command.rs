@@ -203,9 +203,27 @@ impl Session {
         Step { consumed: 0, op: Op::Emit(Side::Client) }
     }
 
+    /// The parameters of the EXECUTE that waits for its ruling, at the front of the client's bytes. `None` where they
+    /// are not all in it: types of an earlier EXECUTE, or long data sent before, so that one could stand for another.
+    pub fn bound_parameters<'a>(&self, bytes: &'a [u8]) -> Option<&'a [u8]> {
+        let Phase::Deciding(pending) = &self.phase else { return Some(&[]) };
+        if pending.kind != StatementKind::Execute {
+            return Some(&[]);
+        }
+        let statement = self.statements.get(&pending.statement_id)?;
+        let head = ExecuteHead::parse(bytes.get(HEADER_LEN + 1..pending.total)?).ok()?;
+        if statement.parameters == 0 {
+            return Some(&[]);
+        }
+        let bitmap = usize::from(statement.parameters).div_ceil(8);
+        let has_types = head.parameters.get(bitmap) == Some(&1);
+        (has_types && statement.long_data == 0).then_some(head.parameters)
+    }
+
     /// Keeps a statement that the database has prepared.
-    pub(super) fn keep_statement(&mut self, id: u32, text: Arc<[u8]>) {
-        let statement = Prepared { text, long_data: 0, cursor: None, cursor_open: false };
+    pub(super) fn keep_statement(&mut self, id: u32, text: Arc<[u8]>, parameters: u16) {
+        let (long_data, cursor, cursor_open) = (0, None, false);
+        let statement = Prepared { text, parameters, long_data, cursor, cursor_open };
         self.statements.insert(id, statement);
     }
 }

@@ -72,6 +72,8 @@ pub(super) struct Pending {
 /// A prepared statement.
 pub(super) struct Prepared {
     pub(super) text: Arc<[u8]>,
+    /// How many parameters it has.
+    pub(super) parameters: u16,
     /// Bytes of SEND_LONG_DATA since the last EXECUTE.
     pub(super) long_data: usize,
     /// What its open cursor's rows are masked by.

@@ -67,6 +67,7 @@ pub(super) struct Response {
     /// Definitions, until the plan is bound to all of them.
     held: Vec<u8>,
     statement_id: u32,
+    parameters: u16,
     /// Bytes of the packet in passing that are still to come.
     skip: usize,
     /// The packet in passing goes on in the next.
@@ -94,6 +95,7 @@ impl Response {
             masks: None,
             held: Vec::new(),
             statement_id: 0,
+            parameters: 0,
             skip: 0,
             continues: false,
             seq: 1,
@@ -205,6 +207,7 @@ impl Response {
         if let (Expect::Prepare { .. }, Some(0)) = (&self.expect, payload.first()) {
             let ok = PrepareOk::parse(payload).map_err(malformed)?;
             self.statement_id = ok.statement_id;
+            self.parameters = ok.parameters;
             let columns = u64::from(ok.columns);
             if let Some(binding) = self.binding.as_ref().filter(|_| columns > 0) {
                 binding.check_count(usize::from(ok.columns))?;
@@ -518,7 +521,8 @@ impl Session {
         }
         match &response.expect {
             Expect::Prepare { text } if !failed => {
-                self.keep_statement(response.statement_id, Arc::clone(text));
+                let parameters = response.parameters;
+                self.keep_statement(response.statement_id, Arc::clone(text), parameters);
             }
             Expect::Execute { id } | Expect::Fetch { id } => {
                 if let Some(statement) = self.statements.get_mut(id) {

@@ -104,8 +104,9 @@ impl Pump<'_> {
         hold: &Hold,
     ) -> Result<Ruling, Stop> {
         let worker = Rc::clone(&self.worker);
-        let Some(request) = self.new_request(statement, decision, hold) else {
-            return Ok(Ruling::RefuseAndClose(Fault::internal()));
+        let request = match self.new_request(statement, decision, hold) {
+            Ok(request) => request,
+            Err(fault) => return Ok(Ruling::Refuse(fault)),
         };
         let waiting = match worker.shared.desk.request(request) {
             Ok(waiting) => waiting,
@@ -139,25 +140,30 @@ impl Pump<'_> {
         statement: &Statement,
         decision: &Decision,
         hold: &Hold,
-    ) -> Option<NewRequest> {
-        let facets = self.session.facets()?;
+    ) -> Result<NewRequest, Fault> {
+        let facets = self.session.facets().ok_or_else(Fault::internal)?;
         let shape = &decision.shape;
         let text = decision.canonical.as_deref().unwrap_or_else(|| self.text(statement));
+        let parameters = self.session.bound_parameters(self.client.peek()).ok_or_else(|| {
+            let why = "this statement needs approval, and its parameters must all come with it: \
+                       prepare it again, and send no long data";
+            Fault::approval("RG-PARAMETERS", why)
+        })?;
         let scope = GrantScope {
             target: &self.target.runtime.name,
             schema: facets.schema,
             sql_mode: facets.sql_mode,
-            charset: 0,
+            charset: u16::from(self.session.upstream_key().collation),
             canonical: text,
-            parameters: &[],
+            parameters,
         };
-        Some(NewRequest {
+        Ok(NewRequest {
             identity: facets.principal.subject.clone(),
             groups: facets.principal.groups.clone(),
             target: self.target.runtime.name.clone(),
             schema: facets.schema.map(str::to_owned),
             session: self.id,
-            statement: String::from_utf8_lossy(text).into_owned(),
+            statement: shown(text, parameters),
             digest: shape.digest.to_string(),
             verb: shape.verb.as_str().to_owned(),
             tables: shape.tables.clone(),
@@ -169,4 +175,14 @@ impl Pump<'_> {
             wait: !facets.in_transaction,
         })
     }
+}
+
+/// What the approver sees: the text, and the bytes of the parameters with what is not text escaped.
+fn shown(text: &[u8], parameters: &[u8]) -> String {
+    let mut shown = String::from_utf8_lossy(text).into_owned();
+    if !parameters.is_empty() {
+        shown.push_str("\n-- parameters as sent (NULL bitmap, types, values): ");
+        shown.push_str(&parameters.escape_ascii().to_string());
+    }
+    shown
 }

@@ -35,7 +35,7 @@ impl Database {
         let port = free_port();
         let child = serve(folder.path(), port, arguments);
         let database = Self { port, folder, child };
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + Duration::from_mins(1);
         while !database.sql("SELECT 1").status.success() {
             assert!(Instant::now() < deadline, "MariaDB does not start");
             std::thread::sleep(Duration::from_millis(50));

@@ -187,6 +187,7 @@ fn a_drain_s_deadline_ends_what_still_runs() {
         stand.net.take().unwrap().drain(Duration::from_millis(200));
         let output = client.wait_with_output().unwrap();
         assert!(errors(&output).contains("1053"), "{}", errors(&output));
+        wait_for("its end upstream", || !stand.database.processes().contains("SLEEP(300)"));
     });
 }
 
@@ -233,10 +234,59 @@ fn too_many_connections_and_slow_logins_are_ended() {
 }
 
 #[test]
-#[ignore = "for trying things by hand"]
-fn serve() {
-    let driver = if std::env::var("EPOLL").is_ok() { Driver::Epoll } else { Driver::IoUring };
-    let Some(stand) = Stand::start(Options::new(driver)) else { return };
-    println!("port {} database {}", stand.port, stand.database.port);
-    std::thread::sleep(Duration::from_secs(3_600));
+fn prepared_statements_of_many_drivers_at_once() {
+    use mysql_async::prelude::Queryable as _;
+    on_both(|stand| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let url = format!("mysql://bot:{}@127.0.0.1:{}/shop", stand::TOKEN, stand.port);
+        let one = |n: usize| {
+            let url = url.clone();
+            async move {
+                let mut client = mysql_async::Conn::from_url(url).await.unwrap();
+                for id in n + 1..n + 40 {
+                    let sql = "SELECT name FROM item WHERE id = ?";
+                    let name: Option<String> = client.exec_first(sql, (id,)).await.unwrap();
+                    assert_eq!(name.unwrap(), format!("item number {id}"));
+                    let sql = format!("SELECT REPEAT('x', {})", id * 37);
+                    let text: Option<String> = client.query_first(sql).await.unwrap();
+                    assert_eq!(text.unwrap(), "x".repeat(id * 37));
+                }
+                client.disconnect().await.unwrap();
+            }
+        };
+        runtime.block_on(async {
+            let clients: Vec<_> = (0..15).map(|n| tokio::spawn(one(n * 7))).collect();
+            for client in clients {
+                client.await.unwrap();
+            }
+        });
+    });
+}
+
+#[test]
+fn every_intent_has_its_completion_in_the_record() {
+    use crate::audit::read;
+    use crate::record::Recorded;
+    let Some(mut stand) = Stand::start(Options::new(Driver::Auto)) else { return };
+    stand.ok("SELECT 1; SELECT 2; INSERT INTO item VALUES (5000, 'x'); SELECT COUNT(*) FROM item");
+    stand.refused("SELECT nonsense");
+    let mut client = stand.spawn("SELECT SLEEP(300)");
+    wait_for("the query", || stand.database.processes().contains("SLEEP(300)"));
+    client.kill().unwrap();
+    client.wait().unwrap();
+    wait_for("its end", || stand.net.as_ref().unwrap().session_count() == 0);
+    let dir = stand.end();
+    let (mut opened, mut closed, mut intents, mut completions) = (0, 0, Vec::new(), Vec::new());
+    let report = read::each(&dir.path().join("audit"), |record| match record.event {
+        Recorded::SessionOpened { .. } => opened += 1,
+        Recorded::SessionClosed { .. } => closed += 1,
+        Recorded::Intent { session, statement, .. } => intents.push((session, statement)),
+        Recorded::Completion { session, statement, .. } => completions.push((session, statement)),
+        _ => {}
+    });
+    report.unwrap();
+    assert_eq!((opened, closed), (3, 3));
+    // each of the three sessions chose its database at the login, which is a statement too
+    assert_eq!(intents.len(), 3 + 4 + 1 + 1);
+    assert_eq!(intents, completions);
 }

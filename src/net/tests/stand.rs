@@ -121,6 +121,17 @@ impl Stand {
         Some(Self { net, port, database, _control: (control, service), audit: Some(audit), folder })
     }
 
+    /// Ends the data path and the record; the folder that has it.
+    pub(super) fn end(&mut self) -> tempfile::TempDir {
+        if let Some(net) = self.net.take() {
+            net.drain(Duration::from_secs(5));
+        }
+        if let Some(audit) = self.audit.take() {
+            audit.close();
+        }
+        std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap())
+    }
+
     /// The stock client, through the gateway.
     pub(super) fn client(&self, arguments: &[&str]) -> Command {
         let mut client = Command::new("mariadb");
@@ -165,9 +176,6 @@ impl Drop for Stand {
     fn drop(&mut self) {
         if let Some(net) = self.net.take() {
             net.drain(Duration::from_millis(100));
-        }
-        if let Some(audit) = self.audit.take() {
-            audit.close();
         }
     }
 }
