@@ -5,7 +5,9 @@ use std::collections::HashMap;
 use super::Raw;
 use super::rows::{RawKeyPart, RawTable, RawText};
 use crate::policy::LabelRules;
-use crate::schema::{Catalog, Column, LabelId, LabelSet, Labels, Routine, SqlMode, Table, TableKind, fold};
+use crate::schema::{
+    Catalog, Column, LabelId, LabelSet, Labels, Routine, SqlMode, Table, TableKind, fold,
+};
 use crate::sql::{Context, touches, view_lineage};
 
 /// Views and routines may stand on one another; each round settles at least one level. Deeper nesting than
@@ -71,7 +73,9 @@ fn base_tables(raw: &Raw, rules: &LabelRules) -> Vec<Table> {
     }
     // Twice: a generated column may stand on one before it.
     for (table, at, expression) in generated.iter().chain(generated.iter()) {
-        let Some(of_table) = columns.get_mut(&(table.0.as_str(), table.1.as_str())) else { continue };
+        let Some(of_table) = columns.get_mut(&(table.0.as_str(), table.1.as_str())) else {
+            continue;
+        };
         let inherited = of_table
             .iter()
             .filter(|column| fold(expression).contains(&fold(&column.name)))
@@ -168,7 +172,8 @@ fn mark_triggers(tables: &mut [Table], triggers: &[RawText], catalog: &Catalog) 
 
 /// Whether a text names anything in the closure; one that can't be read does.
 fn reaches(text: &RawText, catalog: &Catalog) -> bool {
-    let context = Context { catalog, sql_mode: catalog.profile.sql_mode, schema: Some(&text.schema) };
+    let context =
+        Context { catalog, sql_mode: catalog.profile.sql_mode, schema: Some(&text.schema) };
     text.text.as_deref().is_none_or(|body| touches(body, &context))
 }
 

@@ -427,9 +427,7 @@ fn shape_of(
         _ => None,
     };
     let effect = match guard_fault {
-        Some(fault) => {
-            Effect::Deny { rule: "plugin-fault".to_owned(), message: fault.to_string() }
-        }
+        Some(fault) => Effect::Deny { rule: "plugin-fault".to_owned(), message: fault.to_string() },
         None => verdict.effect,
     };
     let facts = &analysis.facts;

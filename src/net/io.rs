@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::ops::Range;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use monoio::BufResult;
 use monoio::buf::{IoBuf as _, IoBufMut as _};
@@ -36,6 +37,9 @@ pub(super) fn adopt(stream: std::net::TcpStream) -> io::Result<(Leg, Receiver)> 
 pub(super) async fn connect(address: SocketAddr) -> io::Result<(Leg, Receiver)> {
     let stream = TcpStream::connect_addr(address).await?;
     stream.set_nodelay(true)?;
+    // A database that vanished without a word is noticed after two minutes.
+    let (time, interval) = (Duration::from_mins(1), Duration::from_secs(15));
+    stream.set_tcp_keepalive(Some(time), Some(interval), Some(4))?;
     Ok(split(stream))
 }
 

@@ -20,9 +20,6 @@ mod target;
 mod tls;
 mod worker;
 
-#[cfg(test)]
-mod tests;
-
 use std::net::TcpListener;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -186,13 +183,19 @@ pub fn start(config: NetConfig) -> Result<Net, NetError> {
     });
     let mut net =
         Net { shared, inboxes: Vec::new(), acceptors: Vec::new(), workers: Vec::new(), resolver };
+    let (ready, started) = std::sync::mpsc::sync_channel(workers);
     for (index, writer) in config.audit.into_iter().enumerate() {
         let (inbox, events) = mpsc::channel(INBOX);
         let cpu = cpus.get(index % cpus.len().max(1)).copied();
         let shared = Arc::clone(&net.shared);
-        net.workers
-            .push(worker::start(index, cpu, shared, writer, events).map_err(NetError::Worker)?);
+        let thread = worker::start(index, cpu, shared, writer, events, ready.clone());
+        net.workers.push(thread.map_err(NetError::Worker)?);
         net.inboxes.push(inbox);
+    }
+    drop(ready);
+    for _ in 0..workers {
+        let lost = || std::io::Error::other("a worker ended at its start");
+        started.recv().unwrap_or_else(|_| Err(lost())).map_err(NetError::Worker)?;
     }
     let ids = Arc::new(acceptor::SessionIds::new());
     for (target, listener) in config.listeners {
@@ -273,3 +276,6 @@ impl Net {
         self.resolver.stop();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,6 +12,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::SyncSender;
 use std::task::{Poll, Waker};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -127,13 +128,14 @@ pub(super) struct Worker {
     kills: Cell<usize>,
 }
 
-/// Starts a worker's thread.
+/// Starts a worker's thread, which tells over `ready` whether its driver could be built.
 pub(super) fn start(
     index: usize,
     cpu: Option<usize>,
     shared: Arc<Shared>,
     writer: Writer,
     events: mpsc::Receiver<WorkerEvent>,
+    ready: SyncSender<io::Result<()>>,
 ) -> io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
         if let Some(Err(error)) = cpu.map(|cpu| monoio::utils::bind_to_cpu_set([cpu])) {
@@ -141,8 +143,12 @@ pub(super) fn start(
         }
         let driver = shared.driver;
         let worker = Rc::new(Worker::new(index, shared, writer));
-        if let Err(error) = driver.run(|| worker.run(events)) {
-            tracing::error!(worker = index, %error, "this worker's driver can't be built");
+        let ran = driver.run(|| {
+            let _ = ready.send(Ok(()));
+            worker.run(events)
+        });
+        if let Err(error) = ran {
+            let _ = ready.send(Err(error));
         }
     })
 }

@@ -50,7 +50,10 @@ impl Pump<'_> {
                 let refusal = shape.refusal.clone();
                 Ok(Ruling::Refuse(refusal.unwrap_or_else(|| Fault::denied(rule, message))))
             }
-            Effect::Hold(hold) if statement.kind != StatementKind::Fetch => {
+            // PREPARE runs nothing, and FETCH goes on with what was approved: EXECUTE is what waits.
+            Effect::Hold(hold)
+                if !matches!(statement.kind, StatementKind::Prepare | StatementKind::Fetch) =>
+            {
                 self.hold(statement, &decision, hold).await
             }
             Effect::Allow | Effect::Hold(_) => self.admit_statement(&decision).await,

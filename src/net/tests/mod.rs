@@ -290,3 +290,45 @@ fn every_intent_has_its_completion_in_the_record() {
     assert_eq!(intents.len(), 3 + 4 + 1 + 1);
     assert_eq!(intents, completions);
 }
+
+#[test]
+fn a_held_statement_runs_once_approved_and_not_when_denied() {
+    on_both(|stand| {
+        let dropping = stand.ask("DROP TABLE item");
+        let id = stand.pending();
+        assert_eq!(stand.net.as_ref().unwrap().sessions()[0].state, "held");
+        assert_eq!(stand.ok("SELECT COUNT(*) FROM item"), "2000");
+        stand.vote(&id, false);
+        let output = dropping.wait_with_output().unwrap();
+        assert!(errors(&output).contains("RG-REFUSED"), "{}", errors(&output));
+        let dropping = stand.ask("DROP TABLE item");
+        stand.vote(&stand.pending(), true);
+        let output = dropping.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", errors(&output));
+        assert!(stand.refused("SELECT COUNT(*) FROM item").contains("1146"));
+    });
+}
+
+#[test]
+fn a_client_that_dies_while_it_waits_calls_its_request_off() {
+    on_both(|stand| {
+        let mut dropping = stand.ask("DROP TABLE item");
+        stand.pending();
+        dropping.kill().unwrap();
+        dropping.wait().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        wait_for("the request's end", || {
+            runtime.block_on(stand.store.pending_approvals()).unwrap() == 0
+        });
+        assert_eq!(stand.ok("SELECT COUNT(*) FROM item"), "2000");
+    });
+}
+
+#[test]
+fn inside_a_transaction_there_is_a_ticket_instead_of_a_wait() {
+    on_both(|stand| {
+        let output = stand.ask("BEGIN; DROP TABLE item").wait_with_output().unwrap();
+        assert!(errors(&output).contains("RG-TICKET"), "{}", errors(&output));
+        assert_eq!(stand.ok("SELECT COUNT(*) FROM item"), "2000");
+    });
+}

@@ -5,21 +5,25 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::pin::Pin;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use tokio::sync::oneshot;
 
 use super::database::{Database, PASSWORD};
-use crate::approval::{Desk, DeskService};
+use crate::approval::{Approver, Desk};
 use crate::audit::Audit;
 use crate::config::{Approvals, Driver, Durability};
 use crate::identity::{Directory, PrincipalKind, TokenRecord, Verifier};
 use crate::metrics::Metrics;
 use crate::net::{Limits, Net, NetConfig, SchemaRefresh, TargetRuntime, UpstreamTls};
 use crate::policy::{NoPlugins, Policies, Snapshot};
-use crate::schema::{Catalog, Flavour, Labels, ServerProfile, SqlMode};
+use crate::schema::{
+    Catalog, Column, Flavour, LabelSet, Labels, ServerProfile, SqlMode, Table, TableKind,
+};
 use crate::secret::Secret;
-use crate::store::Store;
+use crate::store::{ApprovalState, Store};
 
 pub(super) const TOKEN: &str = "rgt_test";
 
@@ -28,7 +32,9 @@ pub(super) struct Stand {
     pub(super) net: Option<Net>,
     pub(super) port: u16,
     pub(super) database: Database,
-    _control: (tokio::runtime::Runtime, DeskService),
+    pub(super) desk: Desk,
+    pub(super) store: Store,
+    control: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
     audit: Option<Audit>,
     folder: tempfile::TempDir,
 }
@@ -81,10 +87,12 @@ impl Stand {
         let database = Database::start(&arguments)?;
         let control = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let folder = tempfile::tempdir().unwrap();
-        let (desk, service) = control.block_on(async {
+        let (store, desk, service) = control.block_on(async {
             let store = Store::open(&folder.path().join("store.db")).await.unwrap();
             let events = Arc::new(|_: &crate::record::Event<'_>| Ok(()));
-            Desk::open(store, &Approvals::default(), events).await.unwrap()
+            let opened = Desk::open(store.clone(), &Approvals::default(), events).await;
+            let (desk, service) = opened.unwrap();
+            (store, desk, service)
         });
         let settings = crate::config::Audit {
             dir: folder.path().join("audit"),
@@ -114,11 +122,18 @@ impl Stand {
             }],
             snapshot: Arc::new(ArcSwap::from_pointee(snapshot())),
             schemas: Arc::new(NoSchemas),
-            desk,
+            desk: desk.clone(),
             limits: Limits { durable_records: audit.is_sync(), ..options.limits },
         });
         let net = Some(net.unwrap());
-        Some(Self { net, port, database, _control: (control, service), audit: Some(audit), folder })
+        let (stop, stopped) = oneshot::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            control.block_on(service.run(async {
+                let _ = stopped.await;
+            }));
+        });
+        let control = Some((stop, thread));
+        Some(Self { net, port, database, desk, store, control, audit: Some(audit), folder })
     }
 
     /// Ends the data path and the record; the folder that has it.
@@ -141,6 +156,34 @@ impl Stand {
             .args(arguments)
             .stdin(Stdio::null());
         client
+    }
+
+    /// Starts SQL of one who needs a word for definitions.
+    pub(super) fn ask(&self, sql: &str) -> Child {
+        let password = format!("--password={TOKEN}");
+        let mut client = self.client(&["--user=asker", &password, "--database=shop", "-e", sql]);
+        client.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+
+    /// The one pending request, once there is one.
+    pub(super) fn pending(&self) -> String {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let mut id = None;
+        wait_for("a request", || {
+            let open =
+                runtime.block_on(self.store.approvals(Some(ApprovalState::Pending), 10)).unwrap();
+            id = open.first().map(|approval| approval.id.clone());
+            id.is_some()
+        });
+        id.unwrap()
+    }
+
+    /// Decides a request.
+    pub(super) fn vote(&self, id: &str, approve: bool) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let approver =
+            Approver { identity: "ann".to_owned(), groups: vec!["approvers".to_owned()] };
+        runtime.block_on(self.desk.vote(id, &approver, approve, "")).unwrap();
     }
 
     /// Runs SQL as `bot`.
@@ -177,6 +220,10 @@ impl Drop for Stand {
         if let Some(net) = self.net.take() {
             net.drain(Duration::from_millis(100));
         }
+        if let Some((stop, thread)) = self.control.take() {
+            drop(stop);
+            let _ = thread.join();
+        }
     }
 }
 
@@ -202,6 +249,35 @@ impl SchemaRefresh for NoSchemas {
     }
 }
 
+/// `bot` may do anything unseen; `asker` needs a word for definitions.
+const POLICIES: &str = r#"
+@id("all") @passthrough
+permit (principal in Group::"trusted", action == Action::"passthrough", resource);
+@id("askers")
+permit (principal in Group::"askers", action, resource);
+@id("ask") @approve("approvers,1") @message("ask")
+forbid (principal in Group::"askers", action in Action::"ddl", resource);
+"#;
+
+fn item() -> Table {
+    let column = |name: &str, data_type: &str| Column {
+        name: name.to_owned(),
+        data_type: data_type.to_owned(),
+        labels: LabelSet::EMPTY,
+    };
+    Table {
+        schema: "shop".to_owned(),
+        name: "item".to_owned(),
+        kind: TableKind::Base,
+        columns: vec![column("id", "int"), column("name", "varchar")],
+        labels: LabelSet::EMPTY,
+        unique_keys: vec![vec![0]],
+        estimated_rows: 2_000,
+        sensitive: false,
+        has_triggers: false,
+    }
+}
+
 fn profile() -> ServerProfile {
     ServerProfile {
         flavour: Flavour::MariaDb,
@@ -217,17 +293,23 @@ fn snapshot() -> Snapshot {
         id: "tok_1".to_owned(),
         identity: "bot".to_owned(),
         kind: PrincipalKind::Agent,
-        groups: vec!["agents".to_owned()],
+        groups: vec!["trusted".to_owned()],
         verifier: Verifier::of(TOKEN.as_bytes()),
         expires_us: None,
         revoked: false,
     };
-    let catalog = Catalog::new(1, profile(), Labels::default(), Vec::new(), Vec::new());
+    let asker = TokenRecord {
+        id: "tok_2".to_owned(),
+        identity: "asker".to_owned(),
+        groups: vec!["askers".to_owned()],
+        ..token.clone()
+    };
+    let catalog = Catalog::new(1, profile(), Labels::default(), vec![item()], Vec::new());
     Snapshot {
         serial: 1,
         version: "test".to_owned(),
-        policies: Arc::new(Policies::load(&[]).unwrap()),
-        directory: Arc::new(Directory::new(vec![token])),
+        policies: Arc::new(Policies::load(&[("test.cedar", POLICIES)]).unwrap()),
+        directory: Arc::new(Directory::new(vec![token, asker])),
         plugins: Arc::new(NoPlugins),
         catalogs: vec![Some(Arc::new(catalog))],
     }
