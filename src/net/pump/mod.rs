@@ -205,9 +205,10 @@ impl Pump<'_> {
             Op::Forward => self.forward(side, consumed).await?,
             Op::Emit(to) => self.emit(to).await?,
             Op::StartTls => self.start_tls()?,
-            Op::Authenticate(login) => self.authenticate(*login).await?,
+            // What happens once a session has a box of its own: idle sessions keep room for the rest only.
+            Op::Authenticate(login) => Box::pin(self.authenticate(*login)).await?,
             Op::Decide(statement) => self.rule(&statement).await?,
-            Op::Connect => self.connect().await?,
+            Op::Connect => Box::pin(self.connect()).await?,
             Op::Release => self.release(),
             Op::Done(outcome) => self.done(outcome).await?,
             Op::Close(kind) => return Err(Stop::Closed(kind)),
@@ -233,11 +234,11 @@ impl Pump<'_> {
     }
 
     /// The end: the client is told where it can be, the database's connection is kept where it may be.
-    async fn finish(mut self, stop: Stop) {
+    async fn finish(&mut self, stop: Stop) {
         let reusable = !self.responding && self.session.upstream_is_reusable();
         let reason = match &stop {
             Stop::Ended(end) => {
-                self.say_goodbye(*end).await;
+                Box::pin(self.say_goodbye(*end)).await;
                 match end {
                     End::Kill => "killed",
                     End::LoginTimeout => "timeout",

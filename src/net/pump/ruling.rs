@@ -54,7 +54,8 @@ impl Pump<'_> {
             Effect::Hold(hold)
                 if !matches!(statement.kind, StatementKind::Prepare | StatementKind::Fetch) =>
             {
-                self.hold(statement, &decision, hold).await
+                // people take their time: a box, so that other sessions don't keep room for it
+                Box::pin(self.hold(statement, &decision, hold)).await
             }
             Effect::Allow | Effect::Hold(_) => self.admit_statement(&decision).await,
         }
