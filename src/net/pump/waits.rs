@@ -28,6 +28,8 @@ impl Pump<'_> {
     pub(super) async fn read_client(&mut self, at_least: usize) -> Result<(), Stop> {
         let want = at_least.max(self.client.len() + 1);
         let idle = self.session.is_idle();
+        // A drain does not wait for who is idle, or has not logged in.
+        let may_end = idle || !self.session.is_logged_in();
         if idle && self.upstream.as_ref().is_some_and(|upstream| upstream.leg.len() > 0) {
             return Err(lost("the database spoke out of turn"));
         }
@@ -47,7 +49,7 @@ impl Pump<'_> {
             }
             let (control, port) = (&self.control, &mut *self.port);
             let done = std::future::poll_fn(|cx| {
-                let ended = if idle { control.ended() } else { control.ended_hard() };
+                let ended = if may_end { control.ended() } else { control.ended_hard() };
                 if let Some(end) = ended {
                     return Poll::Ready(Err(Stop::Ended(end)));
                 }

@@ -1,14 +1,17 @@
 //! The data path against a real MariaDB and the stock client, on both drivers.
 
 mod database;
+mod raw;
 mod stand;
 
+use std::io::Write as _;
 use std::process::Output;
 use std::time::Duration;
 
 use super::driver;
 use crate::config::{Driver, UpstreamTls};
 use crate::net::records::tests::certificate;
+use raw::{Raw, query};
 use stand::{Options, Stand, errors, wait_for};
 
 const DRIVERS: [Driver; 2] = [Driver::Epoll, Driver::IoUring];
@@ -55,7 +58,6 @@ fn long_results_and_long_statements_arrive_whole() {
 }
 
 fn piped(stand: &Stand, arguments: &[&str], sql: &str) -> String {
-    use std::io::Write as _;
     use std::process::Stdio;
     let mut client = stand.client(&["--user=bot", "--password=rgt_test"]);
     client.args(arguments);
@@ -331,5 +333,47 @@ fn inside_a_transaction_there_is_a_ticket_instead_of_a_wait() {
         let output = stand.ask("BEGIN; DROP TABLE item").wait_with_output().unwrap();
         assert!(errors(&output).contains("RG-TICKET"), "{}", errors(&output));
         assert_eq!(stand.ok("SELECT COUNT(*) FROM item"), "2000");
+    });
+}
+
+#[test]
+fn pipelined_commands_are_answered_in_order() {
+    on_both(|stand| {
+        let mut raw = Raw::login(stand.port);
+        let many: Vec<u8> = (0..20).flat_map(|n| query(&format!("SELECT {n}"))).collect();
+        raw.0.write_all(&[query("SELECT SLEEP(0.1)"), many].concat()).unwrap();
+        assert_eq!(raw.answer(), "0");
+        for n in 0..20 {
+            assert_eq!(raw.answer(), n.to_string());
+        }
+        // more than a session takes in while it waits for the database
+        let long = query(&format!("SELECT LENGTH('{}')", "q".repeat(200_000))).repeat(4);
+        let mut sender = raw.0.try_clone().unwrap();
+        raw.0.write_all(&query("SELECT SLEEP(0.1)")).unwrap();
+        let sending = std::thread::spawn(move || sender.write_all(&long).unwrap());
+        assert_eq!(raw.answer(), "0");
+        for _ in 0..4 {
+            assert_eq!(raw.answer(), "200000");
+        }
+        sending.join().unwrap();
+    });
+}
+
+#[test]
+fn commands_in_any_chunking() {
+    on_both(|stand| {
+        let mut raw = Raw::login(stand.port);
+        raw.0.set_nodelay(true).unwrap();
+        for byte in query("SELECT 40 + 2") {
+            raw.0.write_all(&[byte]).unwrap();
+        }
+        assert_eq!(raw.answer(), "42");
+        // around the sizes of the buffers
+        for len in [507, 508, 509, 1_024, 65_531, 65_532, 65_533] {
+            let mut sql = "SELECT 7 -- ".to_owned();
+            sql.push_str(&"x".repeat(len - sql.len()));
+            raw.0.write_all(&query(&sql).repeat(2)).unwrap();
+            assert_eq!((raw.answer(), raw.answer()), ("7".to_owned(), "7".to_owned()), "{len}");
+        }
     });
 }
