@@ -32,6 +32,8 @@ pub mod audit;
 #[cfg(feature = "gateway")]
 pub mod catalog;
 #[cfg(feature = "gateway")]
+pub mod plugin;
+#[cfg(feature = "gateway")]
 pub mod vault;
 // layer 6
 #[cfg(feature = "gateway")]

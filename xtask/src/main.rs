@@ -1,1 +1,83 @@
-fn main() {}
+//! `cargo xtask …`: every chore of the project.
+
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a chore talks to its user on the terminal"
+)]
+#![allow(missing_docs, reason = "chores are documented by HELP and their module comments")]
+
+mod bench;
+mod ci;
+mod demo;
+mod plugins;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+
+const HELP: &str = "\
+cargo xtask <chore>
+
+  demo [--once]      the main job on a private MariaDB; --once ends after the scenario
+  test               install what is missing, build the plugins, run every test
+  ci                 everything that must be green (fmt, tidy, tests, clippy, demo, fuzz, deny)
+  setup              install what is missing and build the plugins, nothing else
+  plugins            build the shipped plugins to target/plugins/*.wasm
+  bench [--no-pin] [--seconds N]
+                     point selects and streams beside direct and HAProxy; writes target/bench/report.md
+  fuzz               30 s of every fuzz target (needs a nightly toolchain)
+  deny               licences, bans and sources of the dependencies
+
+Examples:
+  cargo xtask demo --once
+  cargo xtask bench --seconds 10
+";
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    match dispatch(&words) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(words: &[String]) -> Result<()> {
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["demo"] => demo::demo(false),
+        ["demo", "--once"] => demo::demo(true),
+        ["test"] => ci::test(),
+        ["ci"] => ci::ci(),
+        ["setup"] => ci::prepare(),
+        ["plugins"] => plugins::build(),
+        ["fuzz"] => ci::fuzz(),
+        ["deny"] => ci::deny(),
+        ["bench", rest @ ..] => bench::bench(bench_plan(rest)?),
+        [] | ["help" | "--help" | "-h"] => {
+            print!("{HELP}");
+            Ok(())
+        }
+        other => bail!("unknown chore {:?}; `cargo xtask help` lists them", other.join(" ")),
+    }
+}
+
+fn bench_plan(words: &[&str]) -> Result<bench::Plan> {
+    let mut plan = bench::Plan { pin: true, seconds: 5 };
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        match *word {
+            "--pin" => plan.pin = true,
+            "--no-pin" => plan.pin = false,
+            "--seconds" => match words.next().and_then(|n| n.parse().ok()) {
+                Some(seconds) => plan.seconds = seconds,
+                None => bail!("--seconds wants a number, such as 5"),
+            },
+            other => bail!("unknown option {other:?} of bench; `cargo xtask help` shows them"),
+        }
+    }
+    Ok(plan)
+}

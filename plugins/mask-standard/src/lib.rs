@@ -1,1 +1,142 @@
-//! Placeholder.
+//! The standard masks: `redact`, `keep-last:N`, `hash:KEY`, `null`.
+
+use rowgate_plugin::{Cell, Cells, Edits, Plugin, hmac_sha256};
+
+/// What a redacted value becomes: always the same, so that not even its length is told.
+const REDACTED: &[u8] = b"[redacted]";
+
+/// The plugin. It has no settings.
+pub struct MaskStandard;
+
+/// A mask with its arguments read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mask {
+    /// The whole value.
+    Redact,
+    /// All but the last characters; at most half of the value stays.
+    KeepLast(usize),
+    /// The first 16 hexadecimal digits of a keyed hash: equal values stay equal.
+    Hash(String),
+    /// NULL.
+    Null,
+}
+
+impl Plugin for MaskStandard {
+    const NAME: &'static str = "mask-standard";
+    const MASKS: &'static [&'static str] = &["redact", "keep-last", "hash", "null"];
+    type Config = std::collections::BTreeMap<String, String>;
+    type Mask = Mask;
+
+    fn new(config: Self::Config) -> Result<Self, String> {
+        match config.keys().next() {
+            Some(key) => Err(format!("unknown key {key:?}: mask-standard has no settings")),
+            None => Ok(Self),
+        }
+    }
+
+    fn mask_of(&self, name: &str, arguments: &str) -> Result<Mask, String> {
+        match (name, arguments) {
+            ("redact", "") => Ok(Mask::Redact),
+            ("null", "") => Ok(Mask::Null),
+            ("hash", "") => Err("say by which key: \"hash:KEY\", with KEY under [keys]".to_owned()),
+            ("hash", key) => Ok(Mask::Hash(key.to_owned())),
+            ("keep-last", count) => count
+                .parse()
+                .ok()
+                .filter(|count| (1..=64).contains(count))
+                .map(Mask::KeepLast)
+                .ok_or_else(|| "say how many to keep, 1 to 64: \"keep-last:4\"".to_owned()),
+            ("redact" | "null", _) => Err(format!("{name:?} takes no arguments")),
+            _ => {
+                Err(format!("no mask is called {name:?}; there are redact, keep-last, hash, null"))
+            }
+        }
+    }
+
+    fn mask(&self, masks: &[Mask], cells: &Cells<'_>, edits: &mut Edits) -> Result<(), String> {
+        if masks.is_empty() {
+            return Err("a stream without columns".to_owned());
+        }
+        for cell in cells.iter() {
+            match &masks[cell.index % masks.len()] {
+                Mask::Redact => edits.replace_all(&cell, REDACTED),
+                Mask::Null => edits.make_null(&cell),
+                Mask::KeepLast(count) => keep_last(&cell, *count, edits),
+                Mask::Hash(key) => hash(&cell, key, edits)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Stars, then the last characters. Values that are not UTF-8 are redacted whole.
+fn keep_last(cell: &Cell<'_>, count: usize, edits: &mut Edits) {
+    let Ok(text) = std::str::from_utf8(cell.value) else {
+        return edits.replace_all(cell, REDACTED);
+    };
+    let characters = text.chars().count();
+    let kept = count.min(characters / 2);
+    let masked: usize = text.chars().take(characters - kept).map(char::len_utf8).sum();
+    const STARS: [u8; 64] = [b'*'; 64];
+    let stars = &STARS[..(characters - kept).min(STARS.len())];
+    edits.replace(cell, 0, masked, stars);
+}
+
+fn hash(cell: &Cell<'_>, key: &str, edits: &mut Edits) -> Result<(), String> {
+    let len = u32::try_from(cell.value.len()).map_err(|_| "a cell is too long".to_owned())?;
+    let digest = hmac_sha256(key, cell.value, &[len])?;
+    let mut hex = Vec::with_capacity(16);
+    for byte in digest.iter().take(8) {
+        hex.extend([
+            b"0123456789abcdef"[usize::from(byte >> 4)],
+            b"0123456789abcdef"[usize::from(byte & 15)],
+        ]);
+    }
+    edits.replace_all(cell, &hex);
+    Ok(())
+}
+
+rowgate_plugin::export!(MaskStandard);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rowgate_plugin::NULL;
+
+    fn check(mask: &str, value: &str, wanted: Option<&str>) {
+        let (name, arguments) = mask.split_once(':').unwrap_or((mask, ""));
+        let mask = MaskStandard.mask_of(name, arguments).unwrap();
+        let lens = [value.len() as u32, NULL];
+        let cells = Cells { bytes: value.as_bytes(), lens: &lens };
+        let mut edits = Edits::default();
+        MaskStandard.mask(&[mask], &cells, &mut edits).unwrap();
+        let got = edits.apply(&cells);
+        assert_eq!(got[0].as_deref(), wanted.map(str::as_bytes), "{name} of {value}");
+        assert_eq!(got[1], None, "NULL stays NULL");
+    }
+
+    #[test]
+    fn masks() {
+        check("redact", "123-45-6789", Some("[redacted]"));
+        check("redact", "", Some(""));
+        check("keep-last:4", "4111111111111111", Some("************1111"));
+        check("keep-last:4", "1234", Some("**34"));
+        check("keep-last:4", "1", Some("*"));
+        check("keep-last:2", "naïveté", Some("*****té"));
+        check("null", "x", None);
+    }
+
+    #[test]
+    fn arguments() {
+        for (name, arguments) in [
+            ("keep-last", ""),
+            ("keep-last", "0"),
+            ("keep-last", "x"),
+            ("redact", "1"),
+            ("hash", ""),
+            ("none", ""),
+        ] {
+            assert!(MaskStandard.mask_of(name, arguments).is_err(), "{name}:{arguments}");
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Batches of cells in, edits out.
+
+/// NULL, in lengths and as a replacement's length.
+pub const NULL: u32 = u32::MAX;
+
+/// A batch: cells flat, row-major.
+#[derive(Clone, Copy, Debug)]
+pub struct Cells<'a> {
+    /// The cells' bytes.
+    pub bytes: &'a [u8],
+    /// A length for each; [`NULL`] for NULL.
+    pub lens: &'a [u32],
+}
+
+/// One cell that is not NULL.
+#[derive(Clone, Copy, Debug)]
+pub struct Cell<'a> {
+    /// Its index in the batch; modulo the columns it is the column's.
+    pub index: usize,
+    /// Where it starts in the batch.
+    pub start: u32,
+    /// Its value.
+    pub value: &'a [u8],
+}
+
+impl<'a> Cells<'a> {
+    /// The cells that are not NULL, in order.
+    pub fn iter(&self) -> impl Iterator<Item = Cell<'a>> {
+        let (bytes, lens) = (self.bytes, self.lens);
+        let mut at = 0;
+        lens.iter().enumerate().filter_map(move |(index, len)| {
+            if *len == NULL {
+                return None;
+            }
+            let start = at;
+            at += len;
+            let value = bytes.get(start as usize..at as usize)?;
+            Some(Cell { index, start, value })
+        })
+    }
+}
+
+/// The answer to a batch.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Edits {
+    /// Triples start, length, replacement length.
+    pub edits: Vec<u32>,
+    /// The replacements' bytes.
+    pub replacement: Vec<u8>,
+}
+
+impl Edits {
+    /// Replaces `len` bytes of a cell from `from` on.
+    pub fn replace(&mut self, cell: &Cell<'_>, from: usize, len: usize, with: &[u8]) {
+        if len > 0 {
+            let start = cell.start + u32::try_from(from).unwrap_or(0);
+            let (len, with_len) =
+                (u32::try_from(len).unwrap_or(0), u32::try_from(with.len()).unwrap_or(0));
+            self.edits.extend([start, len, with_len]);
+            self.replacement.extend_from_slice(with);
+        }
+    }
+
+    /// Replaces a whole cell.
+    pub fn replace_all(&mut self, cell: &Cell<'_>, with: &[u8]) {
+        self.replace(cell, 0, cell.value.len(), with);
+    }
+
+    /// Makes a cell NULL.
+    pub fn make_null(&mut self, cell: &Cell<'_>) {
+        if !cell.value.is_empty() {
+            let len = u32::try_from(cell.value.len()).unwrap_or(0);
+            self.edits.extend([cell.start, len, NULL]);
+        }
+    }
+
+    /// The batch's cells with the edits applied, for tests; `None` for NULL.
+    pub fn apply(&self, cells: &Cells<'_>) -> Vec<Option<Vec<u8>>> {
+        let mut replacement = self.replacement.as_slice();
+        let mut edits = self.edits.chunks_exact(3).peekable();
+        let mut result: Vec<Option<Vec<u8>>> = vec![None; cells.lens.len()];
+        for cell in cells.iter() {
+            let (mut value, mut at, mut null) = (Vec::new(), 0, false);
+            let end = cell.start as usize + cell.value.len();
+            while let Some(edit) = edits.next_if(|edit| (edit[0] as usize) < end) {
+                let from = edit[0] as usize - cell.start as usize;
+                value.extend_from_slice(&cell.value[at..from]);
+                at = from + edit[1] as usize;
+                null |= edit[2] == NULL;
+                if edit[2] != NULL {
+                    let (new, rest) = replacement.split_at(edit[2] as usize);
+                    value.extend_from_slice(new);
+                    replacement = rest;
+                }
+            }
+            value.extend_from_slice(&cell.value[at..]);
+            result[cell.index] = (!null).then_some(value);
+        }
+        result
+    }
+}

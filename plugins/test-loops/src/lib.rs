@@ -1,0 +1,31 @@
+//! A plugin that misbehaves, for the tests of the host: it loops for ever.
+
+use rowgate_plugin::{Cells, Edits, Plugin};
+
+/// The plugin.
+pub struct Misbehaves;
+
+impl Plugin for Misbehaves {
+    const NAME: &'static str = "test-loops";
+    const MASKS: &'static [&'static str] = &["redact", "keep-last", "hash", "null"];
+    type Config = std::collections::BTreeMap<String, String>;
+    type Mask = ();
+
+    fn new(_: Self::Config) -> Result<Self, String> {
+        Ok(Self)
+    }
+
+    fn mask_of(&self, _: &str, _: &str) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn mask(&self, _: &[()], cells: &Cells<'_>, edits: &mut Edits) -> Result<(), String> {
+        let mut turns = 0_u64;
+        while std::hint::black_box(!cells.lens.is_empty() && edits.edits.is_empty()) {
+            turns = std::hint::black_box(turns.wrapping_add(1));
+        }
+        Ok(())
+    }
+}
+
+rowgate_plugin::export!(Misbehaves);

@@ -1,0 +1,125 @@
+//! Everything that the operator wrote, read and checked as a whole: the configuration and the files it names.
+//! All or nothing: an error names the file, the key and the mend, and leaves what runs as it is.
+
+use std::fs;
+use std::io::Read as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::config::Config;
+use crate::plugin::Plugins;
+use crate::policy::{LabelRules, Policies};
+use crate::schema::Labels;
+
+use super::GatewayError;
+
+/// Longest configuration or policy file: far above real ones, so that a wrong path can't fill memory.
+const MAX_TEXT: u64 = 4 << 20;
+
+/// Longest plugin: componentize-py's are 18 MiB.
+const MAX_PLUGIN: u64 = 64 << 20;
+
+/// The inputs' texts, and a digest of everything, by which a change is seen.
+#[derive(Debug)]
+pub struct Texts {
+    config: Config,
+    /// Name as the configuration gives it, and text.
+    policies: Vec<(String, String)>,
+    plugins: blake3::Hash,
+    /// Of everything.
+    pub digest: blake3::Hash,
+}
+
+impl Texts {
+    /// Reads all inputs.
+    pub fn read(file: &Path) -> Result<Self, GatewayError> {
+        let text = read_text(file, "--config")?;
+        let mut config = Config::parse(&text, &file.display().to_string())
+            .map_err(|error| GatewayError::Input(error.to_string()))?;
+        config.resolve_paths(file.parent().unwrap_or(Path::new(".")));
+        let mut all = blake3::Hasher::new();
+        part(&mut all, text.as_bytes());
+        let mut policies = Vec::new();
+        for path in &config.policy.files {
+            let text = read_text(path, "policy.files")?;
+            part(&mut all, text.as_bytes());
+            policies.push((path.display().to_string(), text));
+        }
+        let mut plugins = blake3::Hasher::new();
+        for plugin in &config.plugins {
+            part(&mut plugins, format!("{plugin:?}").as_bytes());
+            part(&mut plugins, &read_bytes(&plugin.path, "plugins.path", MAX_PLUGIN)?);
+        }
+        let plugins = plugins.finalize();
+        part(&mut all, plugins.as_bytes());
+        Ok(Self { config, policies, plugins, digest: all.finalize() })
+    }
+}
+
+/// One reading of all inputs, compiled.
+#[derive(Debug)]
+pub struct Inputs {
+    /// The configuration, its paths resolved.
+    pub config: Config,
+    /// The compiled policies.
+    pub policies: Arc<Policies>,
+    /// What carries which label.
+    pub label_rules: LabelRules,
+    /// The labels' names.
+    pub labels: Labels,
+    /// The loaded plugins.
+    pub plugins: Arc<Plugins>,
+    /// BLAKE3 of all inputs.
+    pub digest: blake3::Hash,
+    plugins_digest: blake3::Hash,
+}
+
+impl Inputs {
+    /// Compiles what was read. Plugins whose bytes and settings did not change are kept as they run.
+    pub fn build(texts: Texts, running: Option<&Self>, workers: usize) -> Result<Self, GatewayError> {
+        let input = |error: &dyn std::fmt::Display| GatewayError::Input(error.to_string());
+        let Texts { config, policies, plugins: plugins_digest, digest } = texts;
+        let (label_rules, labels) = LabelRules::new(&config.labels).map_err(|e| input(&e))?;
+        let sources: Vec<(&str, &str)> =
+            policies.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
+        let policies = Policies::load(&sources).map_err(|e| input(&e))?;
+        policies.check_labels(&labels).map_err(|e| input(&e))?;
+        let plugins = match running.filter(|running| running.plugins_digest == plugins_digest) {
+            Some(running) => Arc::clone(&running.plugins),
+            None => Arc::new(
+                Plugins::load(&config.plugins, super::plugin_keys(&config)?, workers)
+                    .map_err(|e| input(&e))?,
+            ),
+        };
+        policies.check_masks(plugins.as_ref()).map_err(|e| input(&e))?;
+        let policies = Arc::new(policies);
+        Ok(Self { config, policies, label_rules, labels, plugins, digest, plugins_digest })
+    }
+}
+
+fn part(hasher: &mut blake3::Hasher, bytes: &[u8]) {
+    hasher.update(&(bytes.len() as u64).to_le_bytes());
+    hasher.update(bytes);
+}
+
+fn read_text(path: &Path, key: &str) -> Result<String, GatewayError> {
+    String::from_utf8(read_bytes(path, key, MAX_TEXT)?).map_err(|_| {
+        GatewayError::Input(format!("{}: {key}: not UTF-8 text; save it as UTF-8", path.display()))
+    })
+}
+
+fn read_bytes(path: &Path, key: &str, limit: u64) -> Result<Vec<u8>, GatewayError> {
+    let complain = |what: String, mend: &str| {
+        GatewayError::Input(format!("{}: {key}: {what}; {mend}", path.display()))
+    };
+    let file = fs::File::open(path).map_err(|error| {
+        complain(format!("can't be read ({error})"), "give a file that the gateway's user may read")
+    })?;
+    let mut bytes = Vec::new();
+    let read = file.take(limit + 1).read_to_end(&mut bytes);
+    read.map_err(|error| complain(format!("can't be read ({error})"), "give a plain file"))?;
+    if bytes.len() as u64 > limit {
+        return Err(complain(format!("longer than {limit} bytes"), "is it the right file?"));
+    }
+    Ok(bytes)
+}

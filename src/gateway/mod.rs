@@ -1,0 +1,64 @@
+//! The composition root: configuration → snapshot → threads → drain. It decides nothing itself.
+
+mod inputs;
+mod logging;
+mod publish;
+mod schemas;
+mod serve;
+
+pub use inputs::{Inputs, Texts};
+pub use serve::run;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use crate::config::Config;
+use crate::secret::Secret;
+
+/// Why the gateway does not start, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum GatewayError {
+    /// Bad input: one line that names the file, the key and the mend. Exit code 2.
+    #[error("{0}")]
+    Input(String),
+    /// Something else failed. Exit code 1.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl GatewayError {
+    /// The exit code.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Input(_) => 2,
+            Self::Failed(_) => 1,
+        }
+    }
+}
+
+/// Reads and compiles everything, connects nowhere: `rowgate check`.
+pub fn check(file: &Path) -> Result<Inputs, GatewayError> {
+    let inputs = Inputs::build(Texts::read(file)?, None, 1)?;
+    for target in &inputs.config.targets {
+        credential(file, target)?;
+    }
+    Ok(inputs)
+}
+
+/// The password of a target's account.
+fn credential(file: &Path, target: &crate::config::Target) -> Result<Secret, GatewayError> {
+    crate::vault::resolve(&target.password).map_err(|error| {
+        let name = &target.name;
+        GatewayError::Input(format!("{}: targets.{name}.password: {error}", file.display()))
+    })
+}
+
+/// The keys that plugins may use by name, through the host's keyed hash.
+fn plugin_keys(config: &Config) -> Result<BTreeMap<String, Secret>, GatewayError> {
+    let resolve = |(name, reference): (&String, &String)| {
+        crate::vault::resolve(reference)
+            .map(|key| (name.clone(), key))
+            .map_err(|error| GatewayError::Input(format!("keys.{name}: {error}")))
+    };
+    config.keys.iter().map(resolve).collect()
+}

@@ -1,0 +1,114 @@
+//! The one place that makes snapshots: from the inputs, the tokens and the targets' schemas, whichever changed.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use crate::catalog::{self, Raw};
+use crate::identity::{Directory, TokenRecord};
+use crate::policy::{PluginHost, Snapshot};
+use crate::schema::Catalog;
+
+use super::inputs::Inputs;
+
+/// What snapshots are made of, and the last one made.
+pub struct Publisher {
+    inputs: Inputs,
+    directory: Arc<Directory>,
+    targets: Vec<TargetSchema>,
+    serial: u64,
+    epoch: u64,
+    published: Arc<ArcSwap<Snapshot>>,
+}
+
+#[derive(Default)]
+struct TargetSchema {
+    raw: Option<Raw>,
+    catalog: Option<Arc<Catalog>>,
+}
+
+impl Publisher {
+    /// The first snapshot: no schema has been read yet, so everything is refused until it has.
+    pub fn new(inputs: Inputs, tokens: Vec<TokenRecord>) -> Self {
+        let directory = Arc::new(Directory::new(tokens));
+        let mut targets = Vec::new();
+        targets.resize_with(inputs.config.targets.len(), TargetSchema::default);
+        let first = snapshot(&inputs, &directory, &targets, 1);
+        let published = Arc::new(ArcSwap::from_pointee(first));
+        Self { inputs, directory, targets, serial: 1, epoch: 0, published }
+    }
+
+    /// Where workers read.
+    pub fn published(&self) -> Arc<ArcSwap<Snapshot>> {
+        Arc::clone(&self.published)
+    }
+
+    /// What the snapshots are made of now.
+    pub fn inputs(&self) -> &Inputs {
+        &self.inputs
+    }
+
+    /// The serial of the last snapshot.
+    pub fn serial(&self) -> u64 {
+        self.serial
+    }
+
+    /// New inputs: labels may have changed, so every catalogue is built again.
+    pub fn set_inputs(&mut self, inputs: Inputs) {
+        self.inputs = inputs;
+        for at in 0..self.targets.len() {
+            self.rebuild(at);
+        }
+        self.publish();
+    }
+
+    /// New tokens.
+    pub fn set_tokens(&mut self, tokens: Vec<TokenRecord>) {
+        self.directory = Arc::new(Directory::new(tokens));
+        self.publish();
+    }
+
+    /// What a target said of itself; `false` if that is what it said before.
+    pub fn set_schema(&mut self, target: usize, raw: Raw) -> bool {
+        let Some(of_target) = self.targets.get_mut(target) else { return false };
+        if of_target.raw.as_ref() == Some(&raw) {
+            return false;
+        }
+        of_target.raw = Some(raw);
+        self.rebuild(target);
+        self.publish();
+        true
+    }
+
+    fn rebuild(&mut self, target: usize) {
+        self.epoch += 1;
+        let (inputs, epoch) = (&self.inputs, self.epoch);
+        if let Some(of_target) = self.targets.get_mut(target) {
+            of_target.catalog = of_target.raw.as_ref().map(|raw| {
+                Arc::new(catalog::build(raw, &inputs.label_rules, &inputs.labels, epoch))
+            });
+        }
+    }
+
+    fn publish(&mut self) {
+        self.serial += 1;
+        let next = snapshot(&self.inputs, &self.directory, &self.targets, self.serial);
+        self.published.store(Arc::new(next));
+    }
+}
+
+fn snapshot(
+    inputs: &Inputs,
+    directory: &Arc<Directory>,
+    targets: &[TargetSchema],
+    serial: u64,
+) -> Snapshot {
+    Snapshot {
+        serial,
+        version: inputs.digest.to_hex().to_string(),
+        policies: Arc::clone(&inputs.policies),
+        directory: Arc::clone(directory),
+        plugins: Arc::clone(&inputs.plugins) as Arc<dyn PluginHost>,
+        catalogs: targets.iter().map(|target| target.catalog.clone()).collect(),
+    }
+}

@@ -1,0 +1,102 @@
+//! One thread a target keeps its schema known: at start, every few seconds, and at once when a statement names
+//! something unknown or changes a definition.
+
+use std::pin::Pin;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::catalog::Raw;
+use crate::fault::Fault;
+use crate::net::SchemaRefresh;
+use crate::net::side::SideTarget;
+
+/// Requests that may wait for one look: more than this many sessions asking at once share the next look.
+const WAITING: usize = 1_024;
+
+/// Looks at one target's schema are at least this far apart, however often an unknown name is sent.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// A session waits no longer than this for a look: it then gets its error.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// What a look found; `heard` is told once it has been published.
+pub(super) struct Look {
+    /// The target's index.
+    pub(super) target: usize,
+    /// The schema, or why it can't be read.
+    pub(super) found: Result<Raw, Fault>,
+    /// Who waits for it.
+    pub(super) heard: Vec<oneshot::Sender<()>>,
+}
+
+/// Asks for looks.
+pub(super) struct Looks {
+    targets: Vec<SyncSender<oneshot::Sender<()>>>,
+}
+
+impl Looks {
+    /// Starts a thread for each target; what they find arrives on `found`.
+    pub(super) fn start(
+        targets: Vec<(SideTarget, Duration)>,
+        found: &mpsc::Sender<Look>,
+    ) -> std::io::Result<Self> {
+        let mut requests = Vec::new();
+        for (at, (target, every)) in targets.into_iter().enumerate() {
+            let (request, requested) = sync_channel(WAITING);
+            let found = found.clone();
+            std::thread::Builder::new()
+                .name(format!("schema-{at}"))
+                .spawn(move || watch(at, &target, every, &requested, &found))?;
+            requests.push(request);
+        }
+        Ok(Self { targets: requests })
+    }
+}
+
+impl SchemaRefresh for Looks {
+    fn refresh(&self, target: usize) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        let (heard, done) = oneshot::channel();
+        let sent = self.targets.get(target).map(|request| request.try_send(heard));
+        match sent {
+            Some(Ok(())) => Box::pin(async move {
+                let _ = done.await;
+            }),
+            Some(Err(TrySendError::Full(_) | TrySendError::Disconnected(_))) | None => {
+                Box::pin(std::future::ready(()))
+            }
+        }
+    }
+}
+
+fn watch(
+    at: usize,
+    target: &SideTarget,
+    every: Duration,
+    requested: &Receiver<oneshot::Sender<()>>,
+    found: &mpsc::Sender<Look>,
+) {
+    let mut heard = Vec::new();
+    let mut connection = None;
+    loop {
+        let looked = Instant::now();
+        let look = Look {
+            target: at,
+            found: target.describe(&mut connection, PATIENCE),
+            heard: std::mem::take(&mut heard),
+        };
+        if found.blocking_send(look).is_err() {
+            return; // the gateway has ended
+        }
+        match requested.recv_timeout(every) {
+            Ok(waiter) => heard.push(waiter),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+        if let Some(rest) = PAUSE.checked_sub(looked.elapsed()) {
+            std::thread::sleep(rest);
+        }
+        heard.extend(requested.try_iter());
+    }
+}

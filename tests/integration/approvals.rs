@@ -1,0 +1,127 @@
+//! A held statement waits for a person: approved, denied, cancelled, expired, outlived.
+
+use std::process::Child;
+
+use crate::stand::{Stand, wait_for};
+
+const ALTER: &str = "ALTER TABLE orders ADD COLUMN gift TINYINT";
+
+fn answer(child: Child) -> (bool, String) {
+    let output = child.wait_with_output().unwrap();
+    (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+fn gift_exists(stand: &Stand) -> bool {
+    stand.database.sql("SHOW COLUMNS FROM shop.orders LIKE 'gift'").unwrap().contains("gift")
+}
+
+#[test]
+fn approved_runs_and_denied_does_not() {
+    let stand = Stand::start();
+    let token = stand.token("bot", "agents");
+    let held = stand.spawn_sql("bot", &token, ALTER);
+    let id = stand.pending();
+    assert!(!gift_exists(&stand), "it ran before anyone approved");
+    let shown = stand.gateway.cli_ok(&["approvals", "show", &id]).unwrap();
+    for wanted in ["bot", "ALTER TABLE orders", "shop"] {
+        assert!(shown.contains(wanted), "{wanted} is not shown: {shown}");
+    }
+    stand.gateway.cli_ok(&["approvals", "approve", &id]).unwrap();
+    assert_eq!(answer(held), (true, String::new()));
+    assert!(gift_exists(&stand));
+    let again = stand.gateway.cli(&["approvals", "approve", &id]).unwrap();
+    assert!(!again.status.success(), "a request is decided once");
+
+    let held = stand.spawn_sql("bot", &token, "DROP TABLE payments");
+    let id = stand.pending();
+    stand.gateway.cli_ok(&["approvals", "deny", &id, "--reason", "not on my watch"]).unwrap();
+    let (ok, error) = answer(held);
+    assert!(!ok && error.contains("45000") && error.contains("not on my watch"), "{error}");
+    assert_eq!(stand.database.sql("SELECT COUNT(*) FROM shop.payments").unwrap().trim(), "12000");
+}
+
+#[test]
+fn the_requester_cannot_approve() {
+    let stand = Stand::start();
+    // the admin socket maps this process's user to alice
+    let token = stand.token("alice", "agents");
+    let held = stand.spawn_sql("alice", &token, ALTER);
+    let id = stand.pending();
+    let output = stand.gateway.cli(&["approvals", "approve", &id]).unwrap();
+    assert!(!output.status.success(), "alice approved her own statement");
+    let mut held = held;
+    held.kill().unwrap();
+    held.wait().unwrap();
+    assert!(!gift_exists(&stand));
+}
+
+#[test]
+fn the_clients_death_cancels() {
+    let stand = Stand::start();
+    let token = stand.token("bot", "agents");
+    let mut held = stand.spawn_sql("bot", &token, ALTER);
+    stand.pending();
+    held.kill().unwrap();
+    held.wait().unwrap();
+    wait_for("the cancellation", || stand.nothing_pending().then_some(()));
+    assert!(!gift_exists(&stand));
+}
+
+#[test]
+fn a_wait_that_is_too_long_becomes_a_ticket_that_works_once() {
+    let stand = Stand::with(|options| options.wait_s = 1);
+    let token = stand.token("bot", "agents");
+    let ticket = stand.sql_refused("bot", &token, ALTER);
+    assert!(ticket.contains("45000") && ticket.contains("RG-TICKET"), "{ticket}");
+    let id = stand.pending();
+    assert!(ticket.contains(&id), "the ticket names the request: {ticket}");
+    stand.gateway.cli_ok(&["approvals", "approve", &id]).unwrap();
+    assert!(!gift_exists(&stand), "an approved ticket runs only when it is sent again");
+    stand.sql_ok("bot", &token, ALTER);
+    assert!(gift_exists(&stand));
+    stand.database.sql("ALTER TABLE shop.orders DROP COLUMN gift").unwrap();
+    assert!(stand.sql_refused("bot", &token, ALTER).contains("RG-TICKET"), "a grant is used once");
+}
+
+#[test]
+fn another_statement_cannot_use_the_grant() {
+    let stand = Stand::with(|options| options.wait_s = 1);
+    let token = stand.token("bot", "agents");
+    stand.sql_refused("bot", &token, "DELETE FROM payments WHERE id < 10");
+    let id = stand.pending();
+    stand.gateway.cli_ok(&["approvals", "approve", &id]).unwrap();
+    let other = stand.sql_refused("bot", &token, "DELETE FROM payments WHERE id < 9000");
+    assert!(other.contains("RG-TICKET"), "{other}");
+    let twin = stand.token("twin", "agents");
+    let others = stand.sql_refused("twin", &twin, "DELETE FROM payments WHERE id < 10");
+    assert!(others.contains("RG-TICKET"), "{others}");
+    stand.sql_ok("bot", &token, "DELETE FROM payments WHERE id < 10");
+    assert_eq!(stand.database.sql("SELECT COUNT(*) FROM shop.payments").unwrap().trim(), "11991");
+}
+
+#[test]
+fn inside_a_transaction_it_is_a_ticket_at_once() {
+    let stand = Stand::start();
+    let token = stand.token("bot", "agents");
+    let sql = "BEGIN; SELECT 1; DELETE FROM payments; COMMIT";
+    let ticket = stand.sql_refused("bot", &token, sql);
+    assert!(ticket.contains("RG-TICKET"), "{ticket}");
+    assert_eq!(stand.database.sql("SELECT COUNT(*) FROM shop.payments").unwrap().trim(), "12000");
+}
+
+#[test]
+fn a_request_outlives_the_gateway_as_a_ticket() {
+    let mut stand = Stand::start();
+    let token = stand.token("bot", "agents");
+    let held = stand.spawn_sql("bot", &token, ALTER);
+    let id = stand.pending();
+    stand.gateway.kill().unwrap();
+    let (ok, error) = answer(held);
+    assert!(!ok && !error.is_empty());
+    assert!(!gift_exists(&stand));
+    stand.gateway.start_again().unwrap();
+    assert_eq!(stand.pending(), id);
+    stand.gateway.cli_ok(&["approvals", "approve", &id]).unwrap();
+    stand.sql_ok("bot", &token, ALTER);
+    assert!(gift_exists(&stand));
+}

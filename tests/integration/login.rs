@@ -1,0 +1,80 @@
+//! Who gets in, how, and what a failed login is told.
+
+use std::process::Command;
+
+use crate::stand::{Stand, errors};
+
+#[test]
+fn a_wrong_token_says_1045_and_nothing_else() {
+    let stand = Stand::start();
+    let token = stand.token("bot", "agents");
+    let wrong = stand.sql_refused("bot", "rgt_wrong", "SELECT 1");
+    assert!(wrong.contains("ERROR 1045 (28000)"), "{wrong}");
+    let unknown = stand.sql_refused("nobody", &token, "SELECT 1");
+    assert!(unknown.contains("ERROR 1045 (28000)"), "{unknown}");
+    assert_eq!(wrong.replace("'bot'", "'nobody'"), unknown, "one text for every failed login");
+    assert!(!stand.gateway.log().contains(&token), "a token is in the log");
+    assert!(stand.sql_ok("bot", &token, "SELECT 40 + 2").contains("42"));
+    let refused = stand.gateway.metric("rowgate_logins_total{result=\"proof\"").unwrap();
+    assert_eq!(refused, Some(1.0));
+}
+
+#[test]
+fn failed_logins_are_limited() {
+    let stand = Stand::start();
+    let token = stand.token("bot", "agents");
+    for _ in 0..70 {
+        stand.sql_refused("bot", "rgt_wrong", "SELECT 1");
+    }
+    let limited = stand.sql("bot", &token, "SELECT 1");
+    assert!(!limited.status.success(), "over 60 failures a minute, even the right token must wait");
+    let counted = stand.gateway.metric("rowgate_logins_total{result=\"limit\"").unwrap();
+    assert!(counted.unwrap_or(0.0) >= 1.0, "{}", errors(&limited));
+}
+
+#[test]
+fn a_revoked_token_is_refused() {
+    let stand = Stand::start();
+    let token = stand.token("bot", "agents");
+    stand.sql_ok("bot", &token, "SELECT 1");
+    let list = stand.gateway.cli_ok(&["token", "list", "--output", "json"]).unwrap();
+    assert!(!list.contains(&token), "the list shows a secret");
+    let id = list.split('"').find(|word| word.starts_with("tok_")).unwrap().to_owned();
+    stand.gateway.cli_ok(&["token", "revoke", &id]).unwrap();
+    assert!(stand.sql_refused("bot", &token, "SELECT 1").contains("1045"));
+}
+
+#[test]
+fn tls_with_a_self_signed_certificate() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = Command::new(crate::stand::binary())
+        .args(["cert", "self-signed", "--host", "127.0.0.1", "--host", "localhost", "--out"])
+        .arg(folder.path())
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{}", errors(&made));
+    let (certificate, key) = (folder.path().join("rowgate.crt"), folder.path().join("rowgate.key"));
+    let stand = Stand::with(|options| {
+        options.more.push_str(&format!(
+            "[tls]\ncertificate = \"{}\"\nkey = \"{}\"\n",
+            certificate.display(),
+            key.display()
+        ));
+    });
+    let token = stand.token("bot", "agents");
+    let mut client = stand.gateway.client("bot", &token);
+    client.arg("--ssl-verify-server-cert").arg(format!("--ssl-ca={}", certificate.display()));
+    let output =
+        client.args(["--batch", "-e", "SHOW STATUS LIKE 'none'; SELECT 1"]).output().unwrap();
+    assert!(output.status.success(), "{}", errors(&output));
+    let mut clear = stand.gateway.client("bot", &token);
+    clear.arg("--ssl").arg(format!("--ssl-ca={}", certificate.display()));
+    clear.args([
+        "--default-auth=mysql_clear_password",
+        "-e",
+        "SELECT name FROM shop.customers LIMIT 500",
+    ]);
+    let output = clear.env("LIBMYSQL_ENABLE_CLEARTEXT_PLUGIN", "1").output().unwrap();
+    assert!(output.status.success(), "{}", errors(&output));
+    assert_eq!(String::from_utf8_lossy(&output.stdout).lines().count(), 501);
+}

@@ -1,0 +1,15 @@
+//! Rowgate as its users meet it: the real binary over a real MariaDB, with stock clients.
+//!
+//! Each test starts a database and a gateway of its own on free ports of loopback, in a temporary folder, and
+//! ends them by pid. `cargo xtask test` installs and builds what they need.
+
+mod approvals;
+mod bad_input;
+mod clients;
+mod failures;
+mod leaks;
+mod login;
+mod policy;
+mod relay;
+mod sessions;
+mod stand;

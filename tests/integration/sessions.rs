@@ -1,0 +1,70 @@
+//! Connections: both drivers, nothing that leaks from one session to the next, commands refused by name.
+
+use crate::stand::Stand;
+
+fn drives(driver: &str) {
+    let stand = Stand::with(|options| options.driver = driver.to_owned());
+    let token = stand.token("bot", "agents");
+    let rows = stand.sql_ok("bot", &token, "SELECT id, name, ssn FROM customers");
+    assert_eq!(rows.lines().count(), 2_001);
+    let metric = format!("rowgate_driver_info{{driver=\"{driver}");
+    assert_eq!(stand.gateway.metric(&metric).unwrap(), Some(1.0));
+}
+
+#[test]
+fn on_epoll() {
+    drives("epoll");
+}
+
+#[test]
+fn on_io_uring() {
+    drives("io_uring");
+}
+
+#[test]
+fn state_does_not_leak_to_the_next_session() {
+    let stand = Stand::with(|options| {
+        options.workers = 1;
+        options.more.clear();
+    });
+    let token = stand.token("ann", "dba");
+    let first =
+        "SET @secret = 'left behind'; CREATE TEMPORARY TABLE shop.t (a INT); BEGIN; SELECT 1";
+    stand.sql_ok("ann", &token, first);
+    for _ in 0..3 {
+        assert!(
+            stand.sql_ok("ann", &token, "SELECT @secret IS NULL AS clean").contains("clean\n1")
+        );
+        assert!(stand.sql_refused("ann", &token, "SELECT * FROM shop.t").contains("ERROR"));
+    }
+}
+
+#[test]
+fn a_refusal_leaves_the_connection_usable() {
+    let stand = Stand::start();
+    let token = stand.token("bot", "agents");
+    let mut client = stand.gateway.client("bot", &token);
+    client.args(["--batch", "--force", "--database=shop"]);
+    client.args([
+        "-e",
+        "SELECT id FROM customers WHERE ssn = '1'; SELECT nonsense FROM customers; SELECT 40 + 2",
+    ]);
+    let output = client.output().unwrap();
+    assert!(String::from_utf8_lossy(&output.stdout).contains("42"));
+}
+
+#[test]
+fn sessions_are_listed_and_can_be_killed() {
+    let stand = Stand::start();
+    let token = stand.token("bot", "agents");
+    let mut running = stand.spawn_sql("bot", &token, "SELECT SLEEP(300)");
+    let id = crate::stand::wait_for("the session", || {
+        let list = stand.gateway.cli_ok(&["sessions", "list", "--output", "json"]).unwrap();
+        let at = list.find("\"id\":")?;
+        let rest = list[at + 5..].trim_start();
+        let id: String = rest.chars().take_while(char::is_ascii_digit).collect();
+        list.contains("bot").then_some(id)
+    });
+    stand.gateway.cli_ok(&["sessions", "kill", &id]).unwrap();
+    assert!(!running.wait().unwrap().success());
+}

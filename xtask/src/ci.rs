@@ -1,0 +1,94 @@
+//! `cargo xtask test` and `cargo xtask ci`: what must be green, in the order that fails soonest.
+
+use std::time::Instant;
+
+use anyhow::Result;
+use xtask::setup;
+use xtask::sh::{self, step};
+
+use crate::{demo, plugins};
+
+/// The fuzz targets; each is smoked for [`FUZZ_SECONDS`].
+const FUZZ_TARGETS: [&str; 5] = ["frame", "login", "resultset", "lexer", "session"];
+const FUZZ_SECONDS: u32 = 30;
+
+/// Sets up whatever is missing, then runs every test of the workspace.
+pub fn test() -> Result<()> {
+    prepare()?;
+    step("unit, integration and doc tests");
+    sh::run_words(&["cargo", "test", "--workspace"])
+}
+
+/// Installs what is missing and builds the plugins.
+pub fn prepare() -> Result<()> {
+    setup::ensure(&setup::BUILD)?;
+    setup::ensure(&setup::DATABASE)?;
+    setup::pymysql()?;
+    plugins::build()
+}
+
+/// Everything.
+pub fn ci() -> Result<()> {
+    let start = Instant::now();
+    setup::ensure(&setup::BUILD)?;
+    step("formatting");
+    sh::run_words(&["cargo", "fmt", "--all", "--check"])?;
+    step("tidy: layers, sizes, module docs");
+    sh::run_words(&["cargo", "test", "--no-default-features", "--test", "tidy"])?;
+    step("layers 0 to 3 alone");
+    sh::run_words(&["cargo", "test", "--no-default-features", "--lib"])?;
+    test()?;
+    step("clippy");
+    let clippy = ["cargo", "clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
+    sh::run_words(&clippy)?;
+    step("the demo's scenario");
+    demo::demo(true)?;
+    fuzz()?;
+    deny()?;
+    step(&format!("all green in {:.0} minutes", start.elapsed().as_secs_f64() / 60.0));
+    Ok(())
+}
+
+/// A short run of every fuzz target, where a nightly toolchain is present.
+pub fn fuzz() -> Result<()> {
+    let nightly = sh::command(&["cargo", "+nightly", "--version"]).output();
+    if !nightly.is_ok_and(|output| output.status.success()) {
+        step("no nightly toolchain: fuzzing left out (the oracles ran as tests)");
+        return Ok(());
+    }
+    cargo_tool("cargo-fuzz")?;
+    for target in FUZZ_TARGETS {
+        step(&format!("fuzz {target}, {FUZZ_SECONDS} s"));
+        let limit = format!("-max_total_time={FUZZ_SECONDS}");
+        sh::run_words(&[
+            "cargo",
+            "+nightly",
+            "fuzz",
+            "run",
+            target,
+            "--",
+            &limit,
+            "-print_final_stats=1",
+        ])?;
+    }
+    Ok(())
+}
+
+/// Licences, bans and sources; advisories need a database that a closed network lacks.
+pub fn deny() -> Result<()> {
+    cargo_tool("cargo-deny")?;
+    step("cargo deny");
+    sh::run_words(&["cargo", "deny", "check", "bans", "licenses", "sources"])
+}
+
+/// Installs a cargo subcommand when it is missing.
+fn cargo_tool(name: &str) -> Result<()> {
+    let home =
+        std::env::var("CARGO_HOME").or_else(|_| std::env::var("HOME").map(|h| h + "/.cargo"))?;
+    let installed = std::path::Path::new(&home).join("bin").join(name).is_file();
+    if installed || sh::find_program(name).is_some() {
+        return Ok(());
+    }
+    step(&format!("installing {name} (once)"));
+    sh::run_words(&["cargo", "install", name, "--locked"])
+}

@@ -1,0 +1,13 @@
+//! The chores behind `cargo xtask …`, as a library so that the integration tests start the same
+//! private databases and gateways as the demo does.
+//!
+//! Few dependencies on purpose: a clean checkout must reach its first useful line in seconds.
+
+#![allow(clippy::print_stdout, reason = "a chore talks to its user on the terminal")]
+#![allow(missing_docs, reason = "chores are documented by their --help and their module comments")]
+
+pub mod gateway;
+pub mod mariadb;
+pub mod setup;
+pub mod sh;
+pub mod shop;

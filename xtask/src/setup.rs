@@ -1,0 +1,62 @@
+//! Installs what a chore needs when it is missing, by Debian's package names, and says so.
+
+use anyhow::{Context as _, Result};
+
+use crate::sh;
+
+/// A program and the Debian package that brings it.
+pub type Need = (&'static str, &'static str);
+
+/// What the demo and the integration tests need.
+pub const DATABASE: [Need; 4] = [
+    ("mariadbd", "mariadb-server-core"),
+    ("mariadb-install-db", "mariadb-server-core"),
+    ("mariadb", "mariadb-client-core"),
+    ("mariadb-dump", "mariadb-client"),
+];
+
+/// What a C toolchain for the crates that build C needs.
+pub const BUILD: [Need; 2] = [("cc", "build-essential"), ("pkg-config", "pkg-config")];
+
+/// What the end-to-end benchmark needs on top.
+pub const BENCH: [Need; 2] = [("haproxy", "haproxy"), ("sysbench", "sysbench")];
+
+/// Installs PyMySQL into `target/python`, for the tests with a stock Python driver.
+pub fn pymysql() -> Result<()> {
+    let folder = sh::root().join("target/python");
+    if folder.join("pymysql").exists() {
+        return Ok(());
+    }
+    ensure(&[("python3", "python3"), ("pip3", "python3-pip")])?;
+    sh::step("installing PyMySQL into target/python (once)");
+    let mut pip = sh::command(&["python3", "-m", "pip", "install", "--quiet", "--no-deps"]);
+    sh::run(pip.arg("--target").arg(&folder).arg("PyMySQL"))
+}
+
+/// Installs the packages of those programs that are missing.
+pub fn ensure(needs: &[Need]) -> Result<()> {
+    let missing: Vec<&Need> =
+        needs.iter().filter(|(program, _)| sh::find_program(program).is_none()).collect();
+    let mut packages: Vec<&str> = missing.iter().map(|(_, package)| *package).collect();
+    packages.sort_unstable();
+    packages.dedup();
+    install(&packages)?;
+    for (program, package) in missing {
+        sh::find_program(program)
+            .with_context(|| format!("{program} is still missing after installing {package}"))?;
+    }
+    Ok(())
+}
+
+/// Installs Debian packages; nothing for none.
+pub fn install(packages: &[&str]) -> Result<()> {
+    if packages.is_empty() {
+        return Ok(());
+    }
+    sh::step(&format!("installing {} (Debian packages, once)", packages.join(" ")));
+    sh::run_words(&["apt-get", "update", "-qq"])?;
+    let mut words = vec!["apt-get", "install", "-y", "-qq", "--no-install-recommends"];
+    words.extend(packages);
+    sh::run(sh::command(&words).env("DEBIAN_FRONTEND", "noninteractive"))
+        .context("these packages need root: run this as root, or install them by hand")
+}
