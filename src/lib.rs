@@ -40,6 +40,9 @@ pub mod vault;
 pub mod control;
 #[cfg(feature = "gateway")]
 pub mod net;
+// layer 7
+#[cfg(feature = "gateway")]
+pub mod gateway;
 // layer 8
 #[cfg(feature = "gateway")]
 pub mod cli;

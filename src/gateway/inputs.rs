@@ -56,6 +56,13 @@ impl Texts {
     }
 }
 
+impl Texts {
+    /// `server.workers`, which is needed before anything is compiled.
+    pub fn workers(&self) -> usize {
+        self.config.server.workers
+    }
+}
+
 /// One reading of all inputs, compiled.
 #[derive(Debug)]
 pub struct Inputs {

@@ -3,6 +3,7 @@
 mod inputs;
 mod logging;
 mod publish;
+mod running;
 mod schemas;
 mod serve;
 

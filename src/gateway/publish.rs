@@ -80,6 +80,11 @@ impl Publisher {
         true
     }
 
+    /// The `sql_mode` that a target's server has by default, once it was read.
+    pub fn sql_mode(&self, target: usize) -> Option<&str> {
+        self.targets.get(target)?.raw.as_ref().map(|raw| raw.sql_mode_text.as_str())
+    }
+
     fn rebuild(&mut self, target: usize) {
         self.epoch += 1;
         let (inputs, epoch) = (&self.inputs, self.epoch);

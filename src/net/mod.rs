@@ -16,6 +16,7 @@ mod rate;
 mod records;
 mod registry;
 mod resolve;
+pub mod side;
 mod target;
 mod tls;
 mod worker;

@@ -1,0 +1,241 @@
+//! The running gateway as the control plane sees it: what it is told, and what it may ask for.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::audit::AuditWatch;
+use crate::config::Config;
+use crate::control::{Answer, AuditStatus, Gateway, SessionInfo, Status, TargetStatus};
+use crate::identity::TokenRecord;
+use crate::metrics::Metrics;
+use crate::net::Net;
+use crate::plugin::Plugins;
+
+/// What the control plane asks of the main loop.
+pub(super) enum Command {
+    /// Read everything again.
+    Reload {
+        /// For whom.
+        by: String,
+        /// The new version, or what is wrong.
+        answer: oneshot::Sender<Result<String, String>>,
+    },
+    /// Tokens were made or revoked.
+    Tokens(Vec<TokenRecord>),
+}
+
+/// What is known of the running gateway.
+pub(super) struct Running {
+    pub(super) metrics: Metrics,
+    audit: AuditWatch,
+    durability: &'static str,
+    commands: mpsc::Sender<Command>,
+    started_us: i64,
+    state: Mutex<State>,
+}
+
+struct State {
+    net: Weak<Net>,
+    targets: Vec<TargetState>,
+    version: String,
+    reload_error: Option<String>,
+    plugins: Weak<Plugins>,
+}
+
+struct TargetState {
+    name: String,
+    listen: String,
+    address: String,
+    /// Why it is down; `None` once it was read.
+    down: Option<String>,
+}
+
+impl Running {
+    pub(super) fn new(
+        config: &Config,
+        metrics: Metrics,
+        audit: AuditWatch,
+        sync: bool,
+        commands: mpsc::Sender<Command>,
+    ) -> Self {
+        let target = |target: &crate::config::Target| TargetState {
+            name: target.name.clone(),
+            listen: target.listen.to_string(),
+            address: target.address.clone(),
+            down: Some("its schema was not read yet".to_owned()),
+        };
+        let state = State {
+            net: Weak::new(),
+            targets: config.targets.iter().map(target).collect(),
+            version: String::new(),
+            reload_error: None,
+            plugins: Weak::new(),
+        };
+        Self {
+            metrics,
+            audit,
+            durability: if sync { "sync" } else { "async" },
+            commands,
+            started_us: jiff::Timestamp::now().as_microsecond(),
+            state: Mutex::new(state),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The data path runs.
+    pub(super) fn started(&self, net: Arc<Net>) {
+        self.metrics.driver.with_label_values(&[net.driver().label()]).set(1);
+        self.state().net = Arc::downgrade(&net);
+        drop(net);
+    }
+
+    /// The data path is about to end: nobody may ask it any more.
+    pub(super) fn stopped(&self) {
+        self.state().net = Weak::new();
+    }
+
+    pub(super) fn target_up(&self, target: usize, down: Option<String>) {
+        if let Some(state) = self.state().targets.get_mut(target) {
+            if state.down != down {
+                match &down {
+                    None => tracing::info!(target = state.name, "the target is ready"),
+                    Some(why) => tracing::warn!(target = state.name, why, "the target is down"),
+                }
+            }
+            state.down = down;
+        }
+    }
+
+    pub(super) fn published(&self, serial: u64, plugins: &Arc<Plugins>) {
+        self.metrics.policy_serial.set(i64::try_from(serial).unwrap_or(i64::MAX));
+        self.state().plugins = Arc::downgrade(plugins);
+    }
+
+    pub(super) fn version(&self, version: &str) {
+        version.clone_into(&mut self.state().version);
+    }
+
+    pub(super) fn reload_failed(&self, error: Option<String>) {
+        self.state().reload_error = error;
+    }
+
+    /// Brings the gauges up to date, just before they are read.
+    fn measure(&self) {
+        let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        let audit = self.audit.state();
+        self.metrics.audit_failed.set(i64::from(audit.failure.is_some()));
+        self.metrics.audit_queued_bytes.set(gauge(audit.queued_bytes));
+        self.metrics.audit_records.set(gauge(audit.records));
+        let state = self.state();
+        let net = state.net.upgrade();
+        let health = net.as_ref().map(|net| net.health()).unwrap_or_default();
+        self.metrics.sessions.set(gauge(net.map_or(0, |net| net.session_count()) as u64));
+        for (at, target) in state.targets.iter().enumerate() {
+            let name = [target.name.as_str()];
+            self.metrics.target_up.with_label_values(&name).set(i64::from(target.down.is_none()));
+            let (open, waiting) =
+                health.get(at).map_or((0, 0), |health| (health.connections, health.waiting));
+            self.metrics.upstream_connections.with_label_values(&name).set(gauge(open as u64));
+            self.metrics.upstream_waiting.with_label_values(&name).set(gauge(waiting as u64));
+        }
+        for (name, stats) in state.plugins.upgrade().iter().flat_map(|plugins| plugins.stats()) {
+            self.metrics.plugin_calls.with_label_values(&[name]).set(gauge(stats.calls));
+            self.metrics.plugin_time_us.with_label_values(&[name]).set(gauge(stats.ns / 1_000));
+            self.metrics.plugin_faults.with_label_values(&[name]).set(gauge(stats.faults));
+        }
+    }
+}
+
+impl Gateway for Running {
+    fn status(&self) -> Status {
+        let audit = self.audit.state();
+        let not_ready = self.ready().err();
+        let state = self.state();
+        let net = state.net.upgrade();
+        let target = |target: &TargetState| TargetStatus {
+            name: target.name.clone(),
+            listen: target.listen.clone(),
+            address: target.address.clone(),
+            up: target.down.is_none(),
+            detail: target.down.clone().unwrap_or_default(),
+        };
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            driver: net.as_ref().map_or("", |net| net.driver().label()).to_owned(),
+            workers: net.as_ref().map_or(0, |net| net.workers()),
+            started_us: self.started_us,
+            policy_version: state.version.clone(),
+            reload_error: state.reload_error.clone(),
+            targets: state.targets.iter().map(target).collect(),
+            sessions: net.map_or(0, |net| net.session_count()),
+            audit: AuditStatus {
+                ok: audit.failure.is_none(),
+                durability: self.durability.to_owned(),
+                queued_bytes: audit.queued_bytes,
+                records: audit.records,
+                detail: audit.failure.unwrap_or_default(),
+            },
+            not_ready,
+        }
+    }
+
+    fn sessions(&self) -> Vec<SessionInfo> {
+        let state = self.state();
+        let Some(net) = state.net.upgrade() else { return Vec::new() };
+        let session = |session: crate::net::SessionInfo| SessionInfo {
+            id: session.id,
+            identity: session.identity,
+            target: state.targets.get(session.target).map_or(String::new(), |t| t.name.clone()),
+            source: session.source,
+            state: session.state.to_owned(),
+            since_us: session.since_us,
+            statements: session.statements,
+        };
+        let mut sessions: Vec<SessionInfo> = net.sessions().into_iter().map(session).collect();
+        sessions.sort_by_key(|session| session.id);
+        sessions
+    }
+
+    fn kill(&self, session: u64) -> bool {
+        self.state().net.upgrade().is_some_and(|net| net.kill(session))
+    }
+
+    fn reload<'a>(&'a self, by: &'a str) -> Answer<'a, Result<String, String>> {
+        Box::pin(async move {
+            let (answer, done) = oneshot::channel();
+            let command = Command::Reload { by: by.to_owned(), answer };
+            let ended = |_| "the gateway is ending".to_owned();
+            self.commands.send(command).await.map_err(|_| ended(()))?;
+            done.await.map_err(|_| ended(()))?
+        })
+    }
+
+    fn tokens_changed(&self, tokens: Vec<TokenRecord>) {
+        if self.commands.try_send(Command::Tokens(tokens)).is_err() {
+            tracing::error!("new tokens take effect at the next change: the main loop is behind");
+        }
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        if let Some(why) = self.audit.state().failure {
+            return Err(format!("the record can't be written: {why}"));
+        }
+        let state = self.state();
+        if state.net.strong_count() == 0 {
+            return Err("the gateway is starting or draining".to_owned());
+        }
+        match state.targets.iter().find_map(|target| Some((&target.name, target.down.as_ref()?))) {
+            Some((name, why)) => Err(format!("target {name} is down: {why}")),
+            None => Ok(()),
+        }
+    }
+
+    fn metrics(&self) -> String {
+        self.measure();
+        self.metrics.render()
+    }
+}

@@ -1,0 +1,168 @@
+//! A side connection to a target, blocking, on a thread of its own: the gateway's own few queries. It drives the same
+//! sans-I/O login as the pools do.
+
+use std::io::{Read, Write};
+use std::net::{TcpStream, ToSocketAddrs as _};
+use std::time::Duration;
+
+use rustls::{ClientConnection, StreamOwned};
+
+use super::tls::UpstreamTls;
+use crate::catalog::{QUERIES, Raw, Rows};
+use crate::fault::Fault;
+use crate::session::UpstreamKey;
+use crate::session::upstream::{Account, Login, Op, Query, Step};
+
+/// What the gateway's own connections ask for: no flags that change results, utf8mb4.
+const KEY: UpstreamKey = UpstreamKey { capabilities: 0, collation: 45 };
+
+/// A target to look at.
+#[derive(Clone, Debug)]
+pub struct SideTarget {
+    /// `host:port`.
+    pub address: String,
+    /// The gateway's account.
+    pub account: Account,
+    /// TLS towards it.
+    pub tls: UpstreamTls,
+}
+
+/// An open side connection.
+pub struct SideConnection {
+    stream: Box<dyn Stream>,
+    received: Vec<u8>,
+}
+
+trait Stream: Read + Write + Send {}
+impl<T: Read + Write + Send> Stream for T {}
+
+impl SideTarget {
+    /// Describes the target's schema over `connection`, which is made when it is `None` and dropped when it fails.
+    /// `patience` bounds each read.
+    pub fn describe(
+        &self,
+        connection: &mut Option<SideConnection>,
+        patience: Duration,
+    ) -> Result<Raw, Fault> {
+        let answers = (0..QUERIES.len())
+            .map(|at| self.query(connection, &Raw::query(at).unwrap_or_default(), patience))
+            .collect::<Result<Vec<Rows>, Fault>>()?;
+        Raw::read(&answers).map_err(|error| Fault::upstream_lost(&error.to_string()))
+    }
+
+    /// Runs one query of the gateway's own.
+    pub fn query(
+        &self,
+        connection: &mut Option<SideConnection>,
+        sql: &str,
+        patience: Duration,
+    ) -> Result<Rows, Fault> {
+        let mut open = match connection.take() {
+            Some(open) => open,
+            None => self.connect(patience)?,
+        };
+        let rows = open.query(sql)?;
+        *connection = Some(open);
+        Ok(rows)
+    }
+
+    fn connect(&self, patience: Duration) -> Result<SideConnection, Fault> {
+        let down = |error: &dyn std::fmt::Display| Fault::upstream_down(&error.to_string());
+        let addresses = self.address.to_socket_addrs().map_err(|error| down(&error))?;
+        let mut last = down(&"its name resolves to nothing");
+        for address in addresses {
+            match TcpStream::connect_timeout(&address, patience) {
+                Ok(stream) => {
+                    let bounds = stream
+                        .set_read_timeout(Some(patience))
+                        .and_then(|()| stream.set_write_timeout(Some(patience)))
+                        .and_then(|()| stream.set_nodelay(true));
+                    bounds.map_err(|error| down(&error))?;
+                    return self.log_in(stream);
+                }
+                Err(error) => last = down(&error),
+            }
+        }
+        Err(last)
+    }
+
+    fn log_in(&self, stream: TcpStream) -> Result<SideConnection, Fault> {
+        let use_tls = !matches!(self.tls, UpstreamTls::Off);
+        let mut login = Login::new(self.account.clone(), KEY, use_tls);
+        let mut plain = Some(stream.try_clone().map_err(|error| lost(&error))?);
+        let mut connection = SideConnection { stream: Box::new(stream), received: Vec::new() };
+        let mut out = Vec::new();
+        loop {
+            let step = login.on_bytes(&connection.received, &mut out);
+            match connection.carry_out(step, &mut out)? {
+                Turn::Again => {}
+                Turn::Done => return Ok(connection),
+                Turn::StartTls => {
+                    connection.stream.write_all(&out).map_err(|error| lost(&error))?;
+                    out.clear();
+                    let stream = plain.take().ok_or_else(Fault::internal)?;
+                    connection.stream = Box::new(self.encrypt(stream)?);
+                }
+            }
+        }
+    }
+
+    fn encrypt(
+        &self,
+        stream: TcpStream,
+    ) -> Result<StreamOwned<ClientConnection, TcpStream>, Fault> {
+        let UpstreamTls::On { config, name } = &self.tls else { return Err(Fault::internal()) };
+        let client = ClientConnection::new(config.clone(), name.clone());
+        Ok(StreamOwned::new(client.map_err(|error| lost(&error))?, stream))
+    }
+}
+
+enum Turn {
+    Again,
+    Done,
+    StartTls,
+}
+
+impl SideConnection {
+    fn query(&mut self, sql: &str) -> Result<Rows, Fault> {
+        let mut out = Vec::new();
+        let mut query = Query::start(&mut out, sql);
+        self.stream.write_all(&out).map_err(|error| lost(&error))?;
+        out.clear();
+        loop {
+            let step = query.on_bytes(&self.received);
+            if let Turn::Done = self.carry_out(step, &mut out)? {
+                return Ok(query.into_rows());
+            }
+        }
+    }
+
+    fn carry_out(&mut self, step: Step, out: &mut Vec<u8>) -> Result<Turn, Fault> {
+        self.received.drain(..step.consumed.min(self.received.len()));
+        match step.op {
+            Op::Read { at_least } => {
+                while self.received.len() < at_least {
+                    let mut buffer = [0; 16 << 10];
+                    let read = self.stream.read(&mut buffer).map_err(|error| lost(&error))?;
+                    if read == 0 {
+                        return Err(lost(&"the database closed the connection"));
+                    }
+                    self.received.extend_from_slice(buffer.get(..read).unwrap_or_default());
+                }
+                Ok(Turn::Again)
+            }
+            Op::Emit => {
+                self.stream.write_all(out).map_err(|error| lost(&error))?;
+                out.clear();
+                Ok(Turn::Again)
+            }
+            Op::StartTls => Ok(Turn::StartTls),
+            Op::Done => Ok(Turn::Done),
+            Op::Failed(fault) => Err(fault),
+        }
+    }
+}
+
+fn lost(error: &dyn std::fmt::Display) -> Fault {
+    Fault::upstream_lost(&error.to_string())
+}
