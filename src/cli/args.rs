@@ -38,6 +38,11 @@ Examples:
   rowgate audit show 9223372039002259457
   rowgate audit verify";
 
+const CLASSIFY_EXAMPLES: &str = "\
+Examples:
+  rowgate classify --target shop
+  rowgate classify --target shop --samples 200 --output json";
+
 const CERT_EXAMPLES: &str = "\
 Examples:
   rowgate cert self-signed --out /etc/rowgate/tls --host db.example.org --host 10.0.0.5";
@@ -66,12 +71,32 @@ pub(super) enum Output {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
+    /// Run the gateway until SIGTERM; it then drains
+    Serve,
+    /// Read configuration, policies and plugins, and say what is wrong; connects nowhere
+    Check,
     /// Make, list and revoke gateway tokens
     #[command(subcommand, after_help = TOKEN_EXAMPLES)]
     Token(TokenVerb),
     /// See and decide the statements that wait
     #[command(subcommand, after_help = APPROVAL_EXAMPLES)]
     Approvals(ApprovalVerb),
+    /// Read and verify the record
+    #[command(subcommand, after_help = AUDIT_EXAMPLES)]
+    Audit(AuditVerb),
+    /// Look into plugins
+    #[command(subcommand)]
+    Plugin(PluginVerb),
+    /// Propose labels for a target's columns, by their names and by samples; changes nothing
+    #[command(after_help = CLASSIFY_EXAMPLES)]
+    Classify {
+        /// The target's name in the configuration
+        #[arg(long, value_name = "NAME")]
+        target: String,
+        /// How many values of each column are looked at
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u16).range(0..=1000))]
+        samples: u16,
+    },
     /// Certificates for the listeners
     #[command(subcommand, after_help = CERT_EXAMPLES)]
     Cert(CertVerb),
@@ -193,6 +218,35 @@ pub(super) enum CertVerb {
         /// How many days it is valid
         #[arg(long, default_value_t = 365, value_parser = clap::value_parser!(u16).range(1..=3650))]
         days: u16,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum AuditVerb {
+    /// The last records
+    Tail {
+        /// How many
+        #[arg(short, default_value_t = 20, value_name = "N")]
+        n: usize,
+        /// Go on with new ones as they come
+        #[arg(long)]
+        follow: bool,
+    },
+    /// Every record of one session
+    Show {
+        /// The session's id
+        session: u64,
+    },
+    /// Check the chain over all segments: finds an edit, a gap, a truncation
+    Verify,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum PluginVerb {
+    /// What a component says it is
+    Inspect {
+        /// The component
+        file: PathBuf,
     },
 }
 

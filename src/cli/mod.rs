@@ -6,7 +6,9 @@
 mod admin;
 mod approvals;
 mod args;
+mod audit;
 mod cert;
+mod inspect;
 mod operate;
 mod output;
 mod settings;
@@ -18,6 +20,8 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser as _};
 
 use args::{Cli, Verb};
+
+use crate::gateway::GatewayError;
 
 /// How a verb ended badly.
 #[derive(Debug)]
@@ -63,6 +67,11 @@ pub fn main() -> ExitCode {
 fn run(cli: Cli) -> Result<(), CliError> {
     let context = Context { config: cli.config, output: cli.output };
     match cli.verb {
+        Verb::Serve => crate::gateway::run(&context.config_path()?).map_err(from_gateway),
+        Verb::Check => inspect::check(&context),
+        Verb::Audit(verb) => audit::run(&context, &verb),
+        Verb::Plugin(args::PluginVerb::Inspect { file }) => inspect::plugin(&context, &file),
+        Verb::Classify { target, samples } => inspect::classify(&context, &target, samples),
         Verb::Token(verb) => tokens::run(&context, verb),
         Verb::Approvals(verb) => approvals::run(&context, verb),
         Verb::Cert(verb) => cert::run(verb),
@@ -74,6 +83,13 @@ fn run(cli: Cli) -> Result<(), CliError> {
             clap_complete::generate(shell, &mut command, "rowgate", &mut std::io::stdout());
             Ok(())
         }
+    }
+}
+
+fn from_gateway(error: GatewayError) -> CliError {
+    match error {
+        GatewayError::Input(text) => CliError::Input(text),
+        GatewayError::Failed(text) => CliError::Failed(text),
     }
 }
 

@@ -32,6 +32,9 @@ impl Context {
                 "{name}: --config: can't be read ({error}); name a readable file"
             ))
         })?;
-        toml::from_str(&text).map_err(|error| CliError::input(format!("{name}: {error}")))
+        let mut config = Config::parse(&text, &name.to_string())
+            .map_err(|error| CliError::input(error.to_string()))?;
+        config.resolve_paths(path.parent().unwrap_or(Path::new(".")));
+        Ok(config)
     }
 }

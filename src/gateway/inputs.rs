@@ -83,7 +83,11 @@ pub struct Inputs {
 
 impl Inputs {
     /// Compiles what was read. Plugins whose bytes and settings did not change are kept as they run.
-    pub fn build(texts: Texts, running: Option<&Self>, workers: usize) -> Result<Self, GatewayError> {
+    pub fn build(
+        texts: Texts,
+        running: Option<&Self>,
+        workers: usize,
+    ) -> Result<Self, GatewayError> {
         let input = |error: &dyn std::fmt::Display| GatewayError::Input(error.to_string());
         let Texts { config, policies, plugins: plugins_digest, digest } = texts;
         let (label_rules, labels) = LabelRules::new(&config.labels).map_err(|e| input(&e))?;

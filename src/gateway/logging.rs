@@ -12,10 +12,7 @@ pub(super) fn start(log: &Log) -> Result<(), GatewayError> {
         GatewayError::Input(format!("log.level: {error}; write for example \"info\""))
     })?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let started = if log.json {
-        builder.json().try_init()
-    } else {
-        builder.with_ansi(false).try_init()
-    };
+    let started =
+        if log.json { builder.json().try_init() } else { builder.with_ansi(false).try_init() };
     started.map_err(|error| GatewayError::Failed(format!("logging: {error}")))
 }

@@ -1,5 +1,6 @@
 //! The composition root: configuration → snapshot → threads → drain. It decides nothing itself.
 
+mod classify;
 mod inputs;
 mod logging;
 mod publish;
@@ -7,6 +8,7 @@ mod running;
 mod schemas;
 mod serve;
 
+pub use classify::{Proposed, classify};
 pub use inputs::{Inputs, Texts};
 pub use serve::run;
 
@@ -25,16 +27,6 @@ pub enum GatewayError {
     /// Something else failed. Exit code 1.
     #[error("{0}")]
     Failed(String),
-}
-
-impl GatewayError {
-    /// The exit code.
-    pub fn exit_code(&self) -> u8 {
-        match self {
-            Self::Input(_) => 2,
-            Self::Failed(_) => 1,
-        }
-    }
 }
 
 /// Reads and compiles everything, connects nowhere: `rowgate check`.

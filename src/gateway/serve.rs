@@ -278,8 +278,7 @@ impl Serving {
         let ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
         tracing::info!(by, version, ms, "a new policy is live");
         self.record(&format!("policy {version} live, by {by}"));
-        let serial = i64::try_from(self.publisher.serial()).unwrap_or(i64::MAX);
-        if let Err(error) = self.store.policy_loaded(&version, by, now_us()).await {
+        if let Err(error) = self.store.policy_loaded(&version, now_us(), by).await {
             tracing::warn!(%error, "the policy's version is not in the store");
         }
         Ok(version)
@@ -365,7 +364,8 @@ fn targets(file: &Path, config: &Config) -> Result<Vec<TargetRuntime>, GatewayEr
                 input(format!("{key}.tls_ca"), &format!("{}: {error}", path.display()))
             })?),
         };
-        let host = target.address.rsplit_once(':').map_or(target.address.as_str(), |(host, _)| host);
+        let host =
+            target.address.rsplit_once(':').map_or(target.address.as_str(), |(host, _)| host);
         let host = host.trim_start_matches('[').trim_end_matches(']');
         let tls = upstream_config(&target.tls, host, ca.as_deref(), target.tls_pin.as_deref())
             .map_err(|error| input(format!("{key}.tls"), &error))?;

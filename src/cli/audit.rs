@@ -1,0 +1,163 @@
+//! `rowgate audit`: the record, read from its folder; no gateway need run.
+
+use std::time::Duration;
+
+use super::args::{AuditVerb, Output};
+use super::output::time;
+use super::{CliError, Context};
+use crate::audit::read;
+use crate::record::{Record, Recorded};
+
+/// How often `--follow` looks for more.
+const FOLLOW: Duration = Duration::from_millis(500);
+
+pub(super) fn run(context: &Context, verb: &AuditVerb) -> Result<(), CliError> {
+    let dir = context.settings()?.audit.dir;
+    let failed = |error: read::VerifyError| CliError::failed(error.to_string());
+    match verb {
+        AuditVerb::Verify => {
+            let report = read::verify(&dir).map_err(failed)?;
+            let text = format!(
+                "{} records in {} segments hold together; chain {}",
+                report.records, report.segments, report.chain
+            );
+            context.one(&report, &text)
+        }
+        AuditVerb::Show { session } => {
+            let mut found = Vec::new();
+            let of_session = |record: &Record| session_of(&record.event) == Some(*session);
+            read::each(&dir, |record| {
+                if of_session(&record) {
+                    found.push(record);
+                }
+            })
+            .map_err(failed)?;
+            if found.is_empty() {
+                return Err(CliError::failed(format!("no record of session {session}")));
+            }
+            print(context, &found)
+        }
+        AuditVerb::Tail { n, follow } => {
+            let mut report = read::tail(&dir, *n).map_err(failed)?;
+            print(context, &report)?;
+            let mut seen = read::verify(&dir).map_err(failed)?.records;
+            while *follow {
+                std::thread::sleep(FOLLOW);
+                let now = read::verify(&dir).map_err(failed)?.records;
+                let fresh = usize::try_from(now.saturating_sub(seen)).unwrap_or(usize::MAX);
+                if fresh > 0 {
+                    report = read::tail(&dir, fresh).map_err(failed)?;
+                    print(context, &report)?;
+                }
+                seen = now;
+            }
+            Ok(())
+        }
+    }
+}
+
+/// A line a record: JSON lines, or a form for reading.
+fn print(context: &Context, records: &[Record]) -> Result<(), CliError> {
+    for record in records {
+        match context.output {
+            Output::Json => {
+                let line = serde_json::to_string(record)
+                    .map_err(|error| CliError::failed(format!("a record: {error}")))?;
+                println!("{line}");
+            }
+            Output::Table => println!("{}", super::output::visible(&described(&record.event))),
+        }
+    }
+    Ok(())
+}
+
+fn session_of(event: &Recorded) -> Option<u64> {
+    match event {
+        Recorded::SessionOpened { session, .. }
+        | Recorded::SessionClosed { session, .. }
+        | Recorded::Intent { session, .. }
+        | Recorded::Completion { session, .. } => Some(*session),
+        _ => None,
+    }
+}
+
+fn described(event: &Recorded) -> String {
+    match event {
+        Recorded::SessionOpened {
+            session,
+            at_us,
+            identity,
+            groups,
+            target,
+            source,
+            attributes,
+        } => {
+            let attributes: Vec<String> =
+                attributes.iter().map(|(key, value)| format!("{key}={value}")).collect();
+            format!(
+                "{}  {session}  opened    {identity} [{}] on {target} from {source} {}",
+                time(*at_us),
+                groups.join(","),
+                attributes.join(" ")
+            )
+        }
+        Recorded::SessionClosed { session, at_us, reason } => {
+            format!("{}  {session}  closed    {reason}", time(*at_us))
+        }
+        Recorded::LoginRefused { at_us, user, target, source, reason } => {
+            format!(
+                "{}  -  refused   login of {user} on {target} from {source}: {reason}",
+                time(*at_us)
+            )
+        }
+        Recorded::Intent {
+            session,
+            statement,
+            at_us,
+            identity,
+            verdict,
+            text,
+            rules,
+            masked,
+            ..
+        } => {
+            let mut line =
+                format!("{}  {session}#{statement}  {verdict:8}  {identity}: {text}", time(*at_us));
+            if !rules.is_empty() {
+                line.push_str(&format!("  rules: {}", rules.join(", ")));
+            }
+            if !masked.is_empty() {
+                line.push_str(&format!("  masked: {}", masked.join(", ")));
+            }
+            line
+        }
+        Recorded::Completion {
+            session,
+            statement,
+            at_us,
+            rows,
+            bytes,
+            masked_cells,
+            error_code,
+            hold_us,
+            total_us,
+            ..
+        } => {
+            let error =
+                if *error_code == 0 { String::new() } else { format!(" error {error_code}") };
+            let held =
+                if *hold_us == 0 { String::new() } else { format!(" held {} ms", hold_us / 1_000) };
+            format!(
+                "{}  {session}#{statement}  done      {rows} rows, {bytes} bytes, {masked_cells} cells masked, {} µs{held}{error}",
+                time(*at_us),
+                total_us
+            )
+        }
+        Recorded::Approval { at_us, approval, change, by, reason } => {
+            format!("{}  {approval}  {change:8}  by {by} {reason}", time(*at_us))
+        }
+        Recorded::Admin { at_us, by, action, subject } => {
+            format!("{}  -  admin     {by}: {action} ({subject})", time(*at_us))
+        }
+    }
+}
