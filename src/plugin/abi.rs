@@ -1,6 +1,7 @@
-//! The contract's types as the host lifts and lowers them: `wit/v1`, by hand, so that the row path allocates nothing.
+//! The contract's types as the host lifts and lowers them: `wit/v1`, by hand, so that the row path lowers its
+//! cells from borrowed slices.
 
-use wasmtime::component::{ComponentType, Lift, Lower, WasmList, flags};
+use wasmtime::component::{ComponentType, Lift, Lower, flags};
 
 /// The package that is spoken.
 pub(super) const PACKAGE: &str = "rowgate:plugin";
@@ -71,11 +72,13 @@ pub(super) struct OpenInfo {
     pub(super) columns: Vec<MaskColumn>,
 }
 
+/// Copied out as it is lifted: by the time a call returns, the guest's clean-up has run, and a list left in its memory
+/// (`WasmList`) would be read after it was freed. Two allocations a batch are the price.
 #[derive(ComponentType, Lift)]
 #[component(record)]
 pub(super) struct PackedEdits {
-    pub(super) edits: WasmList<u32>,
-    pub(super) replacement: WasmList<u8>,
+    pub(super) edits: Vec<u32>,
+    pub(super) replacement: Vec<u8>,
 }
 
 #[derive(ComponentType, Lift)]

@@ -125,7 +125,7 @@ impl Instance {
         self.call::<(u32,), ()>(plugin, "mask", "close-stream", (stream,))
     }
 
-    /// The hot path: one call a batch, no allocation on the host but the growth of `edits`.
+    /// The hot path: one call a batch, two allocations on the host besides the growth of `edits`.
     pub(super) fn mask_batch(
         &mut self,
         plugin: &Loaded,
@@ -152,16 +152,16 @@ impl Instance {
                 Err(PluginFault::Denied { plugin: plugin.name.clone(), why })
             }
             Outcome::Edited(packed) => {
-                let (triples, rest) = packed.edits.as_le_slice(&self.store).as_chunks::<3>();
+                let (triples, rest) = packed.edits.as_chunks::<3>();
                 if !rest.is_empty() {
                     return Err(plugin.broke("edits that are not triples"));
                 }
                 edits.edits.extend(triples.iter().map(|[start, len, replacement_len]| Edit {
-                    start: u32::from_le(*start),
-                    len: u32::from_le(*len),
-                    replacement_len: u32::from_le(*replacement_len),
+                    start: *start,
+                    len: *len,
+                    replacement_len: *replacement_len,
                 }));
-                edits.replacement.extend_from_slice(packed.replacement.as_le_slice(&self.store));
+                edits.replacement.extend_from_slice(&packed.replacement);
                 Ok(())
             }
         }

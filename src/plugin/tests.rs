@@ -132,3 +132,13 @@ fn inspection() {
     assert_eq!((found.name.as_str(), found.hooks.as_slice()), ("mask-standard", &["mask"][..]));
     assert!(found.imports.iter().all(|name| name.starts_with("rowgate:plugin/")), "{found:?}");
 }
+
+#[test]
+fn edits_survive_the_guests_clean_up() {
+    let plugins = load("classify-pii.wasm");
+    let note = xtask::shop::customer(3).notes;
+    let edits = mask(&plugins, "spans", &[Some(&note), Some("Prefers box 4.")]).unwrap();
+    let start = u32::try_from(note.find("55").unwrap()).unwrap();
+    assert_eq!((edits.edits[0].start, edits.edits[0].len), (start, 16));
+    assert_eq!(edits.replacement, b"[redacted]");
+}

@@ -179,3 +179,79 @@ impl Group {
         PluginFault::Contract { plugin: self.plugin.clone(), why }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Answers with these edits.
+    struct Fixed(Vec<Edit>, &'static [u8]);
+
+    impl RowFilter for Fixed {
+        fn filter(&mut self, _: Batch<'_>, edits: &mut Edits) -> Result<(), PluginFault> {
+            edits.edits.extend_from_slice(&self.0);
+            edits.replacement.extend_from_slice(self.1);
+            Ok(())
+        }
+    }
+
+    fn edit(start: u32, len: u32, replacement_len: u32) -> Edit {
+        Edit { start, len, replacement_len }
+    }
+
+    /// What becomes of these cells of one column; an error's text, or `None` for NULL.
+    fn check(
+        cells: &[Option<&str>],
+        may_keep: Option<u32>,
+        edits: &[Edit],
+        replacement: &'static [u8],
+    ) -> Result<Vec<Option<String>>, String> {
+        let filter = Box::new(Fixed(edits.to_vec(), replacement));
+        let mut group = Group::new("p", filter, vec![(may_keep, true)]);
+        for cell in cells {
+            group.push(cell.map(str::as_bytes)).unwrap();
+        }
+        group.filter(1).map_err(|fault| fault.to_string())?;
+        let mut masked = Vec::new();
+        for cell in cells {
+            let mut out = Vec::new();
+            let written = group.write(cell.map(str::as_bytes), &mut out);
+            let written = written.map_err(|fault| fault.to_string())?;
+            let text = out.get(1..).map(|text| String::from_utf8(text.to_vec()).unwrap());
+            masked.push(text.filter(|_| !written.is_null));
+        }
+        Ok(masked)
+    }
+
+    #[test]
+    fn edits_are_applied_to_their_cells() {
+        let cells = [Some("call 4111 now"), None, Some("plain"), Some("x")];
+        let got = check(&cells, None, &[edit(5, 4, 3), edit(18, 1, NULL)], b"[*]");
+        let wanted = [Some("call [*] now"), None, Some("plain"), None];
+        assert_eq!(got, Ok(wanted.map(|text| text.map(str::to_owned)).to_vec()));
+    }
+
+    #[test]
+    fn what_breaks_the_contract() {
+        let cells = [Some("secret"), Some("other")];
+        for (edits, replacement, wanted) in [
+            (vec![edit(4, 4, 0)], &b""[..], "over the end"),
+            (vec![edit(0, 6, 3)], b"ab", "add up"),
+            (vec![edit(6, 5, 1), edit(0, 6, 1)], b"ab", "out of order"),
+            (vec![edit(0, 60, 1)], b"a", "out of bounds"),
+            (vec![edit(0, 0, 1)], b"a", "out of bounds"),
+            (vec![edit(0, 6, 1)], b"a", "kept"),
+            (vec![edit(0, 3, NULL)], b"", "NULL for a part"),
+            (vec![edit(0, 6, 1), edit(6, 5, 1)], b"\xffa", "UTF-8"),
+        ] {
+            let error = check(&cells, Some(0), &edits, replacement).unwrap_err();
+            assert!(error.contains(wanted), "{edits:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_value_that_is_given_back_becomes_null() {
+        let got = check(&[Some("secret")], Some(0), &[edit(0, 6, 6)], b"secret");
+        assert_eq!(got, Ok(vec![None]));
+    }
+}
