@@ -85,11 +85,11 @@ fn sources(folders: &[&str]) -> Vec<Source> {
 fn collect(folder: &Path, found: &mut Vec<Source>) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     for entry in entries {
-        let path = entry.unwrap().path();
+        let path = entry.expect("a folder's entry").path();
         if path.is_dir() && path.file_name().is_some_and(|name| name != "target") {
             collect(&path, found);
         } else if path.extension().is_some_and(|ending| ending == "rs") {
-            let text = fs::read_to_string(&path).unwrap();
+            let text = fs::read_to_string(&path).expect("a source is UTF-8");
             found.push(Source { path, text });
         }
     }
@@ -206,10 +206,10 @@ fn functions_are_short() {
                     }
                     open = None;
                 }
-            } else if let Some(name) = function_name(line) {
-                if !line.trim_end().ends_with(['}', ';']) {
-                    open = Some((number, indent, name.to_owned()));
-                }
+            } else if let Some(name) = function_name(line)
+                && !line.trim_end().ends_with(['}', ';'])
+            {
+                open = Some((number, indent, name.to_owned()));
             }
         }
     }

@@ -59,7 +59,8 @@ impl Disk {
             let stopping = self.shared.stop.load(Ordering::Acquire);
             let sync = self.shared.sync || stopping || synced.elapsed() >= LAZY_SYNC;
             let pending = self.gather();
-            if !pending && !(dirty && sync) {
+            let idle = !pending && (!dirty || !sync);
+            if idle {
                 if stopping {
                     return;
                 }

@@ -41,7 +41,10 @@ pub(super) fn run(context: &Context, verb: &AuditVerb) -> Result<(), CliError> {
             let mut report = read::tail(&dir, *n).map_err(failed)?;
             print(context, &report)?;
             let mut seen = read::verify(&dir).map_err(failed)?.records;
-            while *follow {
+            if !follow {
+                return Ok(());
+            }
+            loop {
                 std::thread::sleep(FOLLOW);
                 let now = read::verify(&dir).map_err(failed)?.records;
                 let fresh = usize::try_from(now.saturating_sub(seen)).unwrap_or(usize::MAX);
@@ -51,7 +54,6 @@ pub(super) fn run(context: &Context, verb: &AuditVerb) -> Result<(), CliError> {
                 }
                 seen = now;
             }
-            Ok(())
         }
     }
 }
@@ -83,6 +85,7 @@ fn session_of(event: &Recorded) -> Option<u64> {
 
 fn described(event: &Recorded) -> String {
     match event {
+        Recorded::Intent { .. } | Recorded::Completion { .. } => of_statement(event),
         Recorded::SessionOpened {
             session,
             at_us,
@@ -110,6 +113,17 @@ fn described(event: &Recorded) -> String {
                 time(*at_us)
             )
         }
+        Recorded::Approval { at_us, approval, change, by, reason } => {
+            format!("{}  {approval}  {change:8}  by {by} {reason}", time(*at_us))
+        }
+        Recorded::Admin { at_us, by, action, subject } => {
+            format!("{}  -  admin     {by}: {action} ({subject})", time(*at_us))
+        }
+    }
+}
+
+fn of_statement(event: &Recorded) -> String {
+    match event {
         Recorded::Intent {
             session,
             statement,
@@ -153,11 +167,6 @@ fn described(event: &Recorded) -> String {
                 total_us
             )
         }
-        Recorded::Approval { at_us, approval, change, by, reason } => {
-            format!("{}  {approval}  {change:8}  by {by} {reason}", time(*at_us))
-        }
-        Recorded::Admin { at_us, by, action, subject } => {
-            format!("{}  -  admin     {by}: {action} ({subject})", time(*at_us))
-        }
+        _ => String::new(),
     }
 }

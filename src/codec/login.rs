@@ -164,10 +164,10 @@ pub(super) fn attributes(input: &[u8]) -> Parsed<'_, Vec<(&str, &str)>> {
         let (after_key, key) = lenenc_bytes(all)?;
         let (after_value, value) = lenenc_bytes(after_key)?;
         all = after_value;
-        if let (Ok(key), Ok(value)) = (std::str::from_utf8(key), std::str::from_utf8(value)) {
-            if attributes.len() < MAX_ATTRIBUTES {
-                attributes.push((key, value));
-            }
+        if let (Ok(key), Ok(value)) = (std::str::from_utf8(key), std::str::from_utf8(value))
+            && attributes.len() < MAX_ATTRIBUTES
+        {
+            attributes.push((key, value));
         }
     }
     Ok((rest, attributes))

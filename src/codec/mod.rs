@@ -81,6 +81,7 @@ fn front<'a, T>(
     parser(payload).map(|(_, value)| value).map_err(flatten)
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "it is handed to map_err")]
 fn flatten(error: nom::Err<CodecError>) -> CodecError {
     match error {
         nom::Err::Error(error) | nom::Err::Failure(error) => error,

@@ -102,9 +102,12 @@ impl<'a> BinaryRow<'a> {
     }
 }
 
-/// A length-encoded cell at the front: raw, value, rest.
+/// A cell's bytes with its length, without it, and what follows.
+type Split<'a> = (&'a [u8], &'a [u8], &'a [u8]);
+
+/// A length-encoded cell at the front.
 #[inline]
-fn lenenc_cell(input: &[u8]) -> Result<(&[u8], &[u8], &[u8]), CodecError> {
+fn lenenc_cell(input: &[u8]) -> Result<Split<'_>, CodecError> {
     // One-byte lengths are nearly all there are: don't take the general way for them.
     let (head, len) = match input.first() {
         Some(&len @ 0..=0xFA) => (1, usize::from(len)),
@@ -130,10 +133,10 @@ pub fn write_binary_row_head(
     out.resize(start + BinaryRow::bitmap_len(columns), 0);
     for at in 0..columns {
         let bit = at + 2;
-        if is_null(at) {
-            if let Some(byte) = out.get_mut(start + bit / 8) {
-                *byte |= 1 << (bit % 8);
-            }
+        if is_null(at)
+            && let Some(byte) = out.get_mut(start + bit / 8)
+        {
+            *byte |= 1 << (bit % 8);
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::schema::Catalog;
 use super::inputs::Inputs;
 
 /// What snapshots are made of, and the last one made.
-pub struct Publisher {
+pub(super) struct Publisher {
     inputs: Inputs,
     directory: Arc<Directory>,
     targets: Vec<TargetSchema>,
@@ -29,7 +29,7 @@ struct TargetSchema {
 
 impl Publisher {
     /// The first snapshot: no schema has been read yet, so everything is refused until it has.
-    pub fn new(inputs: Inputs, tokens: Vec<TokenRecord>) -> Self {
+    pub(super) fn new(inputs: Inputs, tokens: Vec<TokenRecord>) -> Self {
         let directory = Arc::new(Directory::new(tokens));
         let mut targets = Vec::new();
         targets.resize_with(inputs.config.targets.len(), TargetSchema::default);
@@ -39,22 +39,22 @@ impl Publisher {
     }
 
     /// Where workers read.
-    pub fn published(&self) -> Arc<ArcSwap<Snapshot>> {
+    pub(super) fn published(&self) -> Arc<ArcSwap<Snapshot>> {
         Arc::clone(&self.published)
     }
 
     /// What the snapshots are made of now.
-    pub fn inputs(&self) -> &Inputs {
+    pub(super) fn inputs(&self) -> &Inputs {
         &self.inputs
     }
 
     /// The serial of the last snapshot.
-    pub fn serial(&self) -> u64 {
+    pub(super) fn serial(&self) -> u64 {
         self.serial
     }
 
     /// New inputs: labels may have changed, so every catalogue is built again.
-    pub fn set_inputs(&mut self, inputs: Inputs) {
+    pub(super) fn set_inputs(&mut self, inputs: Inputs) {
         self.inputs = inputs;
         for at in 0..self.targets.len() {
             self.rebuild(at);
@@ -63,13 +63,13 @@ impl Publisher {
     }
 
     /// New tokens.
-    pub fn set_tokens(&mut self, tokens: Vec<TokenRecord>) {
+    pub(super) fn set_tokens(&mut self, tokens: Vec<TokenRecord>) {
         self.directory = Arc::new(Directory::new(tokens));
         self.publish();
     }
 
     /// What a target said of itself; `false` if that is what it said before.
-    pub fn set_schema(&mut self, target: usize, raw: Raw) -> bool {
+    pub(super) fn set_schema(&mut self, target: usize, raw: Raw) -> bool {
         let Some(of_target) = self.targets.get_mut(target) else { return false };
         if of_target.raw.as_ref() == Some(&raw) {
             return false;
@@ -81,7 +81,7 @@ impl Publisher {
     }
 
     /// The `sql_mode` that a target's server has by default, once it was read.
-    pub fn sql_mode(&self, target: usize) -> Option<&str> {
+    pub(super) fn sql_mode(&self, target: usize) -> Option<&str> {
         self.targets.get(target)?.raw.as_ref().map(|raw| raw.sql_mode_text.as_str())
     }
 

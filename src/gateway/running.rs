@@ -208,7 +208,7 @@ impl Gateway for Running {
         Box::pin(async move {
             let (answer, done) = oneshot::channel();
             let command = Command::Reload { by: by.to_owned(), answer };
-            let ended = |_| "the gateway is ending".to_owned();
+            let ended = |()| "the gateway is ending".to_owned();
             self.commands.send(command).await.map_err(|_| ended(()))?;
             done.await.map_err(|_| ended(()))?
         })

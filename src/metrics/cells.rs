@@ -94,10 +94,10 @@ impl CoreCells {
     pub fn statement(&self, verb: Verb, verdict: &str) {
         let row = Verb::ALL.iter().position(|known| *known == verb);
         let column = VERDICTS.iter().position(|known| *known == verdict);
-        if let (Some(row), Some(column)) = (row, column) {
-            if let Some(cell) = self.statements.get(row).and_then(|row| row.get(column)) {
-                cell.add(1);
-            }
+        if let (Some(row), Some(column)) = (row, column)
+            && let Some(cell) = self.statements.get(row).and_then(|row| row.get(column))
+        {
+            cell.add(1);
         }
     }
 

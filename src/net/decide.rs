@@ -4,10 +4,10 @@
 //! a new text of a known shape: policy and plugins see facts only, never literals, so statements whose facts
 //! are equal in full have one verdict. Nothing here waits; holds are the caller's business.
 
-use std::collections::HashMap;
 use std::hash::{BuildHasher as _, Hash as _, Hasher as _, RandomState};
 use std::sync::Arc;
 
+use super::halves::Halves;
 use crate::clock::Now;
 use crate::fault::Fault;
 use crate::identity::Principal;
@@ -17,10 +17,6 @@ use crate::policy::{
 use crate::schema::{Catalog, SqlMode};
 use crate::session::{Facets, Ruling, StatementKind};
 use crate::sql::{Analysis, Context, Digest, Facts, Unknown, Verb, analyse};
-
-/// Entries of each half of a cache. Two halves of 2,048 hold an application's working set many times over
-/// and stay under a few MiB a core.
-const HALF: usize = 2_048;
 
 /// Longer texts are not cached: bulk inserts don't repeat, and 2,048 of these are 8 MiB.
 const MAX_CACHED_TEXT: usize = 4_096;
@@ -477,35 +473,4 @@ fn use_statement(name: &[u8]) -> Vec<u8> {
 
 fn is_prepared(kind: StatementKind) -> bool {
     matches!(kind, StatementKind::Prepare | StatementKind::Execute | StatementKind::Fetch)
-}
-
-/// A cache of two halves: when the young one is full it becomes the old one, and what was old is forgotten.
-#[derive(Debug)]
-struct Halves<E> {
-    young: HashMap<u64, E>,
-    old: HashMap<u64, E>,
-}
-
-impl<E> Halves<E> {
-    fn new() -> Self {
-        Self { young: HashMap::new(), old: HashMap::new() }
-    }
-
-    fn find(&mut self, hash: u64, fits: impl Fn(&E) -> bool) -> Option<&E> {
-        if !self.young.get(&hash).is_some_and(&fits) {
-            if !self.old.get(&hash).is_some_and(&fits) {
-                return None;
-            }
-            let entry = self.old.remove(&hash)?;
-            self.insert(hash, entry);
-        }
-        self.young.get(&hash)
-    }
-
-    fn insert(&mut self, hash: u64, entry: E) {
-        if self.young.len() >= HALF {
-            self.old = std::mem::take(&mut self.young);
-        }
-        self.young.insert(hash, entry);
-    }
 }

@@ -8,6 +8,7 @@ mod acceptor;
 mod buffers;
 pub mod decide;
 mod driver;
+mod halves;
 mod io;
 mod ledger;
 mod pool;

@@ -170,6 +170,7 @@ pub(super) enum Decided {
     RequireApproval(ApprovalWish),
 }
 
+#[allow(dead_code, reason = "values come from the guest only")]
 #[derive(ComponentType, Lift, Clone, Copy, Debug)]
 #[component(enum)]
 #[repr(u8)]

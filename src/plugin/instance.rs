@@ -24,7 +24,7 @@ type Labels = (Result<Vec<Vec<ProposedLabel>>, PluginFailure>,);
 /// An instance of a plugin.
 pub(super) struct Instance {
     store: Store<Host>,
-    instance: WasmInstance,
+    exports: WasmInstance,
     mask_batch: Option<Func>,
     /// For whom it has worked; empty before its first stream.
     pub(super) subject: String,
@@ -42,17 +42,17 @@ impl Instance {
         store.set_hostcall_fuel(HOSTCALL_FUEL);
         // Start-up code is the guest's code: its time counts too.
         store.set_epoch_deadline(plugin.timeout_ms);
-        let instance = pre.instantiate(&mut store).map_err(|error| trap(plugin, &error))?;
+        let exports = pre.instantiate(&mut store).map_err(|error| trap(plugin, &error))?;
         let (mask_batch, subject, next_stream) = (None, String::new(), 0);
-        let mut made = Self { store, instance, mask_batch, subject, next_stream };
+        let mut made = Self { store, exports, mask_batch, subject, next_stream };
         made.mask_batch = made.function("mask", "mask-batch");
         Ok(made)
     }
 
     fn function(&mut self, of: &str, name: &str) -> Option<Func> {
-        let exports = self.instance.get_export_index(&mut self.store, None, &interface(of))?;
-        let at = self.instance.get_export_index(&mut self.store, Some(&exports), name)?;
-        self.instance.get_func(&mut self.store, at)
+        let of = self.exports.get_export_index(&mut self.store, None, &interface(of))?;
+        let at = self.exports.get_export_index(&mut self.store, Some(&of), name)?;
+        self.exports.get_func(&mut self.store, at)
     }
 
     /// Calls a function of the contract, within the limits.

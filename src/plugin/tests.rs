@@ -34,8 +34,8 @@ fn mask(plugins: &Plugins, spec: &str, cells: &[Option<&str>]) -> Result<Edits, 
     let info = StreamInfo { plugin: "p", binary: false, columns, subject: "ann" };
     let mut stream = plugins.open(0, &info)?;
     let flat: Vec<u8> = cells.iter().flatten().flat_map(|text| text.bytes()).collect();
-    let len = |cell: &Option<&str>| cell.map_or(NULL, |text| u32::try_from(text.len()).unwrap());
-    let lens: Vec<u32> = cells.iter().map(len).collect();
+    let len = |cell: Option<&str>| cell.map_or(NULL, |text| u32::try_from(text.len()).unwrap());
+    let lens: Vec<u32> = cells.iter().copied().map(len).collect();
     let mut edits = Edits::default();
     let rows = u32::try_from(cells.len()).unwrap();
     stream.filter(Batch { rows, cells: &flat, lens: &lens }, &mut edits)?;

@@ -149,8 +149,7 @@ impl Session {
             change_user: false,
             seq,
         };
-        let named = login.plugin.map(Plugin::from_name);
-        self.begin(claim, named, login.auth_response, out)
+        self.begin(claim, login.plugin, login.auth_response, out)
     }
 
     /// COM_CHANGE_USER: `payload` follows the command byte.
@@ -171,7 +170,7 @@ impl Session {
             change_user: true,
             seq: 1,
         };
-        let (named, response) = (change.plugin.map(Plugin::from_name), change.auth_response);
+        let (named, response) = (change.plugin, change.auth_response);
         self.forget();
         self.principal = None;
         self.schema = None;
@@ -190,11 +189,11 @@ impl Session {
     fn begin(
         &mut self,
         claim: Claim,
-        named: Option<Option<Plugin>>,
+        named: Option<&str>,
         response: &[u8],
         out: &mut Vec<u8>,
     ) -> Step {
-        let plugin = match named {
+        let plugin = match named.map(Plugin::from_name) {
             Some(Some(Plugin::Clear)) if !self.tls => None,
             Some(plugin) => plugin,
             None => Some(Plugin::Native),

@@ -5,6 +5,7 @@
 //! that comes back, until that is [`Op::Read`]. [`upstream`] is the machine for the gateway's own login at the
 //! database, driven the same way by the pool.
 
+mod answer;
 mod binding;
 mod command;
 mod handshake;

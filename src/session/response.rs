@@ -3,16 +3,15 @@
 use std::sync::Arc;
 
 use super::binding::Binding;
-use super::machine::{Phase, upstream_broken, wait};
+use super::machine::upstream_broken;
 use super::masks::Masks;
-use super::{Op, Outcome, Ruling, Session, Settings, Side, Step};
+use super::{Op, Outcome, Ruling, Settings, Side, Step};
 use crate::codec::{
-    Capabilities, ColumnDefinition, ErrPacket, HEADER_LEN, Header, OkPacket, PrepareOk, Reply,
-    Status, write_err, write_frame, write_ok,
+    Capabilities, ColumnDefinition, ErrPacket, Header, OkPacket, PrepareOk, Reply, Status,
+    write_err, write_frame, write_ok,
 };
-use crate::fault::{Fault, FaultKind};
+use crate::fault::Fault;
 use crate::policy::PluginHost;
-use crate::schema::{Flavour, SqlMode};
 
 /// The most columns a result can have: the servers' own limit.
 const MAX_COLUMNS: u64 = 4_096;
@@ -33,7 +32,7 @@ pub(super) enum Expect {
 
 /// Where in the response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum At {
+pub(super) enum At {
     First,
     Parameters { left: u64, columns: u64 },
     ParametersEof { columns: u64 },
@@ -43,7 +42,7 @@ enum At {
 }
 
 /// What is to be done with a packet.
-enum Packet {
+pub(super) enum Packet {
     /// It goes on as it stands.
     Pass,
     /// It is held, or `out` has what goes in its place.
@@ -52,30 +51,30 @@ enum Packet {
 
 /// A response that is being read.
 pub(super) struct Response {
-    expect: Expect,
-    at: At,
-    deprecate_eof: bool,
-    rewrite: bool,
-    governed: bool,
-    uses: Option<String>,
-    worker: usize,
-    max_row_bytes: usize,
-    plugins: Option<Arc<dyn PluginHost>>,
+    pub(super) expect: Expect,
+    pub(super) at: At,
+    pub(super) deprecate_eof: bool,
+    pub(super) rewrite: bool,
+    pub(super) governed: bool,
+    pub(super) uses: Option<String>,
+    pub(super) worker: usize,
+    pub(super) max_row_bytes: usize,
+    pub(super) plugins: Option<Arc<dyn PluginHost>>,
     /// Being defined.
-    binding: Option<Binding>,
-    masks: Option<Masks>,
+    pub(super) binding: Option<Binding>,
+    pub(super) masks: Option<Masks>,
     /// Definitions, until the plan is bound to all of them.
-    held: Vec<u8>,
-    statement_id: u32,
-    parameters: u16,
+    pub(super) held: Vec<u8>,
+    pub(super) statement_id: u32,
+    pub(super) parameters: u16,
     /// Bytes of the packet in passing that are still to come.
-    skip: usize,
+    pub(super) skip: usize,
     /// The packet in passing goes on in the next.
-    continues: bool,
+    pub(super) continues: bool,
     /// The sequence id of the next packet.
-    seq: u8,
-    outcome: Outcome,
-    ended: Option<Status>,
+    pub(super) seq: u8,
+    pub(super) outcome: Outcome,
+    pub(super) ended: Option<Status>,
 }
 
 impl Response {
@@ -146,7 +145,7 @@ impl Response {
     }
 
     /// Takes one whole packet that is not an unmasked row.
-    fn packet(
+    pub(super) fn packet(
         &mut self,
         header: Header,
         payload: &[u8],
@@ -316,7 +315,7 @@ impl Response {
     }
 
     /// Whether this packet may end a result rather than be a row.
-    fn may_end(&self, first: Option<u8>, len: usize) -> bool {
+    pub(super) fn may_end(&self, first: Option<u8>, len: usize) -> bool {
         let limit = if self.deprecate_eof { crate::codec::MAX_PAYLOAD } else { 9 };
         match first {
             Some(0xFF) => true,
@@ -326,279 +325,20 @@ impl Response {
     }
 }
 
-impl Session {
-    /// Bytes of the database's answer.
-    pub(super) fn on_response(
-        &mut self,
-        mut response: Box<Response>,
-        bytes: &mut [u8],
-        out: &mut Vec<u8>,
-    ) -> Step {
-        let step = if response.masks.is_some() && response.at == At::Rows {
-            self.masked(&mut response, bytes, out)
-        } else {
-            self.hop(&mut response, bytes, out)
-        };
-        match step {
-            Ok(step) => match response.ended {
-                None => {
-                    self.phase = Phase::Response(response);
-                    step
-                }
-                Some(status) => self.finish(*response, status, step, out),
-            },
-            Err(fault) => self.abort(&response, &fault, out),
-        }
-    }
-
-    /// Packets that pass as they stand, up to the first that does not.
-    fn hop(
-        &mut self,
-        response: &mut Response,
-        bytes: &[u8],
-        out: &mut Vec<u8>,
-    ) -> Result<Step, Fault> {
-        let mut pos = 0;
-        let at_least = loop {
-            if response.skip > 0 {
-                let passing = response.skip.min(bytes.len() - pos);
-                response.skip -= passing;
-                pos += passing;
-                if response.skip > 0 {
-                    break 1;
-                }
-            }
-            let rest = bytes.get(pos..).unwrap_or_default();
-            let Some(header) = Header::parse(rest) else { break HEADER_LEN };
-            if response.continues {
-                response.pass_row(header);
-                continue;
-            }
-            if response.at == At::Rows && response.masks.is_none() {
-                let first = rest.get(HEADER_LEN).copied();
-                if first.is_none() && header.len > 0 {
-                    break HEADER_LEN + 1;
-                }
-                if !response.may_end(first, header.len) {
-                    response.outcome.rows += 1;
-                    response.pass_row(header);
-                    continue;
-                }
-            }
-            if header.total() > response.max_row_bytes.max(64 << 10) {
-                return Err(upstream_broken("a packet that is too long"));
-            }
-            let Some(payload) = header.payload(rest) else { break header.total() };
-            let replaces = response.rewrite && matches!(payload.first(), Some(0xFF | 0));
-            if replaces && pos > 0 && response.binding.is_none() {
-                return Ok(response.forward(pos));
-            }
-            response.seq = header.seq.wrapping_add(1);
-            let packet = response.packet(header, payload, out)?;
-            pos += header.total();
-            match packet {
-                Packet::Pass if !response.held.is_empty() || response.binding.is_some() => {
-                    // An OK or ERR where a masked result might have come.
-                    out.extend_from_slice(rest.get(..header.total()).unwrap_or_default());
-                    return Ok(response.emit(pos, out));
-                }
-                Packet::Pass => {}
-                Packet::Taken if !out.is_empty() => return Ok(response.emit(pos, out)),
-                Packet::Taken => {}
-            }
-            if self.release_definitions(response, out)? {
-                return Ok(response.emit(pos, out));
-            }
-            if response.ended.is_some() {
-                return Ok(response.forward(pos));
-            }
-        };
-        if response.binding.is_some() {
-            let op = Op::Read { side: Side::Server, at_least };
-            return Ok(Step { consumed: pos, op });
-        }
-        if pos == 0 {
-            return Ok(wait(Side::Server, at_least));
-        }
-        Ok(response.forward(pos))
-    }
-
-    /// Once every definition is bound to the plan: opens the masks, and lets the definitions go.
-    fn release_definitions(
-        &mut self,
-        response: &mut Response,
-        out: &mut Vec<u8>,
-    ) -> Result<bool, Fault> {
-        let done = response.at == At::Rows || response.ended.is_some();
-        if !done || response.binding.is_none() || response.held.is_empty() {
-            return Ok(false);
-        }
-        let Some(binding) = response.binding.take() else { return Ok(false) };
-        let binding = Arc::new(binding);
-        let binary = matches!(response.expect, Expect::Execute { .. });
-        if !matches!(response.expect, Expect::Prepare { .. }) {
-            let plugins = response.plugins.as_ref().ok_or_else(Fault::internal)?;
-            let subject = self.principal.as_ref().map_or("", |principal| &principal.subject);
-            let masks = Masks::open(&binding, binary, plugins.as_ref(), response.worker, subject)?;
-            response.masks = Some(masks);
-        }
-        if let Expect::Execute { id } = response.expect {
-            if let Some(statement) = self.statements.get_mut(&id) {
-                statement.cursor = Some(binding);
-            }
-        }
-        out.append(&mut response.held);
-        Ok(true)
-    }
-
-    /// Rows under masks: as many whole ones as are there, and the end of the result if it is there too.
-    fn masked(
-        &mut self,
-        response: &mut Response,
-        bytes: &[u8],
-        out: &mut Vec<u8>,
-    ) -> Result<Step, Fault> {
-        let Some(mut masks) = response.masks.take() else { return Err(Fault::internal()) };
-        let mut pos = 0;
-        let mut seq = response.seq;
-        let mut end = None;
-        let mut at_least = HEADER_LEN;
-        while !masks.is_full() {
-            let rest = bytes.get(pos..).unwrap_or_default();
-            let Some(header) = Header::parse(rest) else { break };
-            if header.continues() || header.total() > response.max_row_bytes {
-                return Err(Fault::plugin("a row is longer than server.max_row_bytes"));
-            }
-            let Some(payload) = header.payload(rest) else {
-                at_least = header.total();
-                break;
-            };
-            if response.may_end(payload.first().copied(), header.len) {
-                end = Some((header, pos));
-                break;
-            }
-            masks.add(bytes, pos + HEADER_LEN, pos + header.total(), header.seq)?;
-            seq = header.seq.wrapping_add(1);
-            pos += header.total();
-        }
-        if masks.has_rows() {
-            let rows = masks.batch_len();
-            response.outcome.masked_cells += masks.flush(bytes, out)?;
-            response.outcome.rows += rows;
-            response.seq = seq;
-        }
-        if let Some((header, at)) = end {
-            let payload = bytes.get(at + HEADER_LEN..at + header.total()).unwrap_or_default();
-            // The end of a result under a plan is checked while the masks are still there to be seen.
-            response.masks = Some(masks);
-            if let Packet::Pass = response.packet(header, payload, out)? {
-                let frame = bytes.get(at..at + header.total()).unwrap_or_default();
-                out.extend_from_slice(frame);
-            }
-            return Ok(response.emit(at + header.total(), out));
-        }
-        response.masks = Some(masks);
-        if out.is_empty() {
-            return Ok(Step { consumed: pos, op: Op::Read { side: Side::Server, at_least } });
-        }
-        Ok(response.emit(pos, out))
-    }
-
-    /// The response is over: what it changed is taken over, and the statement is done.
-    fn finish(
-        &mut self,
-        response: Response,
-        status: Status,
-        step: Step,
-        out: &mut Vec<u8>,
-    ) -> Step {
-        let failed = response.outcome.error_code != 0;
-        if !failed && !matches!(response.expect, Expect::Prepare { .. } | Expect::Plain) {
-            self.status = status;
-            if let Some(fault) = self.surprise(status, response.governed) {
-                return self.abort(&response, &fault, out);
-            }
-        }
-        match &response.expect {
-            Expect::Prepare { text } if !failed => {
-                let parameters = response.parameters;
-                self.keep_statement(response.statement_id, Arc::clone(text), parameters);
-            }
-            Expect::Execute { id } | Expect::Fetch { id } => {
-                if let Some(statement) = self.statements.get_mut(id) {
-                    let opened = !failed && status.has(Status::CURSOR_EXISTS);
-                    statement.cursor_open = opened && !status.has(Status::LAST_ROW_SENT);
-                    if !statement.cursor_open {
-                        statement.cursor = None;
-                    }
-                }
-            }
-            _ => {}
-        }
-        if let Some(schema) = response.uses.filter(|_| !failed) {
-            self.schema = Some(schema);
-        }
-        self.phase = Phase::Idle;
-        if !matches!(response.expect, Expect::Plain) {
-            self.queue.push_back(Op::Done(response.outcome));
-        }
-        step
-    }
-
-    /// The server reads text otherwise than the lexer does: for the governed that ends the session.
-    fn surprise(&mut self, status: Status, governed: bool) -> Option<Fault> {
-        let mut mode = self.sql_mode.0 & !SqlMode::NO_BACKSLASH_ESCAPES;
-        if status.has(Status::NO_BACKSLASH_ESCAPES) {
-            mode |= SqlMode::NO_BACKSLASH_ESCAPES;
-        }
-        if self.settings.profile.flavour == Flavour::MariaDb {
-            mode &= !SqlMode::ANSI_QUOTES;
-            if status.has(Status::MARIADB_ANSI_QUOTES) {
-                mode |= SqlMode::ANSI_QUOTES;
-            }
-        }
-        if mode == self.sql_mode.0 {
-            return None;
-        }
-        self.sql_mode = SqlMode(mode);
-        governed.then(|| {
-            let text = "Rowgate [RG-MODE]: sql_mode changed to one that reads text otherwise; the session ends";
-            Fault::new(FaultKind::Analysis, 1231, *b"42000", text)
-        })
-    }
-
-    /// Ends the session in the middle of a response: an error in place of what is still to come.
-    fn abort(&mut self, response: &Response, fault: &Fault, out: &mut Vec<u8>) -> Step {
-        self.bound = false; // whatever the database still sends belongs to nobody
-        let mut outcome = response.outcome;
-        outcome.error_code = fault.code;
-        outcome.fault = Some(fault.kind);
-        let in_packet = response.skip > 0;
-        let mut step = self.fail(fault, response.seq, out);
-        if in_packet {
-            // Half a packet went out: an error can't be told apart from its rest.
-            out.clear();
-            step.op = self.queue.pop_front().unwrap_or(Op::Close(Some(fault.kind)));
-        }
-        self.queue.push_front(Op::Done(outcome));
-        step
-    }
-}
-
 impl Response {
     /// A row passes as it stands, perhaps before all of it is here.
-    fn pass_row(&mut self, header: Header) {
+    pub(super) fn pass_row(&mut self, header: Header) {
         self.skip = header.total();
         self.continues = header.continues();
         self.seq = header.seq.wrapping_add(1);
     }
 
-    fn forward(&mut self, len: usize) -> Step {
+    pub(super) fn forward(&mut self, len: usize) -> Step {
         self.outcome.bytes += len as u64;
         Step { consumed: len, op: Op::Forward }
     }
 
-    fn emit(&mut self, consumed: usize, out: &[u8]) -> Step {
+    pub(super) fn emit(&mut self, consumed: usize, out: &[u8]) -> Step {
         self.outcome.bytes += out.len() as u64;
         Step { consumed, op: Op::Emit(Side::Client) }
     }

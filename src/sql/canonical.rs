@@ -1,7 +1,7 @@
 //! The text that is sent, and the shape that is recorded: comments blanked in place, literals replaced.
 
 use super::Digest;
-use super::lexer::{Kind, Lexed, Token};
+use super::token::{Kind, Lexed, Token};
 
 /// Longest shape kept as text: longer ones (bulk inserts) differ only in what the digest tells anyway.
 const MAX_SHAPE: usize = 4 << 10;

@@ -3,7 +3,7 @@
 use crate::schema::LabelSet;
 
 /// What a statement is, by its leading words (after WITH, EXPLAIN and SET STATEMENT … FOR are seen through).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub enum Verb {
     /// SELECT, TABLE, VALUES, and WITH … of them.
     Select,
@@ -54,6 +54,7 @@ pub enum Verb {
     /// FLUSH, RESET, PURGE, OPTIMIZE, ANALYZE TABLE, CHECK, REPAIR, INSTALL, SHUTDOWN, XA, and the like.
     Admin,
     /// Nothing (only comments), or not recognised.
+    #[default]
     Unknown,
 }
 
@@ -271,12 +272,6 @@ impl Facts {
     /// Whether it touches the sensitive closure.
     pub fn is_sensitive(&self) -> bool {
         self.calls_sensitive || self.tables.iter().any(|table| table.sensitive)
-    }
-}
-
-impl Default for Verb {
-    fn default() -> Self {
-        Self::Unknown
     }
 }
 

@@ -5,77 +5,8 @@
 //! non-ASCII byte after `--`), the answer is [`Unknown::Lex`] and not an imitation.
 
 use super::facts::Unknown;
+use super::token::{Kind, Lexed, MAX_TOKENS, Token};
 use crate::schema::{Flavour, ServerProfile, SqlMode};
-
-/// Tokens kept. Longer statements (a restored dump) are still lexed to their end, so that their canonical text
-/// is right, but count as too complex: 12 bytes a token make this 12 MiB.
-pub(super) const MAX_TOKENS: usize = 1_000_000;
-
-/// What a token is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Kind {
-    /// An unquoted identifier or keyword.
-    Word,
-    /// A quoted identifier.
-    Quoted,
-    /// A string.
-    Str,
-    /// `N'…'`.
-    NationalStr,
-    /// `_utf8mb4` before a string.
-    Introducer,
-    /// `x'…'`, `0x…`.
-    Hex,
-    /// `b'…'`, `0b…`.
-    Bit,
-    /// A number.
-    Number,
-    /// `?`.
-    Param,
-    /// `@name`.
-    UserVar,
-    /// `@@name`.
-    SysVar,
-    /// An operator of one character or more, `:=`, `{`, `}`.
-    Operator,
-    /// `(`.
-    Open,
-    /// `)`.
-    Close,
-    /// `,`.
-    Comma,
-    /// `.`.
-    Dot,
-    /// `;`.
-    Semicolon,
-}
-
-/// A token: what, and where.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Token {
-    pub(super) kind: Kind,
-    pub(super) start: u32,
-    pub(super) end: u32,
-}
-
-impl Token {
-    /// Its bytes.
-    pub(super) fn bytes(self, text: &[u8]) -> &[u8] {
-        let at = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
-        text.get(at(self.start)..at(self.end)).unwrap_or_default()
-    }
-}
-
-/// A lexed text.
-#[derive(Debug, Default)]
-pub(super) struct Lexed {
-    /// Its tokens, at most [`MAX_TOKENS`].
-    pub(super) tokens: Vec<Token>,
-    /// Ranges to be blanked, in order.
-    pub(super) blanks: Vec<(u32, u32)>,
-    /// Why it can't be trusted.
-    pub(super) unknown: Option<Unknown>,
-}
 
 /// Cuts `text` into tokens.
 pub(super) fn lex(text: &[u8], profile: &ServerProfile, mode: SqlMode) -> Lexed {
@@ -91,6 +22,7 @@ pub(super) fn lex(text: &[u8], profile: &ServerProfile, mode: SqlMode) -> Lexed 
 }
 
 type Step = Result<(), &'static str>;
+type Digit = fn(&u8) -> bool;
 
 struct Lexer<'a> {
     text: &'a [u8],
@@ -199,11 +131,12 @@ impl Lexer<'_> {
     fn literal_follows(&self, from: usize) -> bool {
         let rest = &self.text[from..];
         let skip = rest.iter().take_while(|b| matches!(b, b' ' | b'\t'..=b'\r')).count();
-        match &rest[skip..] {
-            [b'\'' | b'"', ..] | [b'x' | b'X' | b'b' | b'B' | b'n' | b'N', b'\'', ..] => true,
-            [b'0', b'x' | b'b', ..] => true,
-            _ => false,
-        }
+        matches!(
+            &rest[skip..],
+            [b'\'' | b'"', ..]
+                | [b'x' | b'X' | b'b' | b'B' | b'n' | b'N', b'\'', ..]
+                | [b'0', b'x' | b'b', ..]
+        )
     }
 
     /// `x'…'` and `b'…'`.
@@ -247,7 +180,7 @@ impl Lexer<'_> {
     fn number(&mut self) -> Step {
         let start = self.at;
         if self.text[start] == b'0' {
-            let digit: Option<(Kind, fn(&u8) -> bool)> = match self.peek(1) {
+            let digit: Option<(Kind, Digit)> = match self.peek(1) {
                 Some(b'x') => Some((Kind::Hex, u8::is_ascii_hexdigit)),
                 Some(b'b') => Some((Kind::Bit, |b| matches!(b, b'0' | b'1'))),
                 _ => None,

@@ -9,6 +9,7 @@ mod facts;
 mod lexer;
 mod lineage;
 mod tables;
+mod token;
 mod verb;
 mod words;
 
@@ -17,7 +18,7 @@ pub use facts::{
 };
 
 use crate::schema::{Catalog, LabelSet, SqlMode};
-use lexer::{Kind, Token};
+use token::{Kind, Token};
 use words::Words;
 
 /// What the text is read against.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use super::Context;
 use super::facts::{Access, TableUse, Unknown, Verb};
-use super::lexer::Kind;
+use super::token::Kind;
 use super::words::Words;
 use crate::schema::{LabelSet, Table, fold};
 

@@ -1,7 +1,7 @@
 //! What a statement is, by its leading words; and what of it is refused whatever it touches.
 
 use super::facts::{Unknown, Verb};
-use super::lexer::Kind;
+use super::token::Kind;
 use super::words::Words;
 
 /// What the leading words say.

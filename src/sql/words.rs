@@ -1,6 +1,6 @@
 //! Tokens as words: look-ups by keyword and by position, for classification without a grammar.
 
-use super::lexer::{Kind, Token};
+use super::token::{Kind, Token};
 
 /// A statement's tokens over its text.
 #[derive(Clone, Copy)]

@@ -104,13 +104,13 @@ fn a_database_that_is_down_at_start() {
     let (client_port, admin_port) = (mariadb::free_port().unwrap(), mariadb::free_port().unwrap());
     gateway::prepare(&dir, client_port, admin_port, &Options::new(port)).unwrap();
     let mut gateway = Gateway::start_unready(&binary(), &dir, client_port, admin_port).unwrap();
-    gateway.wait_until("/healthz", Duration::from_secs(60)).unwrap();
+    gateway.wait_until("/healthz", Duration::from_mins(1)).unwrap();
     let (status, body) = gateway.get("/readyz").unwrap();
     assert_eq!(status, 503);
     assert!(body.contains("shop"), "/readyz says which target is down: {body}");
     let _database =
         mariadb::Server::start_again(&folder.path().join("mariadb"), port, &[]).unwrap();
-    gateway.wait_until("/readyz", Duration::from_secs(60)).unwrap();
+    gateway.wait_until("/readyz", Duration::from_mins(1)).unwrap();
     let token = gateway.token("bot", "agents").unwrap();
     let output = gateway.client("bot", &token).args(["-e", "SELECT 1"]).output().unwrap();
     assert!(output.status.success(), "{}", errors(&output));

@@ -21,13 +21,13 @@ fn the_database_dies_in_mid_query() {
     let port = stand.database.port();
     stand.database.kill().unwrap();
     let error = errors(&running.wait_with_output().unwrap());
-    assert!(error.contains("2013") && error.contains("RG-UPSTREAM"), "{error}");
+    assert!(error.contains("1158") && error.contains("RG-UPSTREAM"), "{error}");
     let down = stand.sql_refused("bot", &token, "SELECT 1");
     assert!(down.contains("RG-UPSTREAM"), "{down}");
     wait_for("not ready", || (stand.gateway.get("/readyz").unwrap().0 == 503).then_some(()));
     let home = stand.folder.path().join("mariadb");
     stand.database = mariadb::Server::start_again(&home, port, &[]).unwrap();
-    stand.gateway.wait_until("/readyz", Duration::from_secs(60)).unwrap();
+    stand.gateway.wait_until("/readyz", Duration::from_mins(1)).unwrap();
     assert!(stand.sql_ok("bot", &token, "SELECT 40 + 2").contains("42"));
 }
 

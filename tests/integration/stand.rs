@@ -101,7 +101,7 @@ pub(crate) fn errors(output: &Output) -> String {
 
 /// Polls until `look` finds something; a generous limit, since machines are shared.
 pub(crate) fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_mins(1);
     while Instant::now() < deadline {
         if let Some(found) = look() {
             return found;

@@ -26,7 +26,7 @@ const STREAM_ROWS: u32 = 1_000_000;
 
 /// How the benchmark runs.
 #[derive(Clone, Copy, Debug)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// Everything on core 0.
     pub pin: bool,
     /// Seconds of each point-select run.
@@ -34,7 +34,7 @@ pub struct Plan {
 }
 
 /// Runs everything and writes `target/bench/report.md`.
-pub fn bench(plan: Plan) -> Result<()> {
+pub(crate) fn bench(plan: Plan) -> Result<()> {
     setup::ensure(&setup::DATABASE)?;
     setup::ensure(&setup::BENCH)?;
     plugins::build()?;
@@ -104,7 +104,7 @@ impl Stand {
         load_tables(&database, work)?;
         let mut options = Options::new(database.port());
         options.workers = 1;
-        options.durability = "async".to_owned();
+        "async".clone_into(&mut options.durability);
         options.labels.push_str(
             "\n[[labels]]\nname = \"bench\"\ncolumns = [\"bench.labelled.c1\", \"bench.labelled.c2\"]\n",
         );
@@ -227,15 +227,12 @@ fn load_tables(database: &Server, work: &Path) -> Result<()> {
     let values: Vec<String> =
         (0..10).map(|at| format!("CONCAT('value-{at}-', LPAD(seq, 8, '0'))")).collect();
     for relation in ["plain", "labelled"] {
-        database.sql(
-            &format!(
-                "CREATE TABLE bench.{relation} ({}); \
-             INSERT INTO bench.{relation} SELECT {} FROM seq_1_to_{STREAM_ROWS}",
-                columns.join(", "),
-                values.join(", ").replace("seq", "seq"),
-            )
-            .replace("FROM seq_1", "FROM bench.seq_1"),
-        )?;
+        database.sql(&format!(
+            "CREATE TABLE bench.{relation} ({}); \
+             INSERT INTO bench.{relation} SELECT {} FROM bench.seq_1_to_{STREAM_ROWS}",
+            columns.join(", "),
+            values.join(", "),
+        ))?;
     }
     Ok(())
 }

@@ -13,14 +13,14 @@ const FUZZ_TARGETS: [&str; 5] = ["frame", "login", "resultset", "lexer", "sessio
 const FUZZ_SECONDS: u32 = 30;
 
 /// Sets up whatever is missing, then runs every test of the workspace.
-pub fn test() -> Result<()> {
+pub(crate) fn test() -> Result<()> {
     prepare()?;
     step("unit, integration and doc tests");
     sh::run_words(&["cargo", "test", "--workspace"])
 }
 
 /// Installs what is missing and builds the plugins.
-pub fn prepare() -> Result<()> {
+pub(crate) fn prepare() -> Result<()> {
     setup::ensure(&setup::BUILD)?;
     setup::ensure(&setup::DATABASE)?;
     setup::pymysql()?;
@@ -28,7 +28,7 @@ pub fn prepare() -> Result<()> {
 }
 
 /// Everything.
-pub fn ci() -> Result<()> {
+pub(crate) fn ci() -> Result<()> {
     let start = Instant::now();
     setup::ensure(&setup::BUILD)?;
     step("formatting");
@@ -50,7 +50,7 @@ pub fn ci() -> Result<()> {
 }
 
 /// A short run of every fuzz target, where a nightly toolchain is present.
-pub fn fuzz() -> Result<()> {
+pub(crate) fn fuzz() -> Result<()> {
     let nightly = sh::command(&["cargo", "+nightly", "--version"]).output();
     if !nightly.is_ok_and(|output| output.status.success()) {
         step("no nightly toolchain: fuzzing left out (the oracles ran as tests)");
@@ -75,7 +75,7 @@ pub fn fuzz() -> Result<()> {
 }
 
 /// Licences, bans and sources; advisories need a database that a closed network lacks.
-pub fn deny() -> Result<()> {
+pub(crate) fn deny() -> Result<()> {
     cargo_tool("cargo-deny")?;
     step("cargo deny");
     sh::run_words(&["cargo", "deny", "check", "bans", "licenses", "sources"])

@@ -18,7 +18,7 @@ use crate::plugins;
 const AGENT: &str = "shop-agent;run=42;pipeline=support";
 
 /// Runs the scenario; stays up afterwards unless `once`.
-pub fn demo(once: bool) -> Result<()> {
+pub(crate) fn demo(once: bool) -> Result<()> {
     let start = Instant::now();
     setup::ensure(&setup::BUILD)?;
     setup::ensure(&setup::DATABASE)?;

@@ -15,7 +15,7 @@ pub const SERVICE_USER: &str = "rowgate";
 pub const SERVICE_PASSWORD: &str = "only-the-gateway-knows";
 
 /// How long a server may take to start on a loaded machine.
-const START: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_mins(1);
 
 /// A running server; stopped when dropped.
 #[derive(Debug)]

@@ -19,7 +19,7 @@ const SHIPPED: [&str; 3] = ["mask-standard", "classify-pii", "guard-risk"];
 const TESTED: [&str; 4] = ["loops", "allocates", "too-few", "traps"];
 
 /// Builds what is out of date.
-pub fn build() -> Result<()> {
+pub(crate) fn build() -> Result<()> {
     let out = sh::root().join("target/plugins");
     fs::create_dir_all(out.join("test"))?;
     let newest = newest(&["plugins", "wit"].map(|folder| sh::root().join(folder)))?;

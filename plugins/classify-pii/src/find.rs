@@ -92,7 +92,7 @@ fn luhn(digits: &[u8]) -> bool {
             if weighed > 9 { weighed - 9 } else { weighed }
         })
         .sum();
-    sum % 10 == 0 && digits.iter().any(|digit| *digit != 0)
+    sum.is_multiple_of(10) && digits.iter().any(|digit| *digit != 0)
 }
 
 /// `local@domain.tld` around the sign at `sign`, not before `from`.

@@ -248,25 +248,22 @@ impl Login {
         if password.is_empty() {
             return Vec::new();
         }
-        match self.plugin {
-            Plugin::CachingSha2 => {
-                let hash = |parts: &[&[u8]]| {
-                    let mut context = Context::new(&SHA256);
-                    parts.iter().for_each(|part| context.update(part));
-                    context.finish()
-                };
-                let first = hash(&[password]);
-                let second = hash(&[first.as_ref()]);
-                let mask = hash(&[second.as_ref(), &self.scramble]);
-                xor(first.as_ref(), mask.as_ref())
-            }
-            _ => {
-                let hash = |bytes: &[u8]| digest(&SHA1_FOR_LEGACY_USE_ONLY, bytes);
-                let first = hash(password);
-                let second = hash(first.as_ref());
-                let mask = hash(&[&self.scramble[..], second.as_ref()].concat());
-                xor(first.as_ref(), mask.as_ref())
-            }
+        if self.plugin == Plugin::CachingSha2 {
+            let hash = |parts: &[&[u8]]| {
+                let mut context = Context::new(&SHA256);
+                parts.iter().for_each(|part| context.update(part));
+                context.finish()
+            };
+            let first = hash(&[password]);
+            let second = hash(&[first.as_ref()]);
+            let mask = hash(&[second.as_ref(), &self.scramble]);
+            xor(first.as_ref(), mask.as_ref())
+        } else {
+            let hash = |bytes: &[u8]| digest(&SHA1_FOR_LEGACY_USE_ONLY, bytes);
+            let first = hash(password);
+            let second = hash(first.as_ref());
+            let mask = hash(&[&self.scramble[..], second.as_ref()].concat());
+            xor(first.as_ref(), mask.as_ref())
         }
     }
 }

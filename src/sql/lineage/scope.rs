@@ -84,10 +84,11 @@ impl Scope<'_> {
             if other {
                 continue;
             }
-            if let Some(column) = relation.column(name)? {
-                if found.replace(column.lineage.clone()).is_some() && !self.merged {
-                    return Err(ambiguous(name));
-                }
+            if let Some(column) = relation.column(name)?
+                && found.replace(column.lineage.clone()).is_some()
+                && !self.merged
+            {
+                return Err(ambiguous(name));
             }
         }
         Ok(found)

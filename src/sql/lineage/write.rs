@@ -75,7 +75,8 @@ impl Walk<'_> {
         self.assignments(&update.assignments, &scope, facts)?;
         self.rows(update.selection.as_ref(), &scope, facts)?;
         self.order_by(&update.order_by, &[], &scope, &[])?;
-        facts.key_pinned = self.pinned(std::slice::from_ref(&update.table), &update.selection);
+        facts.key_pinned =
+            self.pinned(std::slice::from_ref(&update.table), update.selection.as_ref());
         Ok(())
     }
 
@@ -98,7 +99,7 @@ impl Walk<'_> {
         self.rows(delete.selection.as_ref(), &scope, facts)?;
         self.order_by(&delete.order_by, &[], &scope, &[])?;
         let single = delete.tables.is_empty() && delete.using.is_none();
-        facts.key_pinned = single && self.pinned(from, &delete.selection);
+        facts.key_pinned = single && self.pinned(from, delete.selection.as_ref());
         Ok(())
     }
 
@@ -132,7 +133,7 @@ impl Walk<'_> {
     }
 
     /// Whether the top-level AND pins a whole unique key of the one table to literals or parameters.
-    fn pinned(&self, from: &[TableWithJoins], selection: &Option<Expr>) -> bool {
+    fn pinned(&self, from: &[TableWithJoins], selection: Option<&Expr>) -> bool {
         let ([tree], Some(selection)) = (from, selection) else { return false };
         let TableFactor::Table { name, .. } = &tree.relation else { return false };
         let Ok(parts) = parts(name) else { return false };
@@ -165,10 +166,10 @@ fn collect_pins(expression: &Expr, table: &Table, pinned: &mut BTreeSet<usize>) 
             }
         }
         Expr::In { expr, target: InTarget::List(list), negated: false, .. } => {
-            if let [value] = list.as_slice() {
-                if is_literal(value) {
-                    pinned.extend(column_of(expr, table));
-                }
+            if let [value] = list.as_slice()
+                && is_literal(value)
+            {
+                pinned.extend(column_of(expr, table));
             }
         }
         _ => {}

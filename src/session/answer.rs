@@ -1,0 +1,267 @@
+//! The session while the database answers: what is released, in which pieces, and what a response leaves behind.
+
+use std::sync::Arc;
+
+use super::machine::{Phase, upstream_broken, wait};
+use super::masks::Masks;
+use super::response::{At, Expect, Packet, Response};
+use super::{Op, Session, Side, Step};
+use crate::codec::{HEADER_LEN, Header, Status};
+use crate::fault::{Fault, FaultKind};
+use crate::schema::{Flavour, SqlMode};
+
+impl Session {
+    /// Bytes of the database's answer.
+    pub(super) fn on_response(
+        &mut self,
+        mut response: Box<Response>,
+        bytes: &mut [u8],
+        out: &mut Vec<u8>,
+    ) -> Step {
+        let step = if response.masks.is_some() && response.at == At::Rows {
+            response.masked(bytes, out)
+        } else {
+            self.hop(&mut response, bytes, out)
+        };
+        match step {
+            Ok(step) => match response.ended {
+                None => {
+                    self.phase = Phase::Response(response);
+                    step
+                }
+                Some(status) => self.finish(*response, status, step, out),
+            },
+            Err(fault) => self.abort(&response, &fault, out),
+        }
+    }
+
+    /// Packets that pass as they stand, up to the first that does not.
+    fn hop(
+        &mut self,
+        response: &mut Response,
+        bytes: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<Step, Fault> {
+        let mut pos = 0;
+        let at_least = loop {
+            if response.skip > 0 {
+                let passing = response.skip.min(bytes.len() - pos);
+                response.skip -= passing;
+                pos += passing;
+                if response.skip > 0 {
+                    break 1;
+                }
+            }
+            let rest = bytes.get(pos..).unwrap_or_default();
+            let Some(header) = Header::parse(rest) else { break HEADER_LEN };
+            if response.continues {
+                response.pass_row(header);
+                continue;
+            }
+            if response.at == At::Rows && response.masks.is_none() {
+                let first = rest.get(HEADER_LEN).copied();
+                if first.is_none() && header.len > 0 {
+                    break HEADER_LEN + 1;
+                }
+                if !response.may_end(first, header.len) {
+                    response.outcome.rows += 1;
+                    response.pass_row(header);
+                    continue;
+                }
+            }
+            if header.total() > response.max_row_bytes.max(64 << 10) {
+                return Err(upstream_broken("a packet that is too long"));
+            }
+            let Some(payload) = header.payload(rest) else { break header.total() };
+            let replaces = response.rewrite && matches!(payload.first(), Some(0xFF | 0));
+            if replaces && pos > 0 && response.binding.is_none() {
+                return Ok(response.forward(pos));
+            }
+            response.seq = header.seq.wrapping_add(1);
+            let packet = response.packet(header, payload, out)?;
+            pos += header.total();
+            match packet {
+                Packet::Pass if !response.held.is_empty() || response.binding.is_some() => {
+                    // An OK or ERR where a masked result might have come.
+                    out.extend_from_slice(rest.get(..header.total()).unwrap_or_default());
+                    return Ok(response.emit(pos, out));
+                }
+                Packet::Pass => {}
+                Packet::Taken if !out.is_empty() => return Ok(response.emit(pos, out)),
+                Packet::Taken => {}
+            }
+            if self.release_definitions(response, out)? {
+                return Ok(response.emit(pos, out));
+            }
+            if response.ended.is_some() {
+                return Ok(response.forward(pos));
+            }
+        };
+        if response.binding.is_some() {
+            let op = Op::Read { side: Side::Server, at_least };
+            return Ok(Step { consumed: pos, op });
+        }
+        if pos == 0 {
+            return Ok(wait(Side::Server, at_least));
+        }
+        Ok(response.forward(pos))
+    }
+
+    /// Once every definition is bound to the plan: opens the masks, and lets the definitions go.
+    fn release_definitions(
+        &mut self,
+        response: &mut Response,
+        out: &mut Vec<u8>,
+    ) -> Result<bool, Fault> {
+        let done = response.at == At::Rows || response.ended.is_some();
+        if !done || response.binding.is_none() || response.held.is_empty() {
+            return Ok(false);
+        }
+        let Some(binding) = response.binding.take() else { return Ok(false) };
+        let binding = Arc::new(binding);
+        let binary = matches!(response.expect, Expect::Execute { .. });
+        if !matches!(response.expect, Expect::Prepare { .. }) {
+            let plugins = response.plugins.as_ref().ok_or_else(Fault::internal)?;
+            let subject = self.principal.as_ref().map_or("", |principal| &principal.subject);
+            let masks = Masks::open(&binding, binary, plugins.as_ref(), response.worker, subject)?;
+            response.masks = Some(masks);
+        }
+        if let Expect::Execute { id } = response.expect
+            && let Some(statement) = self.statements.get_mut(&id)
+        {
+            statement.cursor = Some(binding);
+        }
+        out.append(&mut response.held);
+        Ok(true)
+    }
+
+    /// The response is over: what it changed is taken over, and the statement is done.
+    fn finish(
+        &mut self,
+        response: Response,
+        status: Status,
+        step: Step,
+        out: &mut Vec<u8>,
+    ) -> Step {
+        let failed = response.outcome.error_code != 0;
+        if !failed && !matches!(response.expect, Expect::Prepare { .. } | Expect::Plain) {
+            self.status = status;
+            if let Some(fault) = self.surprise(status, response.governed) {
+                return self.abort(&response, &fault, out);
+            }
+        }
+        match &response.expect {
+            Expect::Prepare { text } if !failed => {
+                let parameters = response.parameters;
+                self.keep_statement(response.statement_id, Arc::clone(text), parameters);
+            }
+            Expect::Execute { id } | Expect::Fetch { id } => {
+                if let Some(statement) = self.statements.get_mut(id) {
+                    let opened = !failed && status.has(Status::CURSOR_EXISTS);
+                    statement.cursor_open = opened && !status.has(Status::LAST_ROW_SENT);
+                    if !statement.cursor_open {
+                        statement.cursor = None;
+                    }
+                }
+            }
+            _ => {}
+        }
+        if let Some(schema) = response.uses.filter(|_| !failed) {
+            self.schema = Some(schema);
+        }
+        self.phase = Phase::Idle;
+        if !matches!(response.expect, Expect::Plain) {
+            self.queue.push_back(Op::Done(response.outcome));
+        }
+        step
+    }
+
+    /// The server reads text otherwise than the lexer does: for the governed that ends the session.
+    fn surprise(&mut self, status: Status, governed: bool) -> Option<Fault> {
+        let mut mode = self.sql_mode.0 & !SqlMode::NO_BACKSLASH_ESCAPES;
+        if status.has(Status::NO_BACKSLASH_ESCAPES) {
+            mode |= SqlMode::NO_BACKSLASH_ESCAPES;
+        }
+        if self.settings.profile.flavour == Flavour::MariaDb {
+            mode &= !SqlMode::ANSI_QUOTES;
+            if status.has(Status::MARIADB_ANSI_QUOTES) {
+                mode |= SqlMode::ANSI_QUOTES;
+            }
+        }
+        if mode == self.sql_mode.0 {
+            return None;
+        }
+        self.sql_mode = SqlMode(mode);
+        governed.then(|| {
+            let text = "Rowgate [RG-MODE]: sql_mode changed to one that reads text otherwise; the session ends";
+            Fault::new(FaultKind::Analysis, 1231, *b"42000", text)
+        })
+    }
+
+    /// Ends the session in the middle of a response: an error in place of what is still to come.
+    fn abort(&mut self, response: &Response, fault: &Fault, out: &mut Vec<u8>) -> Step {
+        self.bound = false; // whatever the database still sends belongs to nobody
+        let mut outcome = response.outcome;
+        outcome.error_code = fault.code;
+        outcome.fault = Some(fault.kind);
+        let in_packet = response.skip > 0;
+        let mut step = self.fail(fault, response.seq, out);
+        if in_packet {
+            // Half a packet went out: an error can't be told apart from its rest.
+            out.clear();
+            step.op = self.queue.pop_front().unwrap_or(Op::Close(Some(fault.kind)));
+        }
+        self.queue.push_front(Op::Done(outcome));
+        step
+    }
+}
+
+impl Response {
+    /// Rows under masks: as many whole ones as are there, and the end of the result if it is there too.
+    fn masked(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<Step, Fault> {
+        let Some(mut masks) = self.masks.take() else { return Err(Fault::internal()) };
+        let mut pos = 0;
+        let mut seq = self.seq;
+        let mut end = None;
+        let mut at_least = HEADER_LEN;
+        while !masks.is_full() {
+            let rest = bytes.get(pos..).unwrap_or_default();
+            let Some(header) = Header::parse(rest) else { break };
+            if header.continues() || header.total() > self.max_row_bytes {
+                return Err(Fault::plugin("a row is longer than server.max_row_bytes"));
+            }
+            let Some(payload) = header.payload(rest) else {
+                at_least = header.total();
+                break;
+            };
+            if self.may_end(payload.first().copied(), header.len) {
+                end = Some((header, pos));
+                break;
+            }
+            masks.add(bytes, pos + HEADER_LEN, pos + header.total(), header.seq)?;
+            seq = header.seq.wrapping_add(1);
+            pos += header.total();
+        }
+        if masks.has_rows() {
+            let rows = masks.batch_len();
+            self.outcome.masked_cells += masks.flush(bytes, out)?;
+            self.outcome.rows += rows;
+            self.seq = seq;
+        }
+        if let Some((header, at)) = end {
+            let payload = bytes.get(at + HEADER_LEN..at + header.total()).unwrap_or_default();
+            // The end of a result under a plan is checked while the masks are still there to be seen.
+            self.masks = Some(masks);
+            if let Packet::Pass = self.packet(header, payload, out)? {
+                let frame = bytes.get(at..at + header.total()).unwrap_or_default();
+                out.extend_from_slice(frame);
+            }
+            return Ok(self.emit(at + header.total(), out));
+        }
+        self.masks = Some(masks);
+        if out.is_empty() {
+            return Ok(Step { consumed: pos, op: Op::Read { side: Side::Server, at_least } });
+        }
+        Ok(self.emit(pos, out))
+    }
+}
