@@ -3,6 +3,8 @@
 //! Each test starts a database and a gateway of its own on free ports of loopback, in a temporary folder, and
 //! ends them by pid. `cargo xtask test` installs and builds what they need.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod approvals;
 mod bad_input;
 mod clients;

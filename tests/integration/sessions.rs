@@ -3,7 +3,7 @@
 use crate::stand::Stand;
 
 fn drives(driver: &str) {
-    let stand = Stand::with(|options| options.driver = driver.to_owned());
+    let stand = Stand::with(|options| driver.clone_into(&mut options.driver));
     let token = stand.token("bot", "agents");
     let rows = stand.sql_ok("bot", &token, "SELECT id, name, ssn FROM customers");
     assert_eq!(rows.lines().count(), 2_001);
@@ -43,14 +43,21 @@ fn state_does_not_leak_to_the_next_session() {
 fn a_refusal_leaves_the_connection_usable() {
     let stand = Stand::start();
     let token = stand.token("bot", "agents");
+    let file = stand.folder.path().join("statements.sql");
+    let sql = "SELECT id FROM customers WHERE ssn = '1';\nSELECT nonsense FROM customers;\n\
+               SELECT nonsense FROM orders;\nHANDLER customers OPEN;\nSELECT CONNECTION_ID(), 40 + 2;\n";
+    std::fs::write(&file, format!("SELECT CONNECTION_ID();\n{sql}")).unwrap();
     let mut client = stand.gateway.client("bot", &token);
-    client.args(["--batch", "--force", "--database=shop"]);
-    client.args([
-        "-e",
-        "SELECT id FROM customers WHERE ssn = '1'; SELECT nonsense FROM customers; SELECT 40 + 2",
-    ]);
-    let output = client.output().unwrap();
-    assert!(String::from_utf8_lossy(&output.stdout).contains("42"));
+    client.args(["--batch", "--force", "--skip-column-names", "--database=shop"]);
+    let output = client.stdin(std::fs::File::open(&file).unwrap()).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let ids: Vec<&str> = text.lines().collect();
+    assert_eq!(ids.len(), 2, "{text}{}", crate::stand::errors(&output));
+    assert_eq!(
+        ids[1],
+        format!("{}\t42", ids[0]),
+        "the same connection answers after four refusals"
+    );
 }
 
 #[test]

@@ -1,0 +1,168 @@
+//! What must hold for any input, once for all targets. Each oracle also runs as a plain test on a few seeds, so that it is
+//! checked where no fuzzer is.
+
+mod session;
+
+use rowgate::codec::{
+    AuthSwitch, BinaryRow, Capabilities, ChangeUser, ColumnDefinition, ColumnType, ErrPacket,
+    ExecuteHead, HEADER_LEN, Handshake, Header, LoginRequest, MAX_PAYLOAD, OkPacket, PrepareOk,
+    Reply, SslRequest, TextRow, write_packet,
+};
+use rowgate::schema::{
+    Catalog, Column, Flavour, LabelSet, Labels, ServerProfile, SqlMode, Table, TableKind,
+};
+use rowgate::sql::{Context, analyse};
+
+pub use session::session;
+
+/// Frames: what is written is read back, and a header never points outside.
+pub fn frame(data: &[u8]) {
+    let mut rest = data;
+    while let Some(header) = Header::parse(rest) {
+        match header.payload(rest) {
+            Some(payload) => assert_eq!(payload.len(), header.len),
+            None => break,
+        }
+        rest = &rest[header.total()..];
+    }
+    let mut out = Vec::new();
+    write_packet(&mut out, 7, data);
+    let header = Header::parse(&out).expect("a written packet has a header");
+    assert_eq!((header.len, header.seq), (data.len().min(MAX_PAYLOAD), 7));
+    assert_eq!(header.payload(&out), Some(&data[..header.len]));
+    assert_eq!(out.len() - HEADER_LEN, header.len);
+}
+
+/// Logins: no panic, and what can be read and written is read back the same.
+pub fn login(data: &[u8]) {
+    if let Ok(login) = LoginRequest::parse(data) {
+        let mut out = Vec::new();
+        login.write(&mut out);
+        if let Ok(again) = LoginRequest::parse(&out) {
+            assert_eq!((again.user, again.auth_response), (login.user, login.auth_response));
+            assert_eq!((again.schema, again.plugin), (login.schema, login.plugin));
+        }
+    }
+    if let Ok(greeting) = Handshake::parse(data) {
+        let mut out = Vec::new();
+        greeting.write(&mut out);
+        assert_eq!(Handshake::parse(&out).as_ref(), Ok(&greeting));
+    }
+    let _ = SslRequest::parse(data);
+    let _ = AuthSwitch::parse(data);
+    for capabilities in [0, u64::MAX, Capabilities::PROXIED] {
+        let _ = ChangeUser::parse(data, Capabilities(capabilities));
+    }
+}
+
+/// Results: no panic, cells lie inside their row, definitions survive a round trip.
+pub fn resultset(data: &[u8]) {
+    if let Ok(definition) = ColumnDefinition::parse(data) {
+        let mut out = Vec::new();
+        definition.write(&mut out);
+        assert_eq!(ColumnDefinition::parse(&out), Ok(definition));
+    }
+    let _ = (OkPacket::parse(data), ErrPacket::parse(data), PrepareOk::parse(data));
+    let _ = (ExecuteHead::parse(data), Reply::parse(data));
+    for deprecate_eof in [false, true] {
+        if Reply::is_terminator(data, deprecate_eof) {
+            let _ = Reply::terminator_status(data, deprecate_eof);
+        }
+    }
+    let mut row = TextRow::new(data);
+    let mut seen = 0;
+    while let Ok(cell) = row.next_cell() {
+        seen += cell.raw.len();
+    }
+    assert!(seen <= data.len());
+    let types: Vec<ColumnType> = data.iter().take(16).map(|byte| ColumnType(*byte)).collect();
+    if let Ok(mut row) = BinaryRow::new(data, types.len()) {
+        let mut seen = 1 + BinaryRow::bitmap_len(types.len());
+        for column_type in types {
+            match row.next_cell(column_type) {
+                Ok(cell) => seen += cell.raw.len(),
+                Err(_) => break,
+            }
+        }
+        assert!(seen <= data.len());
+    }
+}
+
+/// Statements: no panic, the canonical text keeps its length, and reading it again gives the same shape.
+pub fn lexer(data: &[u8]) {
+    for flavour in [Flavour::MySql, Flavour::MariaDb] {
+        let catalog = catalog(flavour);
+        for mode in [0, SqlMode::ANSI_QUOTES, SqlMode::NO_BACKSLASH_ESCAPES] {
+            let cx = Context { catalog: &catalog, sql_mode: SqlMode(mode), schema: Some("shop") };
+            let analysis = analyse(data, &cx);
+            let Some(canonical) = analysis.canonical else { continue };
+            assert_eq!(canonical.len(), data.len());
+            if analysis.unknown.is_none() {
+                let again = analyse(&canonical, &cx);
+                assert_eq!((again.digest, again.facts), (analysis.digest, analysis.facts));
+            }
+        }
+    }
+}
+
+fn catalog(flavour: Flavour) -> Catalog {
+    let mut labels = Labels::default();
+    let mut pii = LabelSet::EMPTY;
+    if let Some(id) = labels.intern("pii") {
+        pii.insert(id);
+    }
+    let column = |name: &str, labels| Column {
+        name: name.to_owned(),
+        data_type: "varchar".to_owned(),
+        labels,
+    };
+    let customers = Table {
+        schema: "shop".to_owned(),
+        name: "customers".to_owned(),
+        kind: TableKind::Base,
+        columns: vec![column("id", LabelSet::EMPTY), column("ssn", pii)],
+        labels: LabelSet::EMPTY,
+        unique_keys: vec![vec![0]],
+        estimated_rows: 10,
+        sensitive: true,
+        has_triggers: false,
+    };
+    let profile = ServerProfile {
+        flavour,
+        version: 101_119,
+        version_string: String::new(),
+        lower_case_table_names: 0,
+        sql_mode: SqlMode(0),
+    };
+    Catalog::new(1, profile, labels, vec![customers], Vec::new())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_oracle_holds_on_seeds() {
+        let seeds: [&[u8]; 9] = [
+            b"",
+            b"\x03\0\0\0abc",
+            b"SELECT /*!50000 ssn, */ id FROM customers -- x",
+            b"\x0a10.11.0-MariaDB\0",
+            b"\xfe\0\0\x02\0",
+            b"\xff\x15\x04#28000denied",
+            b"\x03def\x04shop\x01c\x09customers\x03ssn\x03ssn\x0c\x2d\0\x2c\0\0\0\xfd\0\0\0\0\0",
+            &[0; 64],
+            &[0xFF; 64],
+        ];
+        for seed in seeds {
+            frame(seed);
+            login(seed);
+            resultset(seed);
+            lexer(seed);
+            session(seed);
+            for first in 0..=255_u8 {
+                session(&[&[first, 3, 200][..], seed].concat());
+            }
+        }
+    }
+}
