@@ -16,7 +16,7 @@ pub(super) fn sessions(context: &Context, verb: SessionVerb) -> Result<(), CliEr
     match verb {
         SessionVerb::List => {
             let list: SessionList = admin.read("/v1/sessions")?;
-            let header = ["ID", "IDENTITY", "TARGET", "SOURCE", "STATE", "SINCE", "STATEMENTS"];
+            let header = ["ID", "IDENTITY", "TARGET", "SOURCE", "STATE", "VERB", "SINCE", "STATEMENTS"];
             let rows = list.sessions.iter().map(|session| {
                 [
                     session.id.to_string(),
@@ -24,6 +24,7 @@ pub(super) fn sessions(context: &Context, verb: SessionVerb) -> Result<(), CliEr
                     session.target.clone(),
                     session.source.clone(),
                     session.state.clone(),
+                    session.verb.clone(),
                     time(session.since_us),
                     session.statements.to_string(),
                 ]

@@ -61,7 +61,7 @@ pub struct AuditStatus {
 /// A session.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct SessionInfo {
-    /// The gateway's id, as `CONNECTION_ID()` doesn't tell it.
+    /// The gateway's id: the one in the record, which the database's CONNECTION_ID() doesn't tell.
     pub id: u64,
     /// Who.
     pub identity: String,
@@ -69,8 +69,10 @@ pub struct SessionInfo {
     pub target: String,
     /// From where.
     pub source: String,
-    /// `idle`, `running`, `held`, …
+    /// `login`, `idle`, `running`, `held`.
     pub state: String,
+    /// The verb of the running (or last) statement; empty before the first.
+    pub verb: String,
     /// Microseconds since the epoch.
     pub since_us: i64,
     /// Statements so far.
