@@ -25,7 +25,7 @@ pub struct ConfigError {
 
 impl Config {
     /// A configuration with a comment on each key: for the guides, and the start of one's own.
-    pub const SAMPLE: &str = include_str!("sample.toml");
+    pub const SAMPLE: &str = include_str!("../../docs/rowgate.example.toml");
 
     /// Reads and checks a configuration; `file` is only its name in errors. Reading the file is the caller's.
     pub fn parse(text: &str, file: &str) -> Result<Self, ConfigError> {

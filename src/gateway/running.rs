@@ -192,6 +192,7 @@ impl Gateway for Running {
             target: state.targets.get(session.target).map_or(String::new(), |t| t.name.clone()),
             source: session.source,
             state: session.state.to_owned(),
+            verb: session.verb.to_owned(),
             since_us: session.since_us,
             statements: session.statements,
         };
