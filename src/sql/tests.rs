@@ -181,6 +181,12 @@ fn what_is_refused() {
         "BEGIN NOT ATOMIC SELECT 1; END",
         "SELECT _gbk'x', ssn FROM customers",
         "SHOW PROCESSLIST",
+        "SHOW EXPLAIN FOR 5",
+        "EXPLAIN FOR CONNECTION 5",
+        "DELETE FROM customers WHERE id = 1 RETURNING ssn",
+        "REPLACE INTO customers (id, name) VALUES (1, 'x') RETURNING ssn",
+        "SELECT {fn UCASE(ssn)} FROM customers",
+        "CREATE TABLE copy LIKE customers",
         "SELECT 'unclosed",
         "SELECT /* unclosed",
     ] {

@@ -61,6 +61,9 @@ pub(super) fn head(words: &Words<'_>) -> Head {
                 explained = true;
             }
             None if words.is(at, "analyze") => return plain(Verb::Admin, at),
+            None if words.is(at + 1, "for") => {
+                return refused(Verb::Show, at, "EXPLAIN FOR CONNECTION");
+            }
             None => return plain(Verb::Show, at),
         }
     }

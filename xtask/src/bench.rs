@@ -25,12 +25,14 @@ const TABLE_ROWS: u32 = 100_000;
 const STREAM_ROWS: u32 = 1_000_000;
 
 /// How the benchmark runs.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Plan {
     /// Everything on core 0.
     pub pin: bool,
     /// Seconds of each point-select run.
     pub seconds: u32,
+    /// This binary instead of one built now.
+    pub binary: Option<PathBuf>,
 }
 
 /// Runs everything and writes `target/bench/report.md`.
@@ -38,8 +40,10 @@ pub(crate) fn bench(plan: Plan) -> Result<()> {
     setup::ensure(&setup::DATABASE)?;
     setup::ensure(&setup::BENCH)?;
     plugins::build()?;
-    step("building rowgate (release profile)");
-    sh::run_words(&["cargo", "build", "--release", "--bin", "rowgate"])?;
+    if plan.binary.is_none() {
+        step("building rowgate (release profile)");
+        sh::run_words(&["cargo", "build", "--release", "--bin", "rowgate"])?;
+    }
     let folder = sh::target_dir().join("bench");
     let work = folder.join(format!("run-{}", std::process::id()));
     fs::create_dir_all(&work)?;
@@ -112,7 +116,8 @@ impl Stand {
         fs::create_dir_all(&dir)?;
         let policy = fs::read_to_string(sh::root().join("policies/default.cedar"))?;
         fs::write(dir.join("policy.cedar"), policy + BENCH_RULE)?;
-        let binary = sh::target_dir().join("release/rowgate");
+        let built = sh::target_dir().join("release/rowgate");
+        let binary = plan.binary.clone().unwrap_or(built);
         let gateway = Gateway::start(&binary, &dir, &options)?;
         let token = gateway.token("bench", "agents")?;
         let (haproxy, haproxy_port) = haproxy(work, database.port())?;

@@ -24,7 +24,7 @@ cargo xtask <chore>
   ci                 everything that must be green (fmt, tidy, tests, clippy, demo, fuzz, deny)
   setup              install what is missing and build the plugins, nothing else
   plugins            build the shipped plugins to target/plugins/*.wasm
-  bench [--no-pin] [--seconds N]
+  bench [--no-pin] [--seconds N] [--binary PATH]
                      point selects and streams beside direct and HAProxy; writes target/bench/report.md
   fuzz               30 s of every fuzz target (needs a nightly toolchain)
   deny               licences, bans and sources of the dependencies
@@ -66,7 +66,7 @@ fn dispatch(words: &[String]) -> Result<()> {
 }
 
 fn bench_plan(words: &[&str]) -> Result<bench::Plan> {
-    let mut plan = bench::Plan { pin: true, seconds: 5 };
+    let mut plan = bench::Plan { pin: true, seconds: 5, binary: None };
     let mut words = words.iter();
     while let Some(word) = words.next() {
         match *word {
@@ -75,6 +75,10 @@ fn bench_plan(words: &[&str]) -> Result<bench::Plan> {
             "--seconds" => match words.next().and_then(|n| n.parse().ok()) {
                 Some(seconds) => plan.seconds = seconds,
                 None => bail!("--seconds wants a number, such as 5"),
+            },
+            "--binary" => match words.next() {
+                Some(path) => plan.binary = Some(path.into()),
+                None => bail!("--binary wants a path"),
             },
             other => bail!("unknown option {other:?} of bench; `cargo xtask help` shows them"),
         }
