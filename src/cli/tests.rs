@@ -91,7 +91,6 @@ mod verbs_at_work {
         let path = dir.join("rowgate.toml");
         let text = format!(
             r#"version = 1
-            targets = []
             [admin]
             socket = "{0}/admin.sock"
             [store]
@@ -99,9 +98,17 @@ mod verbs_at_work {
             [audit]
             dir = "{0}/audit"
             [policy]
-            files = []
+            files = ["{1}/policies/default.cedar"]
+            [[targets]]
+            name = "shop"
+            listen = "127.0.0.1:0"
+            address = "127.0.0.1:3306"
+            user = "rowgate"
+            password = "env:UNSET"
+            tls = "off"
             "#,
-            dir.display()
+            dir.display(),
+            env!("CARGO_MANIFEST_DIR")
         );
         std::fs::write(&path, text).unwrap();
         path
