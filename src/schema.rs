@@ -43,7 +43,7 @@ pub struct ServerProfile {
     pub version_string: String,
     /// 0: table names are compared as they are; 1 and 2: folded.
     pub lower_case_table_names: u8,
-    /// The gateway's baseline for this target; see DECISIONS 9.
+    /// The gateway's baseline for this target.
     pub sql_mode: SqlMode,
 }
 
@@ -259,7 +259,7 @@ impl Catalog {
 
 /// A name as the servers compare column names (and table names, where those fold).
 ///
-/// MySQL 9.7 reads `ban\u{212A}` as `bank` and `\u{130}d` as `id` (DECISIONS 7), so folding is by simple
+/// MySQL 9.7 reads `ban\u{212A}` as `bank` and `\u{130}d` as `id`, so folding is by simple
 /// case mapping of each character plus those two. A name folds to the same key as every name that a server
 /// might take for it; where the servers differ, this is the wider of the two: a clash is refused, not missed.
 pub fn fold(name: &str) -> String {

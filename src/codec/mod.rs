@@ -14,6 +14,8 @@ mod login;
 mod prepare;
 mod response;
 mod row;
+#[cfg(test)]
+mod tests;
 
 pub use auth::{
     AUTH_FAST_OK, AUTH_FULL, AUTH_KEY_REQUEST, AuthSwitch, CACHING_SHA2, CLEAR_PASSWORD,

@@ -8,7 +8,7 @@ use aws_lc_rs::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY, SHA256, digest};
 use super::{Principal, PrincipalKind, UserName};
 use crate::secret::{self, Secret};
 
-/// At most so many verifiers of one name are tried, so that a login costs a bounded time (DECISIONS 16).
+/// At most so many verifiers of one name are tried, so that a login costs a bounded time.
 const MAX_VERIFIERS: usize = 8;
 
 /// What is kept of a token: enough for both challenge-response plugins, useless as a password.

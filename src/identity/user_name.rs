@@ -1,4 +1,4 @@
-//! `identity;key=value;…`: the user name of a login, taken apart (DECISIONS 17).
+//! `identity;key=value;…`: the user name of a login, taken apart.
 
 use std::collections::BTreeMap;
 

@@ -39,7 +39,7 @@ pub enum Side {
 pub struct Settings {
     /// The target as last seen: the handshake repeats its version string.
     pub profile: Arc<ServerProfile>,
-    /// Ours, with bit 31 set (DECISIONS 21).
+    /// Ours, with bit 31 set.
     pub connection_id: u32,
     /// 20 random bytes without NUL or `$`.
     pub scramble: [u8; 20],
@@ -161,7 +161,7 @@ pub enum Ruling {
         mask: Option<Arc<MaskPlan>>,
         /// Who opens the streams.
         plugins: Arc<dyn PluginHost>,
-        /// Errors from the database carry data and are rewritten to number, SQLSTATE and symbol (DECISIONS 14).
+        /// Errors from the database carry data and are rewritten to number, SQLSTATE and symbol.
         rewrite_errors: bool,
         /// Strictness applies.
         governed: bool,
