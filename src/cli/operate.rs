@@ -16,7 +16,8 @@ pub(super) fn sessions(context: &Context, verb: SessionVerb) -> Result<(), CliEr
     match verb {
         SessionVerb::List => {
             let list: SessionList = admin.read("/v1/sessions")?;
-            let header = ["ID", "IDENTITY", "TARGET", "SOURCE", "STATE", "VERB", "SINCE", "STATEMENTS"];
+            let header =
+                ["ID", "IDENTITY", "TARGET", "SOURCE", "STATE", "VERB", "SINCE", "STATEMENTS"];
             let rows = list.sessions.iter().map(|session| {
                 [
                     session.id.to_string(),

@@ -24,8 +24,9 @@ cargo xtask <chore>
   ci                 everything that must be green (fmt, tidy, tests, clippy, demo, fuzz, deny)
   setup              install what is missing and build the plugins, nothing else
   plugins            build the shipped plugins to target/plugins/*.wasm
-  bench [--no-pin] [--seconds N] [--binary PATH]
-                     point selects and streams beside direct and HAProxy; writes target/bench/report.md
+  bench [--no-pin] [--seconds N] [--binary PATH] [--only TEXT]
+                     point selects and streams beside direct and HAProxy; writes target/bench/report.md;
+                     --only runs those whose heading contains TEXT, such as Stream
   fuzz               30 s of every fuzz target (needs a nightly toolchain)
   deny               licences, bans and sources of the dependencies
 
@@ -66,7 +67,7 @@ fn dispatch(words: &[String]) -> Result<()> {
 }
 
 fn bench_plan(words: &[&str]) -> Result<bench::Plan> {
-    let mut plan = bench::Plan { pin: true, seconds: 5, binary: None };
+    let mut plan = bench::Plan { pin: true, seconds: 5, binary: None, only: String::new() };
     let mut words = words.iter();
     while let Some(word) = words.next() {
         match *word {
@@ -79,6 +80,10 @@ fn bench_plan(words: &[&str]) -> Result<bench::Plan> {
             "--binary" => match words.next() {
                 Some(path) => plan.binary = Some(path.into()),
                 None => bail!("--binary wants a path"),
+            },
+            "--only" => match words.next() {
+                Some(text) => plan.only = (*text).to_owned(),
+                None => bail!("--only wants a part of a heading"),
             },
             other => bail!("unknown option {other:?} of bench; `cargo xtask help` shows them"),
         }
