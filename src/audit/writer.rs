@@ -150,7 +150,7 @@ impl Writer {
         Ticket(self.sequence)
     }
 
-    /// Hands the batch over: once a turn. No system call.
+    /// Hands the batch over: once a turn. A system call only where the queue is a quarter full.
     pub fn flush(&mut self) {
         if self.batch.is_empty() {
             return;
@@ -160,8 +160,12 @@ impl Writer {
         queue.bytes.fetch_add(self.batch.len(), Ordering::Relaxed);
         handed.records.extend_from_slice(&self.batch);
         handed.last = self.sequence;
+        let fills = handed.records.len() > self.shared.queue_bytes / 4;
         drop(handed);
         self.batch.clear();
+        if fills {
+            self.thread.unpark();
+        }
     }
 
     /// Waits until a record is durable (written, where durability is not asked for). Hands the batch over first.

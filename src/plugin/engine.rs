@@ -2,9 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
-use std::time::Duration;
 
 use aws_lc_rs::hmac;
 use wasmtime::component::Linker;
@@ -12,11 +9,9 @@ use wasmtime::{Config, Engine, OptLevel, StoreContextMut, StoreLimits};
 
 use super::PluginError;
 use super::abi::{LogLevel, interface};
+use super::clock::PluginClock;
 use crate::policy::NULL;
 use crate::secret::Secret;
-
-/// The clock of the time limits: an epoch is a millisecond.
-const TICK: Duration = Duration::from_millis(1);
 
 /// Longest text that a plugin may log at once.
 const MAX_LOG: usize = 1 << 10;
@@ -24,11 +19,10 @@ const MAX_LOG: usize = 1 << 10;
 /// Most lines that one instance may log: more is a plugin that floods.
 const MAX_LOGS: u32 = 100;
 
-/// The engine and its clock.
+/// The engine and the clock of its time limits.
 pub(super) struct Runtime {
     pub(super) engine: Engine,
-    stop: Arc<AtomicBool>,
-    ticker: Option<JoinHandle<()>>,
+    pub(super) clock: PluginClock,
 }
 
 /// What belongs to one instance.
@@ -59,16 +53,9 @@ impl Runtime {
         config.cranelift_opt_level(OptLevel::Speed);
         config.epoch_interruption(true);
         let engine = Engine::new(&config).map_err(|error| failed(&error))?;
-        let stop = Arc::new(AtomicBool::new(false));
-        let (ticking, stopped) = (engine.clone(), Arc::clone(&stop));
-        let ticker = std::thread::Builder::new().name("plugin-clock".to_owned()).spawn(move || {
-            while !stopped.load(Ordering::Relaxed) {
-                std::thread::sleep(TICK);
-                ticking.increment_epoch();
-            }
-        });
-        let ticker = Some(ticker.map_err(|error| failed(&error))?);
-        Ok(Self { engine, stop, ticker })
+        let ticking = engine.clone();
+        let clock = PluginClock::start(move || ticking.increment_epoch());
+        Ok(Self { engine, clock: clock.map_err(|error| failed(&error))? })
     }
 
     /// What plugins may import: `log` and `crypto`, nothing else.
@@ -77,15 +64,6 @@ impl Runtime {
         linker.instance(&interface("log"))?.func_wrap("log", log)?;
         linker.instance(&interface("crypto"))?.func_wrap("hmac-sha256", keyed_hash)?;
         Ok(linker)
-    }
-}
-
-impl Drop for Runtime {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(ticker) = self.ticker.take() {
-            let _ = ticker.join();
-        }
     }
 }
 

@@ -41,7 +41,8 @@ impl Instance {
         store.limiter(|host| &mut host.limits);
         store.set_hostcall_fuel(HOSTCALL_FUEL);
         // Start-up code is the guest's code: its time counts too.
-        store.set_epoch_deadline(plugin.timeout_ms);
+        store.set_epoch_deadline(plugin.ticks);
+        let _running = plugin.runtime.clock.running();
         let exports = pre.instantiate(&mut store).map_err(|error| trap(plugin, &error))?;
         let (mask_batch, subject, next_stream) = (None, String::new(), 0);
         let mut made = Self { store, exports, mask_batch, subject, next_stream };
@@ -72,7 +73,8 @@ impl Instance {
         let typed: TypedFunc<P, R> = function
             .typed(&self.store)
             .map_err(|_| plugin.broke("a function of another signature"))?;
-        self.store.set_epoch_deadline(plugin.timeout_ms);
+        self.store.set_epoch_deadline(plugin.ticks);
+        let _running = plugin.runtime.clock.running();
         let since = Instant::now();
         let result = typed.call(&mut self.store, params);
         plugin.called(since);
@@ -140,7 +142,8 @@ impl Instance {
         let typed = function
             .typed::<(u32, u32, &[u8], &[u32]), Answer>(&self.store)
             .map_err(|_| plugin.broke("a function of another signature"))?;
-        self.store.set_epoch_deadline(plugin.timeout_ms);
+        self.store.set_epoch_deadline(plugin.ticks);
+        let _running = plugin.runtime.clock.running();
         let since = Instant::now();
         let result = typed.call(&mut self.store, (stream, rows, cells, lens));
         plugin.called(since);

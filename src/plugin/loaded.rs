@@ -11,6 +11,7 @@ use wasmtime::component::{Component, InstancePre};
 
 use super::PluginError;
 use super::abi::{Hooks, Manifest, PACKAGE, interface};
+use super::clock::PluginClock;
 use super::engine::{Host, Runtime};
 use super::instance::Instance;
 use crate::config;
@@ -43,7 +44,8 @@ pub(super) struct Loaded {
     pub(super) classifies: bool,
     pub(super) decides: bool,
     pub(super) max_batch_bytes: usize,
-    pub(super) timeout_ms: u64,
+    /// The time limit of a call, in ticks of the runtime's clock.
+    pub(super) ticks: u64,
     pub(super) runtime: Arc<Runtime>,
     masks: bool,
     pre: InstancePre<Host>,
@@ -78,7 +80,7 @@ impl Loaded {
             classifies: false,
             decides: false,
             max_batch_bytes: usize::MAX,
-            timeout_ms: u64::from(setting.timeout_ms).max(1),
+            ticks: PluginClock::ticks(u64::from(setting.timeout_ms)),
             runtime: Arc::clone(runtime),
             masks: false,
             pre: linker.instantiate_pre(&component).map_err(|error| start(&error))?,

@@ -6,6 +6,7 @@
 
 mod abi;
 mod classify;
+mod clock;
 mod engine;
 mod inspect;
 mod instance;

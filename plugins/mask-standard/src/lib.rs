@@ -74,11 +74,13 @@ fn keep_last(cell: &Cell<'_>, count: usize, edits: &mut Edits) {
     let Ok(text) = std::str::from_utf8(cell.value) else {
         return edits.replace_all(cell, REDACTED);
     };
-    let characters = text.chars().count();
+    let ascii = text.is_ascii();
+    let characters = if ascii { text.len() } else { text.chars().count() };
     let kept = count.min(characters / 2);
-    let masked: usize = text.chars().take(characters - kept).map(char::len_utf8).sum();
+    let hidden = characters - kept;
+    let masked = if ascii { hidden } else { text.chars().take(hidden).map(char::len_utf8).sum() };
     const STARS: [u8; 64] = [b'*'; 64];
-    let stars = &STARS[..(characters - kept).min(STARS.len())];
+    let stars = &STARS[..hidden.min(STARS.len())];
     edits.replace(cell, 0, masked, stars);
 }
 

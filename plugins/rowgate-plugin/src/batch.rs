@@ -50,6 +50,11 @@ pub struct Edits {
 }
 
 impl Edits {
+    /// Room for an edit of each of so many cells, and so many bytes of replacement.
+    pub fn with_capacity(cells: usize, bytes: usize) -> Self {
+        Self { edits: Vec::with_capacity(cells * 3), replacement: Vec::with_capacity(bytes) }
+    }
+
     /// Replaces `len` bytes of a cell from `from` on.
     pub fn replace(&mut self, cell: &Cell<'_>, from: usize, len: usize, with: &[u8]) {
         if len > 0 {

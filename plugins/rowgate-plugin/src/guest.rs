@@ -102,7 +102,7 @@ pub fn mask_batch<P: Plugin>(
     let state = state.borrow();
     let masks = state.streams.get(&stream_id).ok_or_else(|| failed("no such stream".to_owned()))?;
     let plugin = state.plugin.as_ref().ok_or_else(|| failed("not configured".to_owned()))?;
-    let mut edits = Edits::default();
+    let mut edits = Edits::with_capacity(lens.len(), cells.len());
     plugin.mask(masks, &Cells { bytes: cells, lens }, &mut edits).map_err(failed)?;
     Ok(if edits.edits.is_empty() {
         mask::Outcome::Unchanged

@@ -1,0 +1,395 @@
+//! Scripts of whole connections against the session machine: what the client and the database send, what the
+//! gateway's driver answers, and what comes out. Each script runs four times, its bytes arriving whole and in
+//! pieces of 1, 3 and 7 bytes, with the same outcome.
+//!
+//! A script (`tests/sessions/*.txt`) is its own golden file. Lines that start with `@`, `C`, `S` or `!` are
+//! input; indented lines are output. `ROWGATE_BLESS=1 cargo test --test sessions` writes the output anew; read the
+//! difference before you commit it.
+//!
+//! ```text
+//! @ logged in             what every session begins with (`@ logged in, no EOFs`: with DEPRECATE_EOF)
+//! C 0: 03 "SELECT 1"      the client sends a packet with sequence id 0
+//! C raw: 01 00            the client sends bytes without a header
+//! S 1: ..                 the database does
+//! ! allow | mask 0 | refuse | login ok | login denied | connected | down | lost | close
+//! ```
+//!
+//! Payloads are hexadecimal bytes, `"texts"` and `len"texts"` (length-encoded).
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use rowgate::clock::Now;
+use rowgate::codec::{Header, write_frame, write_lenenc_bytes};
+use rowgate::fault::Fault;
+use rowgate::identity::{Principal, PrincipalKind, Proof};
+use rowgate::policy::{
+    Batch, Edit, Edits, GuardDecision, GuardInput, MaskPlan, MaskSpec, MaskedColumn, PluginFault,
+    PluginHost, RowFilter, StreamInfo,
+};
+use rowgate::schema::{Flavour, LabelSet, ServerProfile, SqlMode};
+use rowgate::session::{Op, Ruling, Session, Settings, Side, Step, Text, UpstreamReady};
+
+const NOW: Now = Now { mono_ns: 0, wall_us: 0 };
+
+#[test]
+fn every_script_gives_what_it_says_however_its_bytes_arrive() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sessions");
+    let mut paths: Vec<_> =
+        std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    assert!(paths.len() >= 10, "the scripts are missing");
+    let mut wrong = Vec::new();
+    for path in paths {
+        let script = std::fs::read_to_string(&path).unwrap();
+        let played = play(&script, usize::MAX);
+        for piece in [1, 3, 7] {
+            let in_pieces = play(&script, piece);
+            assert_eq!(in_pieces, played, "{} in pieces of {piece}", path.display());
+        }
+        if played == script {
+            continue;
+        }
+        if std::env::var_os("ROWGATE_BLESS").is_some() {
+            std::fs::write(&path, played).unwrap();
+        } else {
+            wrong.push(format!("{}:\n{played}", path.display()));
+        }
+    }
+    assert!(wrong.is_empty(), "not what the scripts say:\n{}", wrong.join("\n"));
+}
+
+/// Plays a script, with input arriving in pieces of this size; the script with its output written anew.
+fn play(script: &str, piece: usize) -> String {
+    let mut player = Player::new(script);
+    for line in script.lines() {
+        if line.starts_with(' ') {
+            continue;
+        }
+        player.transcript.push_str(line);
+        player.transcript.push('\n');
+        match line.split_once(' ') {
+            Some(("C", packet)) => player.arrive(Side::Client, &bytes_of(packet), piece),
+            Some(("S", packet)) => player.arrive(Side::Server, &bytes_of(packet), piece),
+            Some(("!", answer)) => player.answer(answer),
+            Some(("@", "logged in")) => player.log_in("08 00"),
+            Some(("@", "logged in, no EOFs")) => player.log_in("08 01"),
+            _ if line.is_empty() || line.starts_with('#') => continue,
+            _ => panic!("not a line of a script: {line}"),
+        }
+        player.flush();
+    }
+    player.transcript
+}
+
+/// `seq: payload` or `raw: bytes`.
+fn bytes_of(packet: &str) -> Vec<u8> {
+    let (head, payload) = packet.split_once(':').expect("`seq: payload`");
+    let payload = payload_of(payload.trim());
+    if head == "raw" {
+        return payload;
+    }
+    let mut out = Vec::new();
+    let seq = head.parse().expect("a sequence id");
+    write_frame(&mut out, seq, |out| out.extend_from_slice(&payload));
+    out
+}
+
+fn payload_of(mut text: &str) -> Vec<u8> {
+    let mut out = Vec::new();
+    while !text.is_empty() {
+        if let Some(quoted) = text.strip_prefix("len\"") {
+            let (value, rest) = quoted.split_once('"').expect("the closing quote");
+            write_lenenc_bytes(&mut out, value.as_bytes());
+            text = rest;
+        } else if let Some(quoted) = text.strip_prefix('"') {
+            let (value, rest) = quoted.split_once('"').expect("the closing quote");
+            out.extend_from_slice(value.as_bytes());
+            text = rest;
+        } else {
+            let (byte, rest) = text.split_at(2);
+            out.push(u8::from_str_radix(byte, 16).expect("a hexadecimal byte"));
+            text = rest;
+        }
+        text = text.trim_start();
+    }
+    out
+}
+
+/// A payload as scripts write it: texts of three letters and more in quotes, the rest in hexadecimal.
+fn shown(payload: &[u8]) -> String {
+    let mut words: Vec<String> = Vec::new();
+    let mut rest = payload;
+    while let Some(first) = rest.first() {
+        let plain = |byte: &u8| (b' '..=b'~').contains(byte) && *byte != b'"';
+        let len = rest.iter().position(|byte| !plain(byte)).unwrap_or(rest.len());
+        if len >= 3 {
+            let (text, after) = rest.split_at(len);
+            words.push(format!("\"{}\"", String::from_utf8_lossy(text)));
+            rest = after;
+        } else {
+            words.push(format!("{first:02x}"));
+            rest = &rest[1..];
+        }
+    }
+    words.join(" ")
+}
+
+struct Player {
+    session: Session,
+    /// What has arrived from the client and from the database, and is not consumed yet.
+    buffers: [Vec<u8>; 2],
+    out: Vec<u8>,
+    /// What was sent to the client and to the database since the transcript's last line.
+    sent: [Vec<u8>; 2],
+    /// Whose bytes are looked at next, and how many there must be; `None` while an answer is awaited.
+    reads: Option<(Side, usize)>,
+    transcript: String,
+}
+
+impl Player {
+    fn new(script: &str) -> Self {
+        let mut player = Self {
+            session: Session::new(settings(script), NOW),
+            buffers: [Vec::new(), Vec::new()],
+            out: Vec::new(),
+            sent: [Vec::new(), Vec::new()],
+            reads: Some((Side::Client, 0)),
+            transcript: String::new(),
+        };
+        player.run();
+        player.sent = [Vec::new(), Vec::new()]; // the greeting, of which login.txt shows one
+        if script.contains("# shows the greeting") {
+            let mut again = Session::new(settings(script), NOW);
+            let step = again.on_bytes(Side::Client, &mut [], &mut player.sent[0], NOW);
+            assert!(matches!(step.op, Op::Emit(Side::Client)));
+        }
+        player
+    }
+
+    /// The usual login, without a trace in the transcript.
+    fn log_in(&mut self, upper_capabilities: &str) {
+        let kept = self.transcript.clone();
+        let filler = "00 ".repeat(23);
+        let packet = format!(
+            "1: 05 a2 {upper_capabilities} ff ff ff 00 2d {filler} \"bot\" 00 14 {} \"mysql_native_password\" 00",
+            "41 ".repeat(20)
+        );
+        self.arrive(Side::Client, &bytes_of(&packet), usize::MAX);
+        self.answer("login ok");
+        assert!(self.session.is_logged_in() && self.session.is_idle());
+        self.sent = [Vec::new(), Vec::new()];
+        self.transcript = kept;
+    }
+
+    fn arrive(&mut self, side: Side, bytes: &[u8], piece: usize) {
+        for piece in bytes.chunks(piece.min(bytes.len()).max(1)) {
+            self.buffers[index(side)].extend_from_slice(piece);
+            self.run();
+        }
+    }
+
+    fn answer(&mut self, answer: &str) {
+        let principal = Principal {
+            subject: "bot".to_owned(),
+            kind: PrincipalKind::Agent,
+            groups: vec!["agents".to_owned()],
+            attributes: std::collections::BTreeMap::new(),
+        };
+        match answer {
+            "login ok" => self.session.on_authenticated(Ok(Arc::new(principal))),
+            "login denied" => {
+                self.session.on_authenticated(Err(Fault::access_denied("bot", "host")));
+            }
+            "allow" => self.session.on_ruling(ruling(None, false)),
+            "govern" => self.session.on_ruling(ruling(None, true)),
+            "mask 0" => self.session.on_ruling(ruling(Some(0), true)),
+            "mask 1" => self.session.on_ruling(ruling(Some(1), true)),
+            "refuse" => self.session.on_ruling(Ruling::Refuse(Fault::unsupported("this"))),
+            "refuse and close" => {
+                self.session.on_ruling(Ruling::RefuseAndClose(Fault::internal()));
+            }
+            "connected" => self.session.on_upstream(Ok(UpstreamReady { connection_id: 7 })),
+            "down" => self.session.on_upstream(Err(Fault::upstream_down("shop is down"))),
+            "lost" | "close" => {
+                let fault = Fault::upstream_lost("it is gone");
+                let step = match answer {
+                    "lost" => self.session.on_upstream_lost(&fault, &mut self.out),
+                    _ => self.session.on_close(&Fault::shutdown(), &mut self.out),
+                };
+                let reads = self.carry_out(Side::Client, step);
+                self.reads = reads.or(Some((Side::Client, 0)));
+                return self.run();
+            }
+            other => panic!("no such answer: {other}"),
+        }
+        self.reads = Some((Side::Client, 0));
+        self.run();
+    }
+
+    /// Drives the machine until it needs bytes that have not arrived, or an answer.
+    fn run(&mut self) {
+        while let Some((side, at_least)) = self.reads {
+            let buffer = &mut self.buffers[index(side)];
+            if buffer.len() < at_least {
+                return;
+            }
+            let step = self.session.on_bytes(side, buffer, &mut self.out, NOW);
+            self.reads = self.carry_out(side, step);
+            if self.session.is_idle() && matches!(self.reads, Some((Side::Server, 0))) {
+                // Between statements it is the client's turn.
+                self.reads = Some((Side::Client, 0));
+            }
+        }
+    }
+
+    /// Does what the machine asks; whose bytes come next.
+    fn carry_out(&mut self, side: Side, step: Step) -> Option<(Side, usize)> {
+        let taken: Vec<u8> = self.buffers[index(side)].drain(..step.consumed).collect();
+        match step.op {
+            Op::Read { side: next, at_least } => {
+                let more = if next == side { self.buffers[index(side)].len() + 1 } else { 1 };
+                return Some((next, at_least.max(more)));
+            }
+            Op::Forward => self.sent[1 - index(side)].extend_from_slice(&taken),
+            Op::Emit(to) => self.sent[index(to)].append(&mut self.out),
+            Op::StartTls => self.note("start TLS"),
+            Op::Authenticate(login) => {
+                let proof = match &login.proof {
+                    Proof::Native { .. } => "mysql_native_password",
+                    Proof::CachingSha2 { .. } => "caching_sha2_password",
+                    Proof::Clear(_) => "the token itself",
+                };
+                let (user, change) = (&login.user, login.change_user);
+                self.note(&format!("authenticate {user} by {proof}, change_user {change}"));
+                return None;
+            }
+            Op::Decide(statement) => {
+                let text = match &statement.text {
+                    Text::Lent(range) => self.buffers[index(side)][range.clone()].to_vec(),
+                    Text::Kept(text) => text.to_vec(),
+                };
+                let kind = statement.kind;
+                self.note(&format!("decide {kind:?}: {}", String::from_utf8_lossy(&text)));
+                return None;
+            }
+            Op::Connect => {
+                self.note("connect");
+                return None;
+            }
+            Op::Release => self.note("release"),
+            Op::Done(outcome) => self.note(&format!(
+                "done: {} rows, {} masked cells, {} affected, error {}",
+                outcome.rows, outcome.masked_cells, outcome.affected_rows, outcome.error_code
+            )),
+            Op::Close(kind) => {
+                let kind = kind.map_or("by the client", rowgate::fault::FaultKind::label);
+                self.note(&format!("close: {kind}"));
+                return None;
+            }
+        }
+        Some((side, 0))
+    }
+
+    fn note(&mut self, what: &str) {
+        self.flush();
+        let _ = writeln!(self.transcript, "    {what}");
+    }
+
+    /// Writes out what was sent, packet by packet.
+    fn flush(&mut self) {
+        for (to, sent) in ["client", "database"].iter().zip(&mut self.sent) {
+            let mut rest = sent.as_slice();
+            while let Some((header, payload)) =
+                Header::parse(rest).and_then(|header| Some((header, header.payload(rest)?)))
+            {
+                let line = format!("    to the {to} {}: {}", header.seq, shown(payload));
+                let _ = writeln!(self.transcript, "{}", line.trim_end());
+                rest = &rest[header.total()..];
+            }
+            *sent = rest.to_vec();
+        }
+    }
+}
+
+fn index(side: Side) -> usize {
+    usize::from(side == Side::Server)
+}
+
+fn settings(script: &str) -> Settings {
+    Settings {
+        profile: Arc::new(ServerProfile {
+            flavour: Flavour::MariaDb,
+            version: 101_119,
+            version_string: "10.11.19-MariaDB".to_owned(),
+            lower_case_table_names: 0,
+            sql_mode: SqlMode(0),
+        }),
+        connection_id: 1 << 31,
+        scramble: *b"abcdefghijklmnopqrst",
+        tls_available: script.contains("# TLS is available"),
+        tls_required: script.contains("# TLS is required"),
+        host: "host".to_owned(),
+        max_statement_bytes: 1 << 16,
+        max_row_bytes: 1 << 16,
+        worker: 0,
+    }
+}
+
+fn ruling(masked: Option<u16>, governed: bool) -> Ruling {
+    let column = |index| MaskedColumn {
+        index,
+        mask: MaskSpec::redact(),
+        may_keep: Some(0),
+        labels: LabelSet::EMPTY,
+        label_names: Vec::new(),
+        rule: "rule".to_owned(),
+    };
+    let plan = masked.map(|index| {
+        Arc::new(MaskPlan { columns: vec![column(index)], outputs: vec![None, None] })
+    });
+    Ruling::Run {
+        canonical: None,
+        mask: plan,
+        plugins: Arc::new(Stars),
+        rewrite_errors: governed,
+        governed,
+        uses: None,
+    }
+}
+
+/// A star for every masked cell.
+struct Stars;
+
+impl PluginHost for Stars {
+    fn check_mask(&self, _: &MaskSpec) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn open(&self, _: usize, _: &StreamInfo<'_>) -> Result<Box<dyn RowFilter>, PluginFault> {
+        Ok(Box::new(Stars))
+    }
+
+    fn guards(&self) -> bool {
+        false
+    }
+
+    fn guard(&self, _: usize, _: &GuardInput<'_>) -> Result<GuardDecision, PluginFault> {
+        Ok(GuardDecision::Allow)
+    }
+}
+
+impl RowFilter for Stars {
+    fn filter(&mut self, batch: Batch<'_>, edits: &mut Edits) -> Result<(), PluginFault> {
+        let mut start = 0;
+        for len in batch.lens.iter().filter(|len| **len != u32::MAX) {
+            if *len > 0 {
+                edits.edits.push(Edit { start, len: *len, replacement_len: 1 });
+                edits.replacement.push(b'*');
+            }
+            start += len;
+        }
+        Ok(())
+    }
+}
