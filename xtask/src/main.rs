@@ -8,6 +8,7 @@
 #![allow(missing_docs, reason = "chores are documented by HELP and their module comments")]
 
 mod bench;
+mod capture;
 mod ci;
 mod demo;
 mod plugins;
@@ -27,6 +28,7 @@ cargo xtask <chore>
   bench [--no-pin] [--seconds N] [--binary PATH] [--only TEXT]
                      point selects and streams beside direct and HAProxy; writes target/bench/report.md;
                      --only runs those whose heading contains TEXT, such as Stream
+  capture            record stock clients talking to a real server into tests/captures
   fuzz               30 s of every fuzz target (needs a nightly toolchain)
   deny               licences, bans and sources of the dependencies
 
@@ -55,6 +57,7 @@ fn dispatch(words: &[String]) -> Result<()> {
         ["ci"] => ci::ci(),
         ["setup"] => ci::prepare(),
         ["plugins"] => plugins::build(),
+        ["capture"] => capture::capture(),
         ["fuzz"] => ci::fuzz(),
         ["deny"] => ci::deny(),
         ["bench", rest @ ..] => bench::bench(bench_plan(rest)?),
@@ -82,7 +85,7 @@ fn bench_plan(words: &[&str]) -> Result<bench::Plan> {
                 None => bail!("--binary wants a path"),
             },
             "--only" => match words.next() {
-                Some(text) => plan.only = (*text).to_owned(),
+                Some(text) => (*text).clone_into(&mut plan.only),
                 None => bail!("--only wants a part of a heading"),
             },
             other => bail!("unknown option {other:?} of bench; `cargo xtask help` shows them"),

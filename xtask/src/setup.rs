@@ -1,5 +1,7 @@
 //! Installs what a chore needs when it is missing, by Debian's package names, and says so.
 
+use std::path::PathBuf;
+
 use anyhow::{Context as _, Result};
 
 use crate::sh;
@@ -21,16 +23,26 @@ pub const BUILD: [Need; 2] = [("cc", "build-essential"), ("pkg-config", "pkg-con
 /// What the end-to-end benchmark needs on top.
 pub const BENCH: [Need; 2] = [("haproxy", "haproxy"), ("sysbench", "sysbench")];
 
-/// Installs PyMySQL into `target/python`, for the tests with a stock Python driver.
-pub fn pymysql() -> Result<()> {
+/// Installs PyMySQL into `target/python`, for the tests with a stock Python driver; the folder.
+pub fn pymysql() -> Result<PathBuf> {
+    python("pymysql", "PyMySQL")
+}
+
+/// Installs MySQL's own Python driver into `target/python`; the folder.
+pub fn connector() -> Result<PathBuf> {
+    python("mysql/connector", "mysql-connector-python")
+}
+
+fn python(module: &str, package: &str) -> Result<PathBuf> {
     let folder = sh::root().join("target/python");
-    if folder.join("pymysql").exists() {
-        return Ok(());
+    if folder.join(module).exists() {
+        return Ok(folder);
     }
     ensure(&[("python3", "python3"), ("pip3", "python3-pip")])?;
-    sh::step("installing PyMySQL into target/python (once)");
+    sh::step(&format!("installing {package} into target/python (once)"));
     let mut pip = sh::command(&["python3", "-m", "pip", "install", "--quiet", "--no-deps"]);
-    sh::run(pip.arg("--target").arg(&folder).arg("PyMySQL"))
+    sh::run(pip.arg("--target").arg(&folder).arg(package))?;
+    Ok(folder)
 }
 
 /// Installs the packages of those programs that are missing.
