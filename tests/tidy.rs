@@ -274,3 +274,17 @@ fn nothing_is_left_for_later() {
     }
     complain("what is not done is in an issue, not in the code", &complaints);
 }
+
+/// Plugins are built by others against `wit/v1`: a change to it would break them without a word.
+#[test]
+fn the_contract_of_version_1_stands() {
+    let text = std::fs::read_to_string(root().join("wit/v1/rowgate.wit")).unwrap();
+    let lines = text.lines().map(str::trim).filter(|line| !line.starts_with("//"));
+    let words: Vec<&str> = lines.flat_map(str::split_whitespace).collect();
+    let digest = blake3::hash(words.join(" ").as_bytes()).to_hex();
+    assert_eq!(
+        &digest.as_str()[..16],
+        "9f5ac58d59b810b3",
+        "a change to a record, variant, flag or signature is a new version, in wit/v2, beside this one"
+    );
+}

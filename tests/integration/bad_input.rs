@@ -65,6 +65,9 @@ fn a_plugin_that_is_none() {
     refused(&serve(folder.path()), &["nothing.wasm"]);
     fs::write(folder.path().join("nothing.wasm"), b"\0asm\x01\0\0\0").unwrap();
     refused(&serve(folder.path()), &["nothing.wasm", "component"]);
+    let other = gateway::plugin_of_another_version().unwrap();
+    fs::write(folder.path().join("nothing.wasm"), other).unwrap();
+    refused(&serve(folder.path()), &["nothing.wasm", "plugins.path", "@0.9.0", "wit/v1"]);
 }
 
 #[test]
