@@ -8,6 +8,7 @@
 mod approvals;
 mod bad_input;
 mod clients;
+mod docs;
 mod failures;
 mod leaks;
 mod login;
