@@ -40,7 +40,8 @@ pub fn login(data: &[u8]) {
         login.write(&mut out);
         if let Ok(again) = LoginRequest::parse(&out) {
             assert_eq!((again.user, again.auth_response), (login.user, login.auth_response));
-            assert_eq!((again.schema, again.plugin), (login.schema, login.plugin));
+            assert_eq!((again.schema, again.plugin.unwrap_or_default()),
+                (login.schema, login.plugin.unwrap_or_default()));
         }
     }
     if let Ok(greeting) = Handshake::parse(data) {

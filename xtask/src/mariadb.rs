@@ -30,11 +30,12 @@ impl Server {
     pub fn start(dir: &Path, extra: &[&str]) -> Result<Self> {
         let data = dir.join("data");
         if !data.exists() {
-            fs::create_dir_all(dir)?;
+            fs::create_dir_all(temporary(dir))?;
             let mut install = Command::new(program("mariadb-install-db")?);
             install.args(["--no-defaults", "--skip-test-db"]);
             install.arg("--auth-root-authentication-method=normal");
             install.arg(format!("--datadir={}", data.display())).args(as_root());
+            install.env("TMPDIR", temporary(dir));
             sh::capture(&mut install).context("making a MariaDB data folder")?;
         }
         Self::start_again(dir, free_port()?, extra)
@@ -46,6 +47,7 @@ impl Server {
         let mut daemon = Command::new(program("mariadbd")?);
         daemon.arg("--no-defaults").args(as_root());
         daemon.arg(format!("--datadir={}", dir.join("data").display()));
+        daemon.arg(format!("--tmpdir={}", temporary(dir).display()));
         daemon.arg(format!("--socket={}", dir.join("mysqld.sock").display()));
         daemon.arg(format!("--pid-file={}", dir.join("mysqld.pid").display()));
         daemon.arg(format!("--port={port}")).arg("--bind-address=127.0.0.1");
@@ -137,6 +139,11 @@ impl Drop for Server {
 /// A port that nothing listens on just now.
 pub fn free_port() -> Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+}
+
+/// Where a server keeps its temporary tables: its own, since one that starts deletes what it takes for leftovers.
+fn temporary(dir: &Path) -> PathBuf {
+    dir.join("tmp")
 }
 
 fn program(name: &str) -> Result<PathBuf> {
