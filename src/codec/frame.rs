@@ -43,6 +43,7 @@ impl Header {
 
 /// Appends a packet whose payload `write` appends. The payload must stay below [`MAX_PAYLOAD`] (all of ours are
 /// small); a longer one would be cut into packets by [`write_packet`] instead.
+#[inline]
 pub fn write_frame(out: &mut Vec<u8>, seq: u8, write: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
     out.extend_from_slice(&[0, 0, 0, seq]);

@@ -28,6 +28,7 @@ pub fn lenenc_bytes(input: &[u8]) -> Parsed<'_, &[u8]> {
 }
 
 /// Appends an `int<lenenc>`.
+#[inline]
 pub fn write_lenenc_int(out: &mut Vec<u8>, value: u64) {
     let bytes = value.to_le_bytes();
     match value {

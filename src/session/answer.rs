@@ -217,51 +217,78 @@ impl Session {
 }
 
 impl Response {
-    /// Rows under masks: as many whole ones as are there, and the end of the result if it is there too.
+    /// Rows under masks: the whole ones that are there, batch by batch, and the end of the result if it is there too.
     fn masked(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<Step, Fault> {
         let Some(mut masks) = self.masks.take() else { return Err(Fault::internal()) };
-        let mut pos = 0;
-        let mut seq = self.seq;
-        let mut end = None;
-        let mut at_least = HEADER_LEN;
+        let (mut pos, mut rows, mut masked_cells, mut seq) = (0, 0, 0, self.seq);
+        let stop = loop {
+            let (end, stop) = self.gather(&mut masks, bytes, pos)?;
+            if end > pos {
+                rows += masks.batch_len();
+                seq = masks.next_seq(seq);
+                masked_cells += masks.flush(bytes, out)?;
+                pos = end;
+            }
+            // A write a batch would cost more than the batch, so one takes as many as fit without a larger buffer.
+            let fits = bytes.len() - pos <= out.capacity().saturating_sub(out.len());
+            if !matches!(stop, Gathered::Full) || !fits {
+                break stop;
+            }
+        };
+        self.masks = Some(masks);
+        self.outcome.rows += rows;
+        self.outcome.masked_cells += masked_cells;
+        self.seq = seq;
+        match stop {
+            Gathered::End(header) => {
+                let frame = bytes.get(pos..pos + header.total()).unwrap_or_default();
+                let payload = frame.get(HEADER_LEN..).unwrap_or_default();
+                if let Packet::Pass = self.packet(header, payload, out)? {
+                    out.extend_from_slice(frame);
+                }
+                Ok(self.emit(pos + header.total(), out))
+            }
+            Gathered::Short(at_least) if out.is_empty() => {
+                Ok(Step { consumed: pos, op: Op::Read { side: Side::Server, at_least } })
+            }
+            Gathered::Full | Gathered::Short(_) => Ok(self.emit(pos, out)),
+        }
+    }
+
+    /// Adds whole rows from `pos` on to the batch. Gives where they end, and why no more were added.
+    fn gather(
+        &self,
+        masks: &mut Masks,
+        bytes: &[u8],
+        mut pos: usize,
+    ) -> Result<(usize, Gathered), Fault> {
         while !masks.is_full() {
             let rest = bytes.get(pos..).unwrap_or_default();
-            let Some(header) = Header::parse(rest) else { break };
+            let Some(header) = Header::parse(rest) else {
+                return Ok((pos, Gathered::Short(HEADER_LEN)));
+            };
             if header.continues() || header.total() > self.max_row_bytes {
                 return Err(Fault::plugin("a row is longer than server.max_row_bytes"));
             }
             let Some(payload) = header.payload(rest) else {
-                at_least = header.total();
-                break;
+                return Ok((pos, Gathered::Short(header.total())));
             };
             if self.may_end(payload.first().copied(), header.len) {
-                end = Some((header, pos));
-                break;
+                return Ok((pos, Gathered::End(header)));
             }
             masks.add(bytes, pos + HEADER_LEN, pos + header.total(), header.seq)?;
-            seq = header.seq.wrapping_add(1);
             pos += header.total();
         }
-        if masks.has_rows() {
-            let rows = masks.batch_len();
-            self.outcome.masked_cells += masks.flush(bytes, out)?;
-            self.outcome.rows += rows;
-            self.seq = seq;
-        }
-        if let Some((header, at)) = end {
-            let payload = bytes.get(at + HEADER_LEN..at + header.total()).unwrap_or_default();
-            // The end of a result under a plan is checked while the masks are still there to be seen.
-            self.masks = Some(masks);
-            if let Packet::Pass = self.packet(header, payload, out)? {
-                let frame = bytes.get(at..at + header.total()).unwrap_or_default();
-                out.extend_from_slice(frame);
-            }
-            return Ok(self.emit(at + header.total(), out));
-        }
-        self.masks = Some(masks);
-        if out.is_empty() {
-            return Ok(Step { consumed: pos, op: Op::Read { side: Side::Server, at_least } });
-        }
-        Ok(self.emit(pos, out))
+        Ok((pos, Gathered::Full))
     }
+}
+
+/// Why a batch of rows takes no more.
+enum Gathered {
+    /// It has as many as a plugin gets at once.
+    Full,
+    /// This packet may end the result; it is no row.
+    End(Header),
+    /// What comes next is not all here: it takes so many bytes.
+    Short(usize),
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::binding::Binding;
 use super::rows::{Group, Written};
-use crate::codec::{BinaryRow, TextRow, write_frame, write_lenenc_int};
+use crate::codec::{BinaryRow, TextRow, write_frame};
 use crate::fault::Fault;
 use crate::policy::{PluginFault, PluginHost, StreamColumn, StreamInfo};
 
@@ -100,14 +100,14 @@ impl Masks {
         self.rows.len() >= MAX_ROWS || self.gathered >= MAX_CELLS
     }
 
-    /// Whether the batch has rows.
-    pub(super) fn has_rows(&self) -> bool {
-        !self.rows.is_empty()
-    }
-
     /// Rows in the batch.
     pub(super) fn batch_len(&self) -> u64 {
         self.rows.len() as u64
+    }
+
+    /// The sequence id after the batch's last row; `seq` where it has none.
+    pub(super) fn next_seq(&self, seq: u8) -> u8 {
+        self.rows.last().map_or(seq, |row| row.seq.wrapping_add(1))
     }
 
     /// Adds the row whose payload lies at `start..end` of the lent buffer.
@@ -167,7 +167,9 @@ impl Masks {
                 let bitmap = out.len() + 1;
                 for masked in &self.columns {
                     let Some(cell) = cells.next() else { break };
-                    out.extend_from_slice(bytes.get(at..cell.start).unwrap_or_default());
+                    if at < cell.start {
+                        out.extend_from_slice(bytes.get(at..cell.start).unwrap_or_default());
+                    }
                     at = cell.end;
                     let raw = cell.value.and_then(|value| bytes.get(value..cell.end));
                     let group = masked.group.and_then(|group| self.groups.get_mut(group));
@@ -246,9 +248,4 @@ fn out_of_plan() -> Fault {
     Fault::analysis(
         "the result has fewer columns than the statement's analysis; nothing was released",
     )
-}
-
-/// Appends a value's length.
-pub(super) fn write_length(out: &mut Vec<u8>, len: usize) {
-    write_lenenc_int(out, len as u64);
 }

@@ -1,6 +1,6 @@
 //! One plugin's cells of a batch: gathered flat, handed over in one call, its edits checked and applied.
 
-use super::masks::write_length;
+use crate::codec::write_lenenc_int;
 use crate::fault::Fault;
 use crate::policy::{Batch, Edit, Edits, NULL, PluginFault, RowFilter};
 
@@ -17,8 +17,10 @@ pub(super) struct Group {
     cells: Vec<u8>,
     lens: Vec<u32>,
     edits: Edits,
-    /// Where writing is: the next cell, its offset, the next edit, the next replacement byte.
-    cell: usize,
+    /// Cells and replacements are ASCII throughout, so whatever is put together of them is UTF-8.
+    ascii: bool,
+    /// Where writing is: the next cell's column, its offset, the next edit, the next replacement byte.
+    column: usize,
     offset: u32,
     edit: usize,
     replaced: usize,
@@ -51,7 +53,8 @@ impl Group {
             cells: Vec::new(),
             lens: Vec::new(),
             edits: Edits::default(),
-            cell: 0,
+            ascii: false,
+            column: 0,
             offset: 0,
             edit: 0,
             replaced: 0,
@@ -95,73 +98,76 @@ impl Group {
         if sum != self.edits.replacement.len() || sum > MAX_REPLACEMENT {
             return Err(self.broke("replacement lengths that do not add up"));
         }
+        // One look at the batch in place of one at each cell.
+        self.ascii = self.cells.is_ascii() && self.edits.replacement.is_ascii();
         Ok(())
     }
 
-    /// Appends the next cell's masked value, with its length; nothing for NULL.
+    /// Appends the next cell's masked value, with its length; nothing for NULL. After an error, what was appended
+    /// is not to be used.
     pub(super) fn write(
         &mut self,
         raw: Option<&[u8]>,
         out: &mut Vec<u8>,
     ) -> Result<Written, PluginFault> {
-        let column = self.cell % self.limits.len().max(1);
-        let (may_keep, utf8) = self.limits.get(column).copied().unwrap_or((Some(0), true));
-        self.cell += 1;
-        let Some(raw) = raw else { return Ok(Written { is_null: true, changed: false }) };
-        let start = self.offset;
-        let end = start + u32::try_from(raw.len()).unwrap_or(0);
-        self.offset = end;
-        let first = self.edit;
-        let (mut removed, mut added, mut to_null) = (0, 0_usize, false);
-        while let Some(edit) = self.edits.edits.get(self.edit).filter(|edit| edit.start < end) {
-            if edit.start + edit.len > end {
-                return Err(self.broke("an edit over the end of a cell"));
-            }
-            removed += edit.len;
-            match edit.replacement_len {
-                NULL if edit.start == start && edit.len == end - start => to_null = true,
-                NULL => return Err(self.broke("NULL for a part of a cell")),
-                len => added += len as usize,
-            }
-            self.edit += 1;
+        let (may_keep, utf8) = self.limits.get(self.column).copied().unwrap_or((Some(0), true));
+        self.column += 1;
+        if self.column >= self.limits.len() {
+            self.column = 0;
         }
-        if may_keep.is_some_and(|limit| end - start - removed > limit) {
+        let Some(raw) = raw else { return Ok(Written { is_null: true, changed: false }) };
+        let head = out.len();
+        out.push(0); // its length's place: one byte for nearly all
+        let applied = self.apply(raw, out)?;
+        if may_keep.is_some_and(|limit| applied.kept > limit as usize) {
             return Err(self.broke("more of a cell kept than its mask may"));
         }
-        if to_null {
-            return Ok(Written { is_null: true, changed: true });
-        }
-        let head = out.len();
-        write_length(out, raw.len() - removed as usize + added);
-        let value = out.len();
-        self.apply(raw, start, first, out);
-        let masked = out.get(value..).unwrap_or_default();
-        if utf8 && std::str::from_utf8(masked).is_err() {
+        let masked = out.get(head + 1..).unwrap_or_default();
+        if utf8 && !self.ascii && std::str::from_utf8(masked).is_err() {
             return Err(self.broke("a value that is not UTF-8"));
         }
-        let same = masked == raw;
-        if same && may_keep.is_some() && !raw.is_empty() {
-            // A mask that must change a value gave it back as it was: whatever its reason, NULL tells nothing.
+        // Masks mostly change the first byte, which saves the comparison of the rest.
+        let same = masked.first() == raw.first() && masked == raw;
+        // A mask that must change a value gave it back as it was: whatever its reason, NULL tells nothing.
+        if applied.to_null || (same && may_keep.is_some() && !raw.is_empty()) {
             out.truncate(head);
             return Ok(Written { is_null: true, changed: true });
         }
+        set_length(out, head);
         Ok(Written { is_null: false, changed: !same })
     }
 
-    /// Appends the value with its edits applied.
-    fn apply(&mut self, raw: &[u8], start: u32, first: usize, out: &mut Vec<u8>) {
+    /// Appends the value with its edits applied, and checks that they are edits of this cell.
+    fn apply(&mut self, raw: &[u8], out: &mut Vec<u8>) -> Result<Applied, PluginFault> {
+        let start = self.offset;
+        let end = start + u32::try_from(raw.len()).unwrap_or(0);
+        self.offset = end;
+        let mut applied = Applied { kept: 0, to_null: false };
         let mut at = 0;
-        let edits: &[Edit] = self.edits.edits.get(first..self.edit).unwrap_or_default();
-        for edit in edits {
-            let from = (edit.start - start) as usize;
-            out.extend_from_slice(raw.get(at..from).unwrap_or_default());
-            let end = self.replaced + edit.replacement_len as usize;
-            let new = self.edits.replacement.get(self.replaced..end).unwrap_or_default();
-            out.extend_from_slice(new);
-            self.replaced = end;
-            at = from + edit.len as usize;
+        while let Some(edit) = self.edits.edits.get(self.edit).filter(|edit| edit.start < end) {
+            let (from, to) =
+                ((edit.start - start) as usize, (edit.start + edit.len - start) as usize);
+            let before = raw.get(at..from).unwrap_or_default();
+            match edit.replacement_len {
+                _ if to > raw.len() => return Err(self.broke("an edit over the end of a cell")),
+                NULL if from == 0 && to == raw.len() => applied.to_null = true,
+                NULL => return Err(self.broke("NULL for a part of a cell")),
+                len => {
+                    let replaced = self.replaced + len as usize;
+                    let new = self.edits.replacement.get(self.replaced..replaced);
+                    out.extend_from_slice(before);
+                    out.extend_from_slice(new.unwrap_or_default());
+                    self.replaced = replaced;
+                }
+            }
+            applied.kept += before.len();
+            at = to;
+            self.edit += 1;
         }
-        out.extend_from_slice(raw.get(at..).unwrap_or_default());
+        let rest = raw.get(at..).unwrap_or_default();
+        out.extend_from_slice(rest);
+        applied.kept += rest.len();
+        Ok(applied)
     }
 
     /// Forgets the batch, keeping its memory.
@@ -169,7 +175,7 @@ impl Group {
         self.cells.clear();
         self.lens.clear();
         self.edits.clear();
-        self.cell = 0;
+        self.column = 0;
         self.offset = 0;
         self.edit = 0;
         self.replaced = 0;
@@ -177,6 +183,26 @@ impl Group {
 
     fn broke(&self, why: &'static str) -> PluginFault {
         PluginFault::Contract { plugin: self.plugin.clone(), why }
+    }
+}
+
+/// What the edits of a cell came to.
+struct Applied {
+    /// Bytes of the value that stay.
+    kept: usize,
+    to_null: bool,
+}
+
+/// Writes the length of the value behind `head`, where one byte was left for it.
+fn set_length(out: &mut Vec<u8>, head: usize) {
+    let len = out.len() - head - 1;
+    match (u8::try_from(len), out.get_mut(head)) {
+        (Ok(byte @ 0..=0xFA), Some(place)) => *place = byte,
+        _ => {
+            let mut longer = Vec::with_capacity(9);
+            write_lenenc_int(&mut longer, len as u64);
+            out.splice(head..=head, longer);
+        }
     }
 }
 
@@ -229,6 +255,24 @@ mod tests {
         let got = check(&cells, None, &[edit(5, 4, 3), edit(18, 1, NULL)], b"[*]");
         let wanted = [Some("call [*] now"), None, Some("plain"), None];
         assert_eq!(got, Ok(wanted.map(|text| text.map(str::to_owned)).to_vec()));
+    }
+
+    #[test]
+    fn a_long_value_gets_the_length_it_needs() {
+        for len in [0, 249, 250, 251, 252, 65_535, 65_536, 70_000] {
+            let raw = vec![b'x'; len + 1];
+            let mut group =
+                Group::new("p", Box::new(Fixed(vec![edit(0, 1, 0)], b"")), vec![(None, true)]);
+            group.push(Some(&raw)).unwrap();
+            group.filter(1).unwrap();
+            let mut out = b"before".to_vec();
+            group.write(Some(&raw), &mut out).unwrap();
+            out.extend_from_slice(b"\x05after");
+            let mut row = crate::codec::TextRow::new(out.strip_prefix(b"before").unwrap());
+            assert_eq!(row.next_cell().unwrap().value, raw.get(1..), "{len}");
+            assert_eq!(row.next_cell().unwrap().value, Some(&b"after"[..]));
+            assert!(row.is_done());
+        }
     }
 
     #[test]

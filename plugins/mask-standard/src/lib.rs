@@ -57,10 +57,17 @@ impl Plugin for MaskStandard {
         if masks.is_empty() {
             return Err("a stream without columns".to_owned());
         }
+        // One look at the batch in place of one at each cell.
+        let ascii = cells.bytes.is_ascii();
         for cell in cells.iter() {
             match &masks[cell.index % masks.len()] {
                 Mask::Redact => edits.replace_all(&cell, REDACTED),
                 Mask::Null => edits.make_null(&cell),
+                Mask::KeepLast(count) if ascii => {
+                    let characters = cell.value.len();
+                    let hidden = characters - (*count).min(characters / 2);
+                    hide(&cell, hidden, hidden, edits);
+                }
                 Mask::KeepLast(count) => keep_last(&cell, *count, edits),
                 Mask::Hash(key) => hash(&cell, key, edits)?,
             }
@@ -74,14 +81,16 @@ fn keep_last(cell: &Cell<'_>, count: usize, edits: &mut Edits) {
     let Ok(text) = std::str::from_utf8(cell.value) else {
         return edits.replace_all(cell, REDACTED);
     };
-    let ascii = text.is_ascii();
-    let characters = if ascii { text.len() } else { text.chars().count() };
-    let kept = count.min(characters / 2);
-    let hidden = characters - kept;
-    let masked = if ascii { hidden } else { text.chars().take(hidden).map(char::len_utf8).sum() };
+    let characters = text.chars().count();
+    let hidden = characters - count.min(characters / 2);
+    let bytes = text.chars().take(hidden).map(char::len_utf8).sum();
+    hide(cell, hidden, bytes, edits);
+}
+
+/// Stars for the first characters, which take so many bytes.
+fn hide(cell: &Cell<'_>, characters: usize, bytes: usize, edits: &mut Edits) {
     const STARS: [u8; 64] = [b'*'; 64];
-    let stars = &STARS[..hidden.min(STARS.len())];
-    edits.replace(cell, 0, masked, stars);
+    edits.replace(cell, 0, bytes, &STARS[..characters.min(STARS.len())]);
 }
 
 fn hash(cell: &Cell<'_>, key: &str, edits: &mut Edits) -> Result<(), String> {
