@@ -143,6 +143,10 @@ pub struct Column {
     pub data_type: String,
     /// Labels, declared or inherited through views and generated columns.
     pub labels: LabelSet,
+    /// Its labels are of what it is computed from (by a view or a generated column): its values are not theirs.
+    pub computed: bool,
+    /// Not among the columns of `*`.
+    pub invisible: bool,
 }
 
 /// A table or view with its columns in order.
@@ -254,6 +258,27 @@ impl Catalog {
 
     fn fold_table(&self, name: &str) -> String {
         if self.profile.lower_case_table_names == 0 { name.to_owned() } else { fold(name) }
+    }
+}
+
+/// Whether two names are the same to the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Same {
+    /// To every server.
+    Yes,
+    /// To no server.
+    No,
+    /// To some: a name that could be read either way tells nothing.
+    Perhaps,
+}
+
+/// How two names of columns compare. The servers differ on letters outside ASCII (`\u{131}` is no `i` to MariaDB), so
+/// that where names are looked up from the inside out, neither "same" nor "other" may be guessed of them.
+pub fn same(a: &str, b: &str) -> Same {
+    match a.eq_ignore_ascii_case(b) {
+        true => Same::Yes,
+        false if fold(a) == fold(b) => Same::Perhaps,
+        false => Same::No,
     }
 }
 

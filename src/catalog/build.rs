@@ -8,7 +8,7 @@ use crate::policy::LabelRules;
 use crate::schema::{
     Catalog, Column, LabelId, LabelSet, Labels, Routine, SqlMode, Table, TableKind, fold,
 };
-use crate::sql::{Context, touches, view_lineage};
+use crate::sql::{Context, table_labels, touches, view_lineage, writes};
 
 /// Views and routines may stand on one another; each round settles at least one level. Deeper nesting than
 /// this is left with every label there is: masked, not missed.
@@ -36,7 +36,8 @@ pub fn build(raw: &Raw, rules: &LabelRules, labels: &Labels, epoch: u64) -> Cata
         }
         changed |= mark_triggers(&mut tables, &raw.triggers, &catalog);
         for (routine, text) in routines.iter_mut().zip(&raw.routines) {
-            let sensitive = unsettled || reaches(text, &catalog);
+            let writes = text.text.as_deref().is_some_and(|body| writes(body, &catalog));
+            let sensitive = unsettled || writes || reaches(text, &catalog);
             changed |= sensitive != routine.sensitive;
             routine.sensitive = sensitive;
         }
@@ -69,6 +70,8 @@ fn base_tables(raw: &Raw, rules: &LabelRules) -> Vec<Table> {
             name: column.name.clone(),
             data_type: column.data_type.clone(),
             labels: rules.column_labels(&column.schema, &column.table, &column.name),
+            computed: false,
+            invisible: column.invisible,
         });
     }
     // Twice: a generated column may stand on one before it.
@@ -82,6 +85,7 @@ fn base_tables(raw: &Raw, rules: &LabelRules) -> Vec<Table> {
             .fold(LabelSet::EMPTY, |set, column| set.union(column.labels));
         if let Some(column) = of_table.get_mut(*at) {
             column.labels = column.labels.union(inherited);
+            column.computed |= !inherited.is_empty();
         }
     }
     let mut keys: HashMap<(&str, &str), Vec<&RawKeyPart>> = HashMap::new();
@@ -134,8 +138,9 @@ fn inherit(view: &mut Table, text: Option<&str>, catalog: &Catalog, everything: 
     let lineage = text.and_then(|text| view_lineage(text, &context));
     match lineage {
         Some(labels) if labels.len() == view.columns.len() => {
-            for (column, inherited) in view.columns.iter_mut().zip(labels) {
+            for (column, (inherited, computed)) in view.columns.iter_mut().zip(labels) {
                 column.labels = column.labels.union(inherited);
+                column.computed |= computed;
             }
         }
         _ => {
@@ -145,9 +150,13 @@ fn inherit(view: &mut Table, text: Option<&str>, catalog: &Catalog, everything: 
             };
             for column in &mut view.columns {
                 column.labels = column.labels.union(reached);
+                column.computed |= !reached.is_empty();
             }
         }
     }
+    // What is written through a view is written to its tables.
+    let of_tables = text.map_or(everything, |text| table_labels(text, &context));
+    view.labels = view.labels.union(of_tables);
     let reaches = text.is_none_or(|text| touches(text, &context));
     view.sensitive |= reaches || !view.all_labels().is_empty();
     before != *view

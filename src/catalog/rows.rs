@@ -13,7 +13,8 @@ pub const QUERIES: [&str; 7] = [
     "SELECT @@version, @@lower_case_table_names, @@global.sql_mode",
     "SELECT table_schema, table_name, table_type, COALESCE(table_rows, 0) \
      FROM information_schema.tables WHERE table_schema {user} ORDER BY 1, 2",
-    "SELECT table_schema, table_name, column_name, data_type, generation_expression \
+    "SELECT table_schema, table_name, column_name, data_type, generation_expression, \
+     extra \
      FROM information_schema.columns WHERE table_schema {user} ORDER BY 1, 2, ordinal_position",
     "SELECT table_schema, table_name, index_name, column_name FROM information_schema.statistics \
      WHERE non_unique = 0 AND table_schema {user} \
@@ -43,6 +44,7 @@ pub(super) struct RawColumn {
     pub(super) name: String,
     pub(super) data_type: String,
     pub(super) generated_from: Option<String>,
+    pub(super) invisible: bool,
 }
 
 /// One column of a unique key.
@@ -113,6 +115,8 @@ impl Raw {
                     name: text(row, 2, what)?,
                     data_type: text(row, 3, what)?.to_ascii_lowercase(),
                     generated_from: optional(row, 4).filter(|text| !text.is_empty()),
+                    invisible: optional(row, 5)
+                        .is_some_and(|extra| extra.to_ascii_uppercase().contains("INVISIBLE")),
                 })
             })?,
             keys: each(keys, "statistics", |row, what| {

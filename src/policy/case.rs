@@ -102,7 +102,7 @@ impl<'a> Case<'a> {
     }
 
     /// The mask on one output and the rule that asked for it: the strictest of its columns' masks where the
-    /// values stand as they are, total redaction where anything was computed of them.
+    /// values stand as they are, NULL where anything was computed of them.
     fn mask_output(&mut self, output: &Output) -> Result<Option<(MaskSpec, String)>, Refusal> {
         let mut strictest: Option<(MaskSpec, String)> = None;
         for column in labelled(output.lineage.columns(), |column| column) {
@@ -122,7 +122,7 @@ impl<'a> Case<'a> {
             }
         }
         Ok(strictest.map(|(mask, rule)| match output.lineage {
-            Lineage::Computed(_) => (MaskSpec::redact(), rule),
+            Lineage::Computed(_) => (MaskSpec::null(), rule),
             _ => (mask, rule),
         }))
     }

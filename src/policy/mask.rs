@@ -20,9 +20,20 @@ pub struct MaskSpec {
 }
 
 impl MaskSpec {
-    /// Total redaction: what computed values and columns without a rule get.
+    /// Total redaction: what columns without a rule get.
     pub fn redact() -> Self {
         Self { plugin: STANDARD.to_owned(), name: "redact".to_owned(), arguments: String::new() }
+    }
+
+    /// Nothing at all, not even which values are NULL or empty: what computed values get. Of a value that was cut down
+    /// before, that would tell a part: whether `TRIM(LEADING '1' FROM LEFT(ssn, 1))` is empty.
+    pub fn null() -> Self {
+        Self { plugin: STANDARD.to_owned(), name: "null".to_owned(), arguments: String::new() }
+    }
+
+    /// Whether every value becomes NULL.
+    pub fn is_null(&self) -> bool {
+        self.strength() == Strength::Null
     }
 
     /// Reads an annotation; the error says what is wrong with it.

@@ -111,7 +111,7 @@ impl Policies {
     pub fn check_masks(&self, plugins: &dyn PluginHost) -> Result<(), PolicyError> {
         for (id, loaded) in self.in_order() {
             let Some(mask) = &loaded.rule.mask else { continue };
-            // Computed values get total redaction, so whoever masks needs that too.
+            // What no rule names a mask for is redacted, so whoever masks needs that too.
             for mask in [mask, &MaskSpec::redact()] {
                 plugins.check_mask(mask).map_err(|why| {
                     let what = format!("@mask(\"{mask}\"): {why}");

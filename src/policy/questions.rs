@@ -25,6 +25,9 @@ pub(super) fn questions<'a>(facts: &'a Facts, digest: &str) -> Result<Vec<Questi
     };
     for table in &facts.tables {
         push(on_table(facts.verb, table.access), Some(table));
+        if facts.upserts && table.access == Access::Write {
+            push(Action::Update, Some(table));
+        }
     }
     if let Some(action) = on_target(facts, digest) {
         push(action, None);
@@ -122,12 +125,11 @@ fn sets_globally(digest: &str) -> bool {
 
 /// What `SHOW` may show as `show`: the description of what is there, and settings. All else (other sessions'
 /// statements, logs, replication) is administration.
-const SHOWN: [&str; 24] = [
+const SHOWN: [&str; 23] = [
     "CHARACTER",
     "CHARSET",
     "COLLATION",
     "COLUMNS",
-    "COUNT",
     "CREATE",
     "DATABASES",
     "ENGINES",
@@ -157,7 +159,8 @@ fn show(digest: &str) -> Action {
     }
     let modifiers = ["ALL", "EXTENDED", "FULL", "GLOBAL", "LOCAL", "SESSION", "STORAGE"];
     match words.find(|word| !modifiers.contains(&word.as_str())).as_deref() {
-        Some("WARNINGS" | "ERRORS") => Action::Diagnostics,
+        // How many there are tells of values as well as what they say.
+        Some("WARNINGS" | "ERRORS" | "COUNT") => Action::Diagnostics,
         Some(kind) if SHOWN.contains(&kind) => Action::Show,
         _ => Action::Admin,
     }

@@ -33,7 +33,7 @@ pub(super) struct Masks {
 #[derive(Clone, Copy)]
 struct Masked {
     index: usize,
-    /// `None`: not a string, so it becomes NULL.
+    /// `None`: it becomes NULL, by its mask or for not being a string.
     group: Option<usize>,
 }
 
@@ -76,7 +76,9 @@ impl Masks {
         for column in &plan.columns {
             let index = usize::from(column.index);
             let column_type = binding.types.get(index).copied().ok_or_else(out_of_plan)?;
-            let group = column_type.is_string().then(|| {
+            // NULL needs no plugin, and hides which values are NULL or empty.
+            let masked = column_type.is_string() && !column.mask.is_null();
+            let group = masked.then(|| {
                 let name = column.mask.plugin.as_str();
                 names.iter().position(|known| *known == name).unwrap_or_else(|| {
                     names.push(name);

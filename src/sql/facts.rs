@@ -256,11 +256,15 @@ pub struct Facts {
     pub uses: Vec<ColumnUse>,
     /// Labelled columns that it assigns to.
     pub assigned: Vec<ColumnRef>,
-    /// Has a WHERE (or a join condition that narrows, for multi-table forms: no).
+    /// Has a WHERE (or a join condition that narrows, for multi-table forms: no); of INSERT and REPLACE: that, or rows
+    /// that are spelt out.
     pub has_where: bool,
+    /// INSERT … ON DUPLICATE KEY UPDATE: may change rows that are there.
+    pub upserts: bool,
     /// The literal LIMIT.
     pub limit: Option<u64>,
-    /// Its top-level AND pins a whole unique key of the written table to literals or parameters.
+    /// Its top-level AND pins a whole unique key of the written table to literals or parameters; of INSERT: it
+    /// spells out one row.
     pub key_pinned: bool,
     /// Names a stored routine that the catalogue says reaches labelled data or can't be read.
     pub calls_sensitive: bool,

@@ -8,6 +8,7 @@ mod canonical;
 mod facts;
 mod lexer;
 mod lineage;
+mod rows;
 mod tables;
 mod token;
 mod verb;
@@ -17,7 +18,7 @@ pub use facts::{
     Access, ColumnRef, ColumnUse, Facts, Lineage, Output, Place, TableUse, Unknown, Verb,
 };
 
-use crate::schema::{Catalog, LabelSet, SqlMode};
+use crate::schema::{Catalog, LabelSet, Routine, SqlMode, Table, fold};
 use token::{Kind, Token};
 use words::Words;
 
@@ -93,6 +94,12 @@ fn classify(
     facts.verb = head.verb;
     facts.explained = head.explained;
     facts.has_where = words.find_outside(head.at, &["where"]).is_some();
+    if matches!(head.verb, Verb::Insert | Verb::Replace) {
+        let rows = rows::given(&words, head.at);
+        facts.has_where |= rows.is_some();
+        facts.key_pinned = head.verb == Verb::Insert && rows == Some(rows::Given::One);
+        facts.upserts = head.verb == Verb::Insert && words.has_any(head.at, &["duplicate"]);
+    }
     facts.limit = limit(&words, head.at);
     if head.verb == Verb::Use {
         facts.use_database = words.name(head.at + 1);
@@ -100,13 +107,42 @@ fn classify(
     let named = tables::named(&words, cx, head.verb, head.at);
     facts.tables = named.tables;
     facts.calls_sensitive = named.calls_sensitive;
-    if let Some(unknown) = head.unknown.or(named.unknown) {
+    let opaque = opaque(&words).map(Unknown::Construct);
+    if let Some(unknown) = head.unknown.or(opaque).or(named.unknown) {
         return Some(unknown);
     }
     if !facts.is_sensitive() {
         return None;
     }
-    inside_closure(canonical.unwrap_or(text), &words, cx, facts).err()
+    let unknown = inside_closure(canonical.unwrap_or(text), &words, cx, facts).err();
+    // The parser binds these tighter than the servers do, so that its AND need not be the statement's.
+    let loose = |at: usize| {
+        let operator = words.kind(at) == Some(Kind::Operator);
+        let bytes = words.tokens[at].bytes(text);
+        words.is(at, "xor") || (operator && matches!(bytes, b"||" | b"&&" | b"!" | b":="))
+    };
+    facts.key_pinned &= !(0..tokens.len()).any(loose);
+    unknown
+}
+
+/// What reaches past the tables: the server's files, and what statements on masked columns left behind.
+fn opaque(words: &Words<'_>) -> Option<&'static str> {
+    (0..words.tokens.len()).find_map(|at| match words.kind(at) {
+        Some(Kind::Open) if at > 0 => {
+            let name = words.name(at - 1)?;
+            name.eq_ignore_ascii_case("load_file").then_some("LOAD_FILE")
+        }
+        Some(Kind::SysVar) => {
+            let name = words.tokens[at].bytes(words.text).to_ascii_lowercase();
+            let counts = name.ends_with(b"warning_count") || name.ends_with(b"error_count");
+            counts.then_some("@@warning_count")
+        }
+        Some(Kind::Dot) if at > 0 && words.kind(at - 1) == Some(Kind::SysVar) => {
+            let name = words.name(at + 1)?.to_ascii_lowercase();
+            ["warning_count", "error_count"].contains(&name.as_str()).then_some("@@warning_count")
+        }
+        _ => None,
+    })
 }
 
 /// The statement touches labelled data: it must be understood.
@@ -143,8 +179,18 @@ fn inside_closure(
     if joins.count() > lineage::MAX_JOINS {
         return Err(Unknown::TooComplex("61 joins"));
     }
+    let text = without_lock(text, words);
     let text = std::str::from_utf8(text).map_err(|_| Unknown::Lex("a literal is not UTF-8"))?;
     lineage::follow(text, cx, facts)
+}
+
+/// The text without a LOCK IN SHARE MODE at its end, which the parser doesn't know.
+fn without_lock<'a>(text: &'a [u8], words: &Words<'_>) -> &'a [u8] {
+    let at = words.tokens.len().saturating_sub(4);
+    let lock = ["lock", "in", "share", "mode"];
+    let locks = lock.iter().enumerate().all(|(next, word)| words.is(at + next, word));
+    let start = words.tokens.get(at).map_or(0, |token| token.start as usize);
+    text.get(..start).filter(|_| locks).unwrap_or(text)
 }
 
 /// The literal LIMIT of the statement.
@@ -161,8 +207,8 @@ fn limit(words: &Words<'_>, at: usize) -> Option<u64> {
     }
 }
 
-/// The labels of each column of a view, from its SELECT; `None` where that can't be told.
-pub fn view_lineage(text: &str, cx: &Context<'_>) -> Option<Vec<LabelSet>> {
+/// The labels of each column of a view and whether it is computed, from its SELECT; `None` where that can't be told.
+pub fn view_lineage(text: &str, cx: &Context<'_>) -> Option<Vec<(LabelSet, bool)>> {
     lineage::columns(text, cx).ok()
 }
 
@@ -175,7 +221,44 @@ pub fn touches(text: &str, cx: &Context<'_>) -> bool {
     let words = Words { text: text.as_bytes(), tokens: &lexed.tokens };
     let dynamic = words.has_any(0, &["prepare", "immediate"]);
     let found = tables::named(&words, cx, Verb::Select, 0);
-    dynamic || found.calls_sensitive || found.tables.iter().any(|table| table.sensitive)
+    let named = found.calls_sensitive || found.tables.iter().any(|table| table.sensitive);
+    dynamic || named || quotes_sensitive(&words, cx)
+}
+
+/// Whether a string in double quotes is the name of something in the closure: a text that was stored under
+/// `ANSI_QUOTES` is read under it, whatever the session's mode.
+fn quotes_sensitive(words: &Words<'_>, cx: &Context<'_>) -> bool {
+    let texts = words.tokens.iter().filter(|token| token.kind == Kind::Str);
+    let mut names = texts
+        .map(|token| token.bytes(words.text))
+        .filter(|bytes| bytes.first() == Some(&b'"'))
+        .filter_map(|bytes| std::str::from_utf8(bytes.get(1..bytes.len().checked_sub(1)?)?).ok());
+    names.any(|name| {
+        let table = |table: &Table| table.sensitive && fold(&table.name) == fold(name);
+        let routine = |routine: &Routine| routine.sensitive && fold(&routine.name) == fold(name);
+        cx.catalog.tables().any(table) || cx.catalog.routines().any(routine)
+    })
+}
+
+/// Whether a routine's text writes or changes definitions: whoever calls it does, whatever the calling statement is.
+pub fn writes(text: &str, catalog: &Catalog) -> bool {
+    const WRITES: [&str; 12] = [
+        "insert", "replace", "update", "delete", "load", "truncate", "create", "alter", "drop",
+        "rename", "grant", "call",
+    ];
+    let lexed = lexer::lex(text.as_bytes(), &catalog.profile, catalog.profile.sql_mode);
+    let words = Words { text: text.as_bytes(), tokens: &lexed.tokens };
+    // INSERT(…) and REPLACE(…) are functions too.
+    (0..lexed.tokens.len())
+        .any(|at| words.is_any(at, &WRITES) && words.kind(at + 1) != Some(Kind::Open))
+}
+
+/// The labels of the tables that a view's text names, as tables: `high-value` holds for what is written through it.
+pub fn table_labels(text: &str, cx: &Context<'_>) -> LabelSet {
+    let lexed = lexer::lex(text.as_bytes(), &cx.catalog.profile, cx.sql_mode);
+    let words = Words { text: text.as_bytes(), tokens: &lexed.tokens };
+    let found = tables::named(&words, cx, Verb::Select, 0);
+    found.tables.iter().fold(LabelSet::EMPTY, |set, table| set.union(table.table_labels))
 }
 
 #[cfg(test)]

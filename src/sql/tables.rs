@@ -15,8 +15,8 @@ pub(super) const SYSTEM: [&str; 4] = ["information_schema", "mysql", "performanc
 /// Words after which a table's name must follow.
 const BEFORE_TABLE: [&str; 6] = ["from", "join", "into", "update", "table", "straight_join"];
 
-/// Words that end a list of tables.
-const AFTER_TABLES: [&str; 14] = [
+/// Words that end a list of tables, or only the name before them (see [`Finder::after`]).
+const AFTER_TABLES: [&str; 15] = [
     "where",
     "group",
     "having",
@@ -31,6 +31,7 @@ const AFTER_TABLES: [&str; 14] = [
     "values",
     "select",
     "for",
+    "window",
 ];
 
 /// Functions whose arguments have a FROM that names no table.
@@ -88,14 +89,16 @@ impl Finder<'_> {
         // For each open parenthesis: whether a function whose FROM names no table opened it, and whether a list of
         // tables was going on outside.
         let mut stack: Vec<(bool, bool)> = Vec::new();
-        let (mut plain_from, mut in_list, mut expected) = (false, false, false);
-        let mut at = start;
+        let (mut plain_from, mut in_list) = (false, false);
+        // INTO may be left out.
+        let mut expected = matches!(self.verb, Verb::Insert | Verb::Replace);
+        let mut at = start + usize::from(expected);
         while at < count {
             match self.words.kind(at) {
                 Some(Kind::Open) => {
                     stack.push((plain_from, in_list));
                     plain_from = at > 0 && self.words.is_any(at - 1, &FROM_INSIDE);
-                    in_list = expected || in_list;
+                    in_list = expected;
                     at += 1;
                     continue; // `FROM (a, b)`: what is expected stays so
                 }
@@ -108,9 +111,9 @@ impl Finder<'_> {
                     let is_word = self.words.kind(at) == Some(Kind::Word);
                     if is_word && self.words.is_any(at, &BEFORE_TABLE) && !self.after_dot(at) {
                         expected = !plain_from && !self.distinct_from(at) && !self.is_clause(at);
-                        in_list |= expected && !self.words.is_any(at, &["into"]);
+                        in_list |= expected && !self.one_follows(at);
                     } else if is_word && self.words.is_any(at, &AFTER_TABLES) {
-                        (expected, in_list) = (false, false);
+                        (expected, in_list) = self.after(at, in_list);
                     } else if !(expected && self.words.is_any(at, &SKIPPED)) {
                         at = self.name(at, expected);
                         expected = false;
@@ -121,6 +124,26 @@ impl Finder<'_> {
             }
             at += 1;
         }
+    }
+
+    /// Whether only one table follows: commas then separate columns.
+    fn one_follows(&self, at: usize) -> bool {
+        let defines = matches!(self.verb, Verb::Create | Verb::Alter);
+        self.words.is(at, "into") || (defines && self.words.is(at, "table"))
+    }
+
+    /// Behind one of [`AFTER_TABLES`]: whether a table must follow, and whether the list goes on. It does behind a join's
+    /// condition, an index hint or a FOR SYSTEM_TIME: the next comma brings another table.
+    fn after(&self, at: usize, in_list: bool) -> (bool, bool) {
+        let next = |words: &[&str]| self.words.is_any(at + 1, words);
+        let is_open = self.words.kind(at + 1) == Some(Kind::Open);
+        if self.verb == Verb::Delete && self.words.is(at, "using") && !is_open {
+            return (true, true);
+        }
+        let goes_on = (self.words.is(at, "on") && !next(&["duplicate", "update", "delete"]))
+            || (self.words.is(at, "for") && !next(&["update", "share", "portion"]))
+            || self.words.is_any(at, &["using", "values"]);
+        (false, in_list && goes_on)
     }
 
     fn after_dot(&self, at: usize) -> bool {
@@ -174,7 +197,11 @@ impl Finder<'_> {
     fn routine(&mut self, parts: &[String]) {
         let routine = match parts {
             [name] => self.cx.schema.and_then(|schema| self.cx.catalog.routine(schema, name)),
-            [schema, name] => self.cx.catalog.routine(schema, name),
+            [schema, name] => self.cx.catalog.routine(schema, name).or_else(|| {
+                // A routine of a package.
+                self.cx.schema.and_then(|current| self.cx.catalog.routine(current, schema))
+            }),
+            [schema, package, _] => self.cx.catalog.routine(schema, package),
             _ => None,
         };
         self.found.calls_sensitive |= routine.is_some_and(|routine| routine.sensitive);

@@ -4,7 +4,8 @@ use super::*;
 use crate::schema::{Column, Flavour, Labels, Routine, ServerProfile, Table, TableKind};
 
 fn column(name: &str, labels: LabelSet) -> Column {
-    Column { name: name.to_owned(), data_type: "varchar".to_owned(), labels }
+    let data_type = if name == "id" { "int" } else { "varchar" }.to_owned();
+    Column { name: name.to_owned(), data_type, labels, computed: false, invisible: false }
 }
 
 fn table(name: &str, columns: Vec<Column>, labels: LabelSet) -> Table {
@@ -37,7 +38,10 @@ fn catalog(flavour: Flavour) -> Catalog {
         column("bank", pii),
     ];
     let orders = vec![column("id", none), column("customer_id", none), column("state", none)];
-    let payments = vec![column("id", none), column("amount", none)];
+    let payments = vec![column("id", none), column("amount", none), column("code", none)];
+    let computed = Column { computed: true, ..column("first4", pii) };
+    let hidden = Column { invisible: true, ..column("shadow", none) };
+    let cards = vec![hidden, column("id", none), computed];
     let profile = ServerProfile {
         flavour,
         version: if flavour == Flavour::MariaDb { 101_119 } else { 90_704 },
@@ -48,7 +52,8 @@ fn catalog(flavour: Flavour) -> Catalog {
     let tables = vec![
         table("customers", customers, none),
         table("orders", orders, none),
-        table("payments", payments, high),
+        Table { unique_keys: vec![vec![0], vec![2]], ..table("payments", payments, high) },
+        table("cards", cards, none),
     ];
     let routine = Routine { schema: "shop".to_owned(), name: "peek".to_owned(), sensitive: true };
     Catalog::new(1, profile, names, tables, vec![routine])
@@ -92,12 +97,16 @@ fn what_comes_out() {
         ("WITH w AS (SELECT ssn s FROM customers) SELECT s FROM w", "B"),
         ("WITH w (a) AS (SELECT ssn FROM customers) SELECT a FROM w", "B"),
         ("SELECT CONCAT('<', ssn, '>') FROM customers", "C"),
+        ("SELECT first4 FROM cards", "C"),
+        ("SELECT * FROM cards", ".C"),
+        ("SELECT shadow FROM cards", "."),
+        ("SELECT name AS 'the name', ssn AS `SSN no.` FROM customers", ".B"),
         ("SELECT UPPER(TRIM(ssn)) FROM customers", "C"),
         ("SELECT SUBSTRING(ssn, 1, 3) FROM customers", "C"),
         ("SELECT CONCAT(name, 'x') FROM customers", "."),
         ("SELECT name FROM customers UNION ALL SELECT ssn FROM customers", "B"),
         ("SELECT COUNT(*) FROM customers", "."),
-        ("SELECT ban\u{212A} FROM customers", "B"),
+        ("SELECT BANK FROM customers", "B"),
         ("SELECT `ssn` FROM `shop`.`customers`", "B"),
         ("SELECT shop.customers.ssn FROM shop.customers", "B"),
         ("SELECT (ssn) FROM customers", "B"),
@@ -116,6 +125,22 @@ fn what_comes_out() {
 fn what_is_used() {
     for (sql, wanted) in [
         ("SELECT id FROM customers WHERE ssn = '1'", ". Expression Where"),
+        (
+            "SELECT REPEAT(REPLACE(LEFT(ssn, 1), '1', ''), 2000000000) FROM customers",
+            "C Expression",
+        ),
+        ("SELECT LEFT('x', SUBSTR(email, 1, 1)) FROM customers", "C Expression"),
+        ("SELECT SUBSTRING('x', ssn) FROM customers", "C Expression"),
+        (
+            "SELECT (SELECT 1 FROM (SELECT 0 AS x) a, orders b JOIN orders c ON x LIKE '1%' LIMIT 1) \
+             FROM (SELECT ssn AS x FROM customers) o",
+            ". Expression Join",
+        ),
+        (
+            "SELECT (SELECT shadow FROM (SELECT * FROM cards) v LIMIT 1) \
+             FROM (SELECT ssn AS shadow FROM customers) o",
+            "C Subquery",
+        ),
         ("SELECT id FROM customers ORDER BY ssn", ". Order"),
         ("SELECT ssn AS a FROM customers ORDER BY a", "B Order"),
         ("SELECT ssn FROM customers ORDER BY 1", "B Order"),
@@ -187,8 +212,52 @@ fn what_is_refused() {
         "REPLACE INTO customers (id, name) VALUES (1, 'x') RETURNING ssn",
         "SELECT {fn UCASE(ssn)} FROM customers",
         "CREATE TABLE copy LIKE customers",
+        "SELECT ban\u{212A} FROM customers",
         "SELECT 'unclosed",
         "SELECT /* unclosed",
+    ] {
+        assert_eq!(seen(sql), "?", "{sql}");
+    }
+}
+
+#[test]
+fn what_is_not_as_it_seems_is_refused() {
+    for sql in [
+        // Names that the server looks up further outside, or further inside, than it seems.
+        "SELECT (SELECT C.x FROM (SELECT 1 AS x) c) FROM (SELECT ssn AS x FROM customers) C",
+        "WITH customer\u{17F} AS (SELECT 1 AS ssn FROM customers) SELECT ssn FROM customers",
+        "SELECT (SELECT \u{131}d FROM (SELECT 1 AS id) i) FROM (SELECT ssn AS \u{131}d FROM customers) o",
+        "SELECT (SELECT x FROM (SELECT ssn AS ` x` FROM customers) v) FROM (SELECT 1 AS x) o",
+        "SELECT (SELECT x FROM (SELECT ssn AS '\\%x' FROM customers) v) FROM (SELECT 1 AS x) o",
+        "SELECT (SELECT `UPPER(ssn)` FROM (SELECT UPPER(ssn) FROM customers) v) FROM (SELECT 1 AS `UPPER(ssn)`) o",
+        "SELECT (SELECT ssn FROM (SELECT (ssn) FROM customers) v) FROM (SELECT 1 AS ssn) o",
+        "SELECT (SELECT b FROM (SELECT ssn AS z, (SELECT z) AS b FROM customers) d) FROM (SELECT 1 AS z) o",
+        "SELECT (SELECT _rowid FROM customers LIMIT 1) FROM (SELECT 1 AS _rowid) o",
+        "SELECT text 'x' FROM customers",
+        "SELECT uuid 'x' FROM customers",
+        // Plans of statements on labelled data, in every spelling.
+        "EXPLAIN FORMAT='JSON' SELECT 1 FROM customers c JOIN orders o WHERE c.id = 1 AND o.state = c.ssn",
+        "DESCRIBE FORMAT=\"json\" SELECT ssn FROM customers",
+        "ANALYZE FORMAT='json' SELECT ssn FROM customers",
+        "EXPLAIN FORMAT=JSON FOR CONNECTION 5",
+        // What reaches past the tables.
+        "SELECT LOAD_FILE('/etc/passwd')",
+        "SELECT `load_file` ('/etc/passwd') FROM orders",
+        "SELECT @@warning_count",
+        "SELECT @@session.error_count",
+        "SELECT @@session . warning_count",
+        "SHOW CREATE USER CURRENT_USER",
+        "SET collation_connection = gbk_chinese_ci",
+        // Tables where a list of tables goes on.
+        "SELECT n.* FROM orders a JOIN orders b ON a.id = b.id, nowhere n",
+        "SELECT n.* FROM orders a JOIN orders b USING (id), nowhere n",
+        "SELECT n.* FROM orders USE INDEX FOR JOIN (PRIMARY), nowhere n",
+        "SELECT n.* FROM orders FOR SYSTEM_TIME ALL, nowhere n",
+        "SELECT n.* FROM (orders a JOIN orders b ON a.id = b.id, nowhere n)",
+        "INSERT nowhere SELECT * FROM orders",
+        "INSERT IGNORE nowhere SELECT * FROM orders",
+        "REPLACE nowhere SELECT * FROM orders",
+        "DELETE FROM orders USING orders, nowhere WHERE 1",
     ] {
         assert_eq!(seen(sql), "?", "{sql}");
     }
@@ -227,6 +296,17 @@ fn what_must_not_be_refused() {
         "TRUNCATE TABLE payments",
         "SELECT a.id FROM (SELECT id FROM orders) a, orders b WHERE a.id = b.id",
         "SELECT id FROM orders WHERE state IS NOT NULL -- why\n",
+        "SELECT id FROM orders USE INDEX (PRIMARY, state) WHERE id = 1",
+        "SELECT id, SUM(id) OVER w FROM orders WINDOW w AS (ORDER BY id), w2 AS (ORDER BY state)",
+        "SELECT COUNT(*) FROM orders a JOIN orders b ON a.id = GREATEST(b.id, a.id)",
+        "ALTER TABLE orders ADD COLUMN gift TINYINT, ADD KEY (gift)",
+        "INSERT orders VALUES (1, 2, 'x'), (2, 3, 'y')",
+        "INSERT INTO orders SELECT id, id, name FROM customers ON DUPLICATE KEY UPDATE id = 1, state = 'x'",
+        "INSERT INTO customers (id, ssn) VALUES (1, 'x') ON DUPLICATE KEY UPDATE ssn = VALUES(ssn)",
+        "SELECT id, name FROM customers WHERE id = 1 LOCK IN SHARE MODE",
+        "SET character_set_results = NULL",
+        "SET collation_connection = utf8mb4_unicode_ci",
+        "EXPLAIN FORMAT='JSON' SELECT id FROM orders",
         "select c.id from customers as c left join orders as o on o.customer_id = c.id where o.id is null",
     ] {
         let analysis = run(sql, Flavour::MariaDb);
@@ -273,12 +353,21 @@ fn keys_and_bounds() {
     assert!(facts("DELETE FROM payments WHERE id = 5").key_pinned);
     assert!(facts("DELETE FROM payments WHERE (id = ?) AND amount > 1").key_pinned);
     assert!(facts("UPDATE payments SET amount = 1 WHERE id IN (5)").key_pinned);
+    assert!(facts("DELETE FROM payments WHERE id = '5'").key_pinned);
+    assert!(facts("DELETE FROM payments WHERE code = 'x'").key_pinned);
     for sql in [
         "DELETE FROM payments WHERE id = 5 OR 1 = 1",
         "DELETE FROM payments WHERE id > 5",
         "DELETE FROM payments WHERE id IN (1, 2)",
         "DELETE FROM payments WHERE id = id",
         "DELETE FROM payments WHERE amount = 5",
+        // Numbers are equal to many texts, and a parameter may be a number.
+        "DELETE FROM payments WHERE code = 0",
+        "DELETE FROM payments WHERE code = ?",
+        "DELETE FROM payments WHERE code IN (0)",
+        // The servers read OR into these.
+        "DELETE FROM payments WHERE 1 || 1 AND id = 5",
+        "DELETE FROM payments WHERE id = 5 AND 0 XOR 1",
         "DELETE FROM payments",
     ] {
         assert!(!facts(sql).key_pinned, "{sql}");
@@ -287,6 +376,73 @@ fn keys_and_bounds() {
     assert_eq!(facts("SELECT id FROM orders LIMIT 5, 10").limit, Some(10));
     assert!(facts("SELECT peek(1)").calls_sensitive);
     assert_eq!(facts("USE `other`").use_database.as_deref(), Some("other"));
+}
+
+#[test]
+fn rows_of_an_insert() {
+    for (sql, upserts, has_where, one) in [
+        ("INSERT INTO orders VALUES (1, 2, 'a')", false, true, true),
+        ("INSERT INTO orders SET id = 1", false, true, true),
+        ("INSERT INTO orders (id) VALUES (1), (2)", false, true, false),
+        ("INSERT INTO orders (id) SELECT id FROM orders", false, false, false),
+        (
+            "INSERT INTO orders (id) VALUES (1) ON DUPLICATE KEY UPDATE id = 2, state = VALUES(state)",
+            true,
+            true,
+            true,
+        ),
+        (
+            "INSERT INTO payments SELECT * FROM payments ON DUPLICATE KEY UPDATE amount = VALUES(amount)",
+            true,
+            false,
+            false,
+        ),
+        (
+            "INSERT INTO orders (id) (SELECT id FROM orders) ON DUPLICATE KEY UPDATE id = VALUES(id)",
+            true,
+            false,
+            false,
+        ),
+        ("INSERT INTO orders SELECT * FROM orders WHERE id = 1", false, true, false),
+        ("REPLACE INTO orders SELECT * FROM orders", false, false, false),
+        ("REPLACE INTO orders VALUES (1, 2, 'a')", false, true, false),
+    ] {
+        let facts = run(sql, Flavour::MariaDb).facts;
+        assert_eq!(
+            (facts.upserts, facts.has_where, facts.key_pinned),
+            (upserts, has_where, one),
+            "{sql}"
+        );
+    }
+}
+
+#[test]
+fn system_tables_are_seen_in_their_own_database() {
+    let catalog = catalog(Flavour::MariaDb);
+    let cx = Context { catalog: &catalog, sql_mode: SqlMode(0), schema: Some("mysql") };
+    for sql in [
+        "SELECT u.* FROM shop.orders a JOIN shop.orders b ON a.id = b.id, user u",
+        "INSERT user SELECT * FROM shop.orders",
+        "DELETE FROM shop.orders USING shop.orders, user WHERE 0",
+    ] {
+        let tables = analyse(sql.as_bytes(), &cx).facts.tables;
+        assert!(
+            tables.iter().any(|t| t.schema == "mysql" && t.name == "user"),
+            "{sql}: {tables:?}"
+        );
+    }
+}
+
+#[test]
+fn texts_of_routines() {
+    let catalog = catalog(Flavour::MariaDb);
+    let cx = Context { catalog: &catalog, sql_mode: SqlMode(0), schema: Some("shop") };
+    assert!(touches("RETURN (SELECT ssn FROM customers LIMIT 1)", &cx));
+    assert!(touches("RETURN (SELECT \"ssn\" FROM \"customers\" LIMIT 1)", &cx), "ANSI_QUOTES");
+    assert!(!touches("RETURN CONCAT(\"a\", \"\")", &cx));
+    assert!(writes("BEGIN DELETE FROM orders; RETURN 1; END", &catalog));
+    assert!(!writes("RETURN REPLACE(INSERT(a, 1, 1, 'x'), 'a', 'b')", &catalog));
+    assert!(!table_labels("select `id` from `shop`.`payments`", &cx).is_empty());
 }
 
 #[test]

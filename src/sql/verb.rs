@@ -14,8 +14,8 @@ pub(super) struct Head {
 }
 
 /// Words that EXPLAIN may have between itself and the statement.
-const EXPLAIN_OPTIONS: [&str; 8] =
-    ["extended", "partitions", "format", "json", "tree", "traditional", "analyze", "for"];
+const EXPLAIN_OPTIONS: [&str; 7] =
+    ["extended", "partitions", "format", "json", "tree", "traditional", "analyze"];
 
 const STATEMENTS: [&str; 8] =
     ["select", "insert", "update", "delete", "replace", "with", "table", "values"];
@@ -61,8 +61,11 @@ pub(super) fn head(words: &Words<'_>) -> Head {
                 explained = true;
             }
             None if words.is(at, "analyze") => return plain(Verb::Admin, at),
-            None if words.is(at + 1, "for") => {
+            None if words.has_any(at + 1, &["for"]) => {
                 return refused(Verb::Show, at, "EXPLAIN FOR CONNECTION");
+            }
+            None if words.has_any(at + 1, &STATEMENTS) => {
+                return refused(Verb::Show, at, "this form of EXPLAIN");
             }
             None => return plain(Verb::Show, at),
         }
@@ -74,7 +77,10 @@ pub(super) fn head(words: &Words<'_>) -> Head {
 
 fn explained_statement(words: &Words<'_>, at: usize) -> Option<usize> {
     let mut next = at + 1;
-    while words.is_any(next, &EXPLAIN_OPTIONS) || words.kind(next) == Some(Kind::Operator) {
+    // `FORMAT = 'json'` may be quoted.
+    while words.is_any(next, &EXPLAIN_OPTIONS)
+        || matches!(words.kind(next), Some(Kind::Operator | Kind::Str))
+    {
         next += 1;
     }
     while words.kind(next) == Some(Kind::Open) {
@@ -158,7 +164,9 @@ fn definition(words: &Words<'_>, at: usize, word: &str) -> Head {
 }
 
 fn show(words: &Words<'_>, at: usize) -> Head {
-    if !words.is_any(at + 1, &SHOWABLE) {
+    // The accounts' password hashes.
+    let account = words.is(at + 1, "create") && words.is_any(at + 2, &["user", "role"]);
+    if account || !words.is_any(at + 1, &SHOWABLE) {
         return refused(Verb::Show, at, "this SHOW");
     }
     let calls =
@@ -264,8 +272,16 @@ fn assignments(words: &Words<'_>, start: usize) -> Head {
             return refused(Verb::Set, start, "SET to anything but a literal");
         };
         let settable = is_user || SETTABLE.contains(&name.as_str());
-        let charset_ok = !name.starts_with("character_set")
-            || CHARSETS.contains(&value.to_ascii_lowercase().as_str());
+        let value_of = value.to_ascii_lowercase();
+        let charset_ok = match name.as_str() {
+            // A collation brings its character set along.
+            "collation_connection" => {
+                CHARSETS.contains(&value_of.split('_').next().unwrap_or_default())
+            }
+            // No conversion, as with binary.
+            "character_set_results" if value_of == "null" => true,
+            name => !name.starts_with("character_set") || CHARSETS.contains(&value_of.as_str()),
+        };
         let mode_ok = name != "sql_mode" || mode_is_plain(&value);
         if !settable || !charset_ok || !mode_ok {
             return refused(Verb::Set, start, "SET of this variable");

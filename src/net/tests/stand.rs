@@ -263,6 +263,8 @@ fn item() -> Table {
     let column = |name: &str, data_type: &str| Column {
         name: name.to_owned(),
         data_type: data_type.to_owned(),
+        computed: false,
+        invisible: false,
         labels: LabelSet::EMPTY,
     };
     Table {

@@ -1,11 +1,11 @@
 //! Expressions: which labelled columns a value comes from, and which are used on the way.
 
 use sqlparser::ast::{
-    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Interval, OrderByExpr,
-    WindowType,
+    DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Interval,
+    OrderByExpr, Value, WindowType,
 };
 
-use super::functions::is_masked_whole;
+use super::functions::{is_masked_whole, takes_numbers};
 use super::scope::{Relation, Scope};
 use super::select::parts;
 use super::{Found, Walk, computed};
@@ -51,6 +51,13 @@ impl Walk<'_> {
                 }
                 scope.resolve(&names)
             }
+            // `text 'x'` is a column and its alias to the servers.
+            Expr::TypedString(text) if !is_temporal(&text.data_type) => {
+                Err(Unknown::Construct("this form of a literal"))
+            }
+            Expr::Value(value) if is_foreign(&value.value) => {
+                Err(Unknown::Construct("this form of a literal"))
+            }
             Expr::Value(_) | Expr::TypedString(_) => Ok(Lineage::Free),
             Expr::Prefixed { value, .. } => self.expression(value, scope, ctes),
             Expr::Nested(inner) => self.expression(inner, scope, ctes),
@@ -60,8 +67,10 @@ impl Walk<'_> {
                 self.masked_whole([Some(expr.as_ref()), what], scope, ctes)
             }
             Expr::Substring { expr, substring_from, substring_for, .. } => {
-                let (from, len) = (substring_from.as_deref(), substring_for.as_deref());
-                self.masked_whole([Some(expr.as_ref()), from, len], scope, ctes)
+                let bounds = [substring_from.as_deref(), substring_for.as_deref()];
+                self.combined(bounds.into_iter().flatten().collect(), scope, ctes)?;
+                let bounds = bounds.into_iter().flatten().map(Some);
+                self.masked_whole(std::iter::once(Some(expr.as_ref())).chain(bounds), scope, ctes)
             }
             Expr::Subquery(query) => {
                 let outputs = self.query(query, ctes, Some(scope))?;
@@ -230,7 +239,12 @@ impl Walk<'_> {
         }
         let name = parts(&function.name)?;
         match name.as_slice() {
+            [name] if self.upserting && is_values(name, &operands) => Ok(Lineage::Free),
             [name] if plain && is_masked_whole(name) => {
+                // A text in place of a number is told by a warning.
+                if takes_numbers(name) {
+                    self.combined(operands.iter().skip(1).copied().collect(), scope, ctes)?;
+                }
                 self.masked_whole(operands.into_iter().map(Some), scope, ctes)
             }
             _ => self.combined(operands, scope, ctes),
@@ -266,6 +280,33 @@ impl Walk<'_> {
 
     fn orders(&mut self, by: &[OrderByExpr], scope: &Scope<'_>, ctes: &[Relation]) -> Found<()> {
         by.iter().try_for_each(|by| self.touch(&by.expr, scope, ctes, Place::Order))
+    }
+}
+
+/// `VALUES(column)` in ON DUPLICATE KEY UPDATE: what was to be inserted, and no row's value.
+fn is_values(name: &str, operands: &[&Expr]) -> bool {
+    let column = matches!(operands, [Expr::Identifier(_) | Expr::CompoundIdentifier(_)]);
+    column && (name.eq_ignore_ascii_case("values") || name.eq_ignore_ascii_case("value"))
+}
+
+fn is_temporal(data_type: &DataType) -> bool {
+    use DataType::{Date, Datetime, Time, Timestamp};
+    matches!(data_type, Date | Time(..) | Timestamp(..) | Datetime(..))
+}
+
+/// Values of other dialects: `$1` and `$$text$$` are names to the servers.
+fn is_foreign(value: &Value) -> bool {
+    match value {
+        Value::Placeholder(text) => text != "?",
+        Value::Number(_, long) => *long,
+        Value::SingleQuotedString(_)
+        | Value::DoubleQuotedString(_)
+        | Value::NationalStringLiteral(_)
+        | Value::HexStringLiteral(_)
+        | Value::SingleQuotedByteStringLiteral(_)
+        | Value::Boolean(_)
+        | Value::Null => false,
+        _ => true,
     }
 }
 

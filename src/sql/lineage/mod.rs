@@ -3,6 +3,7 @@
 
 mod expression;
 mod functions;
+mod names;
 mod scope;
 mod select;
 mod write;
@@ -33,6 +34,8 @@ pub(super) struct Walk<'a> {
     relations: BTreeSet<(String, String)>,
     joins: usize,
     depth: usize,
+    /// Inside ON DUPLICATE KEY UPDATE.
+    upserting: bool,
 }
 
 type Found<T> = Result<T, Unknown>;
@@ -40,7 +43,14 @@ type Found<T> = Result<T, Unknown>;
 /// Fills in outputs, uses and assignments of a statement, and checks the tree against the tokens.
 pub(super) fn follow(text: &str, cx: &Context<'_>, facts: &mut Facts) -> Found<()> {
     let statement = parse(text, cx)?;
-    let mut walk = Walk { cx, uses: Vec::new(), relations: BTreeSet::new(), joins: 0, depth: 0 };
+    let mut walk = Walk {
+        cx,
+        uses: Vec::new(),
+        relations: BTreeSet::new(),
+        joins: 0,
+        depth: 0,
+        upserting: false,
+    };
     match &statement {
         Statement::Query(query) => {
             let outputs = walk.query(query, &[], None)?;
@@ -67,17 +77,27 @@ pub(super) fn follow(text: &str, cx: &Context<'_>, facts: &mut Facts) -> Found<(
     }
 }
 
-/// The labels of each column of a view, from its text.
-pub(super) fn columns(text: &str, cx: &Context<'_>) -> Found<Vec<LabelSet>> {
+/// The labels of each column of a view, and whether it is computed, from its text.
+pub(super) fn columns(text: &str, cx: &Context<'_>) -> Found<Vec<(LabelSet, bool)>> {
     let Statement::Query(query) = parse(text, cx)? else {
         return Err(Unknown::Construct("this view"));
     };
-    let mut walk = Walk { cx, uses: Vec::new(), relations: BTreeSet::new(), joins: 0, depth: 0 };
+    let mut walk = Walk {
+        cx,
+        uses: Vec::new(),
+        relations: BTreeSet::new(),
+        joins: 0,
+        depth: 0,
+        upserting: false,
+    };
     let outputs = walk.query(&query, &[], None)?;
     // A column that decides which rows there are, or how they compare, colours every column of the view.
     let everywhere =
         walk.uses.iter().fold(LabelSet::EMPTY, |set, used| set.union(used.column.labels));
-    Ok(outputs.iter().map(|output| output.lineage.labels().union(everywhere)).collect())
+    let computed = |lineage: &Lineage| matches!(lineage, Lineage::Computed(_));
+    let labels =
+        |output: &Output| (output.lineage.labels().union(everywhere), computed(&output.lineage));
+    Ok(outputs.iter().map(labels).collect())
 }
 
 fn parse(text: &str, cx: &Context<'_>) -> Found<Statement> {

@@ -7,9 +7,10 @@ use sqlparser::ast::{
     TableWithJoins, Value,
 };
 
+use super::names::{aliases, written};
 use super::scope::{Relation, Scope};
 use super::{Found, MAX_JOINS, Walk, either, unnamed};
-use crate::schema::fold;
+use crate::schema::{Same, fold, same};
 use crate::sql::facts::{Output, Place, Unknown};
 use crate::sql::tables::SYSTEM;
 
@@ -40,7 +41,7 @@ impl Walk<'_> {
             }
             for cte in &with.cte_tables {
                 let columns = self.query(&cte.query, &ctes, outer)?;
-                ctes.push(aliased(&cte.alias, columns)?);
+                ctes.push(self.aliased(&cte.alias, columns)?);
             }
         }
         let (outputs, scope) = self.body(&query.body, &ctes, outer)?;
@@ -60,7 +61,7 @@ impl Walk<'_> {
         ctes: &[Relation],
         outer: Option<&'o Scope<'o>>,
     ) -> Found<(Vec<Output>, Scope<'o>)> {
-        let empty = Scope { relations: Vec::new(), outer, merged: false };
+        let empty = Scope { outer, ..Scope::default() };
         match body {
             SetExpr::Select(select) => self.select(select, ctes, outer),
             SetExpr::Query(query) => Ok((self.query(query, ctes, outer)?, empty)),
@@ -108,7 +109,7 @@ impl Walk<'_> {
         outer: Option<&'o Scope<'o>>,
     ) -> Found<(Vec<Output>, Scope<'o>)> {
         check_plain(select)?;
-        let mut scope = Scope { relations: Vec::new(), outer, merged: false };
+        let mut scope = Scope { outer, aliases: aliases(select), ..Scope::default() };
         for from in &select.from {
             self.join_tree(from, ctes, &mut scope)?;
         }
@@ -161,7 +162,7 @@ impl Walk<'_> {
             }
             SelectItem::ExprWithAlias { expr, alias } => {
                 let lineage = self.expression(expr, scope, ctes)?;
-                outputs.push(Output { name: Some(alias.value.clone()), lineage });
+                outputs.push(Output { name: Some(written(alias)?), lineage });
             }
             SelectItem::Wildcard(options) if is_plain_wildcard(options) => {
                 outputs.extend(scope.all()?);
@@ -182,6 +183,7 @@ impl Walk<'_> {
         ctes: &[Relation],
         scope: &mut Scope<'_>,
     ) -> Found<()> {
+        let start = scope.relations.len();
         self.factor(&tree.relation, ctes, scope)?;
         for join in &tree.joins {
             self.joins += 1;
@@ -191,7 +193,10 @@ impl Walk<'_> {
             self.factor(&join.relation, ctes, scope)?;
             match constraint(join)? {
                 JoinConstraint::On(expression) => {
-                    self.touch(expression, scope, ctes, Place::Join)?;
+                    // A condition sees the tables of its own joins, not those before a comma.
+                    let mut own = Scope { aliases: Vec::new(), ..scope.clone() };
+                    own.relations.drain(..start);
+                    self.touch(expression, &own, ctes, Place::Join)?;
                 }
                 JoinConstraint::Using(names) => {
                     scope.merged = true;
@@ -235,7 +240,7 @@ impl Walk<'_> {
             }
             TableFactor::Derived { lateral: false, subquery, alias: Some(alias), sample: None } => {
                 let columns = self.query(subquery, ctes, scope.outer)?;
-                scope.relations.push(aliased(alias, columns)?);
+                scope.relations.push(self.aliased(alias, columns)?);
             }
             TableFactor::NestedJoin { table_with_joins, alias: None } => {
                 self.deeper()?;
@@ -260,10 +265,13 @@ impl Walk<'_> {
         }
         let alias = alias.map(|alias| alias.name.value.as_str());
         if let [name] = parts {
-            let wanted = fold(name);
-            if let Some(cte) = ctes.iter().rev().find(|cte| cte.name == wanted) {
-                let name = alias.map_or(wanted, fold);
-                return Ok(Relation { schema: None, name, columns: cte.columns.clone() });
+            let named = |cte: &&Relation| same(&cte.name, name) != Same::No;
+            if let Some(cte) = ctes.iter().rev().find(named) {
+                if same(&cte.name, name) == Same::Perhaps {
+                    return Err(Unknown::Name(name.chars().take(128).collect()));
+                }
+                let name = alias.unwrap_or(name);
+                return Ok(Relation::made(name, cte.columns.clone(), self.by_case()));
             }
         }
         let unknown = || Unknown::Name(parts.join(".").chars().take(128).collect());
@@ -277,7 +285,26 @@ impl Walk<'_> {
         }
         let table = self.cx.catalog.table(schema, name).ok_or_else(unknown)?;
         self.relations.insert((table.schema.clone(), table.name.clone()));
-        Ok(Relation::of(table, alias))
+        Ok(Relation::of(table, alias, self.by_case()))
+    }
+
+    fn by_case(&self) -> bool {
+        self.cx.catalog.profile.lower_case_table_names == 0
+    }
+
+    fn aliased(&self, alias: &TableAlias, mut columns: Vec<Output>) -> Found<Relation> {
+        if alias.at.is_some() {
+            return Err(Unknown::Construct("this form of an alias"));
+        }
+        if !alias.columns.is_empty() {
+            if alias.columns.len() != columns.len() {
+                return Err(Unknown::Construct("an alias of unequal columns"));
+            }
+            for (column, named) in columns.iter_mut().zip(&alias.columns) {
+                column.name = Some(written(&named.name)?);
+            }
+        }
+        Ok(Relation::made(&alias.name.value, columns, self.by_case()))
     }
 
     fn order(
@@ -390,23 +417,8 @@ fn with_aliases<'o>(outputs: &[Output], scope: &Scope<'o>) -> Scope<'o> {
             extra.push(output.clone());
         }
     }
-    scope.relations.push(Relation { schema: None, name: String::new(), columns: extra });
+    scope.relations.push(Relation::made("", extra, false));
     scope
-}
-
-fn aliased(alias: &TableAlias, mut columns: Vec<Output>) -> Found<Relation> {
-    if alias.at.is_some() {
-        return Err(Unknown::Construct("this form of an alias"));
-    }
-    if !alias.columns.is_empty() {
-        if alias.columns.len() != columns.len() {
-            return Err(Unknown::Construct("an alias of unequal columns"));
-        }
-        for (column, named) in columns.iter_mut().zip(&alias.columns) {
-            column.name = Some(named.name.value.clone());
-        }
-    }
-    Ok(Relation { schema: None, name: fold(&alias.name.value), columns })
 }
 
 fn constraint(join: &Join) -> Found<&JoinConstraint> {

@@ -10,7 +10,7 @@ use sqlparser::ast::{
 use super::scope::Scope;
 use super::select::parts;
 use super::{Found, Walk};
-use crate::schema::Table;
+use crate::schema::{Column, Table};
 use crate::sql::facts::{Facts, Place, Unknown};
 
 impl Walk<'_> {
@@ -55,6 +55,7 @@ impl Walk<'_> {
         match &insert.on {
             None => Ok(()),
             Some(OnInsert::DuplicateKeyUpdate(assignments)) => {
+                self.upserting = true;
                 self.assignments(assignments, &scope, facts)
             }
             Some(_) => Err(Unknown::Construct("ON CONFLICT")),
@@ -160,16 +161,12 @@ fn collect_pins(expression: &Expr, table: &Table, pinned: &mut BTreeSet<usize>) 
         }
         Expr::BinaryOp { left, op: BinaryOperator::Eq, right } => {
             for (column, value) in [(left, right), (right, left)] {
-                if is_literal(value) {
-                    pinned.extend(column_of(column, table));
-                }
+                pinned.extend(column_of(column, table).filter(|at| pins(value, *at, table)));
             }
         }
         Expr::In { expr, target: InTarget::List(list), negated: false, .. } => {
-            if let [value] = list.as_slice()
-                && is_literal(value)
-            {
-                pinned.extend(column_of(expr, table));
+            if let [value] = list.as_slice() {
+                pinned.extend(column_of(expr, table).filter(|at| pins(value, *at, table)));
             }
         }
         _ => {}
@@ -185,13 +182,39 @@ fn column_of(expression: &Expr, table: &Table) -> Option<usize> {
     }
 }
 
-/// A literal or parameter that compares by value. A bare number against a text column compares loosely (`'1x' = 1`),
-/// so a pin by it could be more than one row: only the server's types would tell, so numbers count for keys only
-/// because keys of text are compared with text by every driver.
-fn is_literal(expression: &Expr) -> bool {
+/// Types whose values a number, or a parameter that may be one, is equal to one at the most. A text isn't: `'abc' = 0`.
+const BY_NUMBER: [&str; 16] = [
+    "tinyint",
+    "smallint",
+    "mediumint",
+    "int",
+    "bigint",
+    "decimal",
+    "float",
+    "double",
+    "bit",
+    "year",
+    "date",
+    "datetime",
+    "timestamp",
+    "time",
+    "enum",
+    "set",
+];
+
+/// Whether `column = value` can hold for one value of the column at the most.
+fn pins(expression: &Expr, column: usize, table: &Table) -> bool {
+    let by_number = || {
+        let of_type = |column: &Column| BY_NUMBER.contains(&column.data_type.as_str());
+        table.columns.get(column).is_some_and(of_type)
+    };
     match expression {
-        Expr::Value(value) => !matches!(value.value, Value::Null | Value::Boolean(_)),
-        Expr::Nested(inner) => is_literal(inner),
+        Expr::Value(value) => match &value.value {
+            Value::SingleQuotedString(_) | Value::DoubleQuotedString(_) => true,
+            Value::Number(..) | Value::Placeholder(_) => by_number(),
+            _ => false,
+        },
+        Expr::Nested(inner) => pins(inner, column, table),
         _ => false,
     }
 }
