@@ -7,7 +7,7 @@ use mysql_async::{Conn, OptsBuilder, Row};
 use xtask::{mariadb, shop};
 
 use crate::relay::Relay;
-use crate::stand::Stand;
+use crate::stand::{Stand, wait_for};
 
 /// Statements that show labelled columns directly: each returns rows, raw or masked.
 const SHOWS: [&str; 7] = [
@@ -21,7 +21,7 @@ const SHOWS: [&str; 7] = [
 ];
 
 /// Statements that try to get around: masked or refused, whichever; raw never.
-const TRIES: [&str; 22] = [
+const TRIES: [&str; 75] = [
     "SELECT CONCAT(ssn, '') FROM customers",
     "SELECT UPPER(email), LOWER(email), TRIM(email), HEX(email) FROM customers",
     "SELECT REVERSE(card_number) FROM customers",
@@ -44,7 +44,118 @@ const TRIES: [&str; 22] = [
     "SELECT ssn INTO @x FROM customers LIMIT 1",
     "HANDLER customers OPEN; HANDLER customers READ FIRST",
     "PREPARE s FROM 'SELECT ssn FROM customers'; EXECUTE s",
+    // Names that the server looks up further outside, or further inside, than it seems.
+    "SELECT (SELECT C.x FROM (SELECT 1 AS x) c) y FROM (SELECT ssn AS x FROM customers) C",
+    "WITH customer\u{17F} AS (SELECT 1 AS ssn FROM customers) SELECT ssn FROM customers",
+    "SELECT (SELECT \u{131}d FROM (SELECT 1 AS id) i) y FROM (SELECT ssn AS \u{131}d FROM customers) o",
+    "SELECT (SELECT \u{17F} FROM (SELECT 1 AS s) i) y FROM (SELECT ssn AS \u{17F} FROM customers) o",
+    "SELECT (SELECT x FROM (SELECT ssn AS ` x` FROM customers) v LIMIT 1) y FROM (SELECT 1 AS x) o",
+    "SELECT (SELECT x FROM (SELECT ssn AS `\tx` FROM customers) v LIMIT 1) y FROM (SELECT 1 AS x) o",
+    "SELECT (SELECT `UPPER(ssn)` FROM (SELECT UPPER(ssn) FROM customers) v LIMIT 1) y FROM (SELECT 1 AS `UPPER(ssn)`) o",
+    "SELECT (SELECT ssn FROM (SELECT (ssn) FROM customers) v LIMIT 1) y FROM (SELECT 1 AS ssn) o",
+    "SELECT (SELECT b FROM (SELECT ssn AS z, (SELECT z) AS b FROM customers LIMIT 1) d) y FROM (SELECT 1 AS z) o",
+    "SELECT (SELECT _rowid FROM customers LIMIT 1) y FROM (SELECT ssn AS _rowid FROM customers) o",
+    "SELECT $$ , ssn AS $$ FROM (SELECT ssn, 1 AS `$$` FROM customers) d",
+    "SELECT (SELECT 1 FROM (SELECT 0 AS x) a, orders b JOIN orders c ON x LIKE '1%' LIMIT 1) y \
+     FROM (SELECT ssn AS x FROM customers) o",
+    "SELECT x FROM (SELECT ssn AS x FROM customers) a JOIN (SELECT '1' AS x) b USING (x)",
+    "WITH orders AS (SELECT ssn AS state, id FROM customers) SELECT state FROM orders",
+    "SELECT c.ssn FROM orders c JOIN customers C ON c.id = C.id",
+    "SELECT notes AS ssn FROM (SELECT ssn AS notes FROM customers) customers",
+    "SELECT x FROM (SELECT '' AS x UNION ALL SELECT ssn FROM customers) q",
+    // Plans quote the values that a constant table gave them.
+    "EXPLAIN FORMAT='JSON' SELECT 1 FROM orders o JOIN customers c WHERE c.id = 1 AND o.state = c.ssn",
+    "DESCRIBE FORMAT=\"json\" SELECT 1 FROM orders o JOIN customers c WHERE c.id = 1 AND o.state = c.ssn",
+    "EXPLAIN EXTENDED SELECT ssn FROM customers",
+    "ANALYZE FORMAT=JSON SELECT ssn FROM customers WHERE id = 1",
+    "ANALYZE FORMAT='json' SELECT ssn FROM customers WHERE id = 1",
+    // Words that the parser takes for names, and the reverse.
+    "SELECT SQL_CACHE ssn FROM customers",
+    "SELECT HIGH_PRIORITY SQL_CALC_FOUND_ROWS ssn FROM customers",
+    "SELECT ssn OVERLAPS FROM customers",
+    "SELECT ssn FROM customers PARTITION (p0)",
+    "SELECT ssn FROM customers FOR SYSTEM_TIME ALL",
+    "SELECT ssn FROM customers LIMIT ROWS EXAMINED 10",
+    "SELECT ssn FROM .customers",
+    "SELECT 1e0ssn FROM customers",
+    "SELECT ssn''FROM customers",
+    "SELECT {d '2020-01-01'}, {fn LCASE(ssn)} FROM customers",
+    // Functions.
+    "SELECT LEFT(card_number, 4), SUBSTR(card_number, 5, 8), TRIM(TRAILING RIGHT(ssn, 4) FROM ssn) FROM customers",
+    "SELECT ELT(1, ssn), JSON_OBJECT('a', ssn), UNHEX(HEX(ssn)), CONVERT(ssn USING ucs2) FROM customers",
+    "SELECT CONVERT(notes USING ucs2) FROM customers",
+    "SELECT COALESCE(NULL, ssn), IFNULL(ssn, 1) FROM customers",
+    "SELECT LAG(ssn) OVER (ORDER BY id), FIRST_VALUE(ssn) OVER (ORDER BY id) FROM customers",
+    "SELECT LAST_INSERT_ID(ssn), BINARY ssn, ssn COLLATE utf8mb4_bin FROM customers",
+    "SELECT LOAD_FILE(CONCAT(@@datadir, 'shop/customers.ibd'))",
+    // Other statements.
+    "VALUES ((SELECT ssn FROM customers LIMIT 1))",
+    "SELECT * FROM JSON_TABLE((SELECT JSON_ARRAY(ssn) FROM customers LIMIT 1), '$[*]' COLUMNS (a TEXT PATH '$')) t",
+    "WITH RECURSIVE r AS (SELECT ssn x FROM customers UNION ALL SELECT x FROM r WHERE 0) SELECT x FROM r",
+    "SELECT ssn FROM customers INTO OUTFILE '/tmp/rowgate-leaks'",
+    "INSERT INTO orders VALUES (70001, 1, '2026-01-01', 'x', 1) RETURNING (SELECT ssn FROM customers LIMIT 1)",
+    "INSERT INTO orders TABLE customers",
+    "UPDATE customers SET name = ssn WHERE id = 1",
+    "UPDATE orders o, customers c SET o.state = c.ssn WHERE o.id = 1 AND c.id = 1",
+    "INSERT INTO customers (id, name, email, phone, card_number, ssn, notes, tier) \
+     VALUES (1, 'a', 'a', 'a', 'a', 'a', 'a', 1) ON DUPLICATE KEY UPDATE name = ssn",
+    "INSERT INTO customers SELECT * FROM customers AS s ON DUPLICATE KEY UPDATE name = s.ssn",
+    "EXECUTE IMMEDIATE CONCAT('SELECT ssn FROM ', 'customers')",
+    "BEGIN NOT ATOMIC SELECT ssn FROM customers; END",
+    "DO (SELECT ssn FROM customers)",
+    "CREATE TEMPORARY TABLE stolen SELECT ssn FROM customers",
 ];
+
+/// Statements that write many rows, or the server's own tables, in the guise of something else: held or refused.
+const BULK: [&str; 19] = [
+    "DELETE FROM payments WHERE 1 || 1 AND id = 5",
+    "DELETE FROM payments WHERE id = 5 AND 0 XOR 1",
+    "DELETE FROM payments WHERE id = 5 OR id",
+    "DELETE FROM payments WHERE NOT id = 2",
+    "DELETE FROM keyed WHERE k = 0",
+    "DELETE FROM all_payments WHERE id > 0",
+    "DELETE HISTORY FROM payments",
+    "DELETE FROM payments USING payments JOIN orders WHERE payments.id = 1",
+    "UPDATE IGNORE payments SET amount_cents = 0 WHERE 1",
+    "UPDATE payments SET amount_cents = 0 WHERE 1 LIMIT 1000000",
+    "INSERT INTO payments SELECT * FROM payments ON DUPLICATE KEY UPDATE amount_cents = 0",
+    "INSERT INTO payments VALUES (1, 1, 0, ''), (2, 1, 0, '') ON DUPLICATE KEY UPDATE amount_cents = 0",
+    "INSERT INTO orders (id) (SELECT id FROM orders) ON DUPLICATE KEY UPDATE state = 'gone'",
+    "REPLACE INTO orders SELECT id, 1, '2026-01-01', 'gone', 0 FROM orders",
+    "REPLACE INTO payments VALUES (1, 1, 0, '')",
+    "ANALYZE DELETE FROM orders",
+    "SELECT wipe()",
+    "USE mysql; INSERT global_priv SELECT 'x', 'x', '{}' FROM shop.orders LIMIT 1",
+    "USE mysql; DELETE FROM shop.orders USING shop.orders, global_priv WHERE 0",
+];
+
+#[test]
+fn nothing_is_written_in_bulk_in_disguise() {
+    let stand = Stand::with(|options| {
+        options.wait_s = 0;
+        options.labels =
+            options.labels.replace("\"shop.payments\"", "\"shop.payments\", \"shop.keyed\"");
+    });
+    let more = "CREATE TABLE shop.keyed (k VARCHAR(9) PRIMARY KEY); INSERT INTO shop.keyed VALUES ('a'), ('b'); \
+                CREATE VIEW shop.all_payments AS SELECT * FROM shop.payments;\n\
+                DELIMITER //\n\
+                CREATE FUNCTION shop.wipe() RETURNS INT BEGIN DELETE FROM shop.orders; RETURN 1; END//\n";
+    stand.database.sql(more).unwrap();
+    let token = stand.token("bulk-agent", "agents");
+    wait_for("the new tables", || {
+        stand.sql("bulk-agent", &token, "SELECT k FROM keyed").status.success().then_some(())
+    });
+    let sums = || {
+        let sum = |table: &str| format!("SELECT COUNT(*) FROM {table}; CHECKSUM TABLE {table};");
+        let all = ["shop.orders", "shop.payments", "shop.keyed", "mysql.global_priv"];
+        stand.database.sql(&all.map(sum).concat()).unwrap()
+    };
+    let before = sums();
+    for sql in BULK {
+        stand.sql_refused("bulk-agent", &token, sql);
+    }
+    assert_eq!(sums(), before);
+}
 
 #[test]
 fn nothing_raw_in_any_byte() {
