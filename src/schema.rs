@@ -143,7 +143,8 @@ pub struct Column {
     pub data_type: String,
     /// Labels, declared or inherited through views and generated columns.
     pub labels: LabelSet,
-    /// Its labels are of what it is computed from (by a view or a generated column): its values are not theirs.
+    /// Its values are not those that its labels' masks are for: a view or a generated column computes them, or they
+    /// are in wide characters. They are shown to nobody who would see them masked.
     pub computed: bool,
     /// Not among the columns of `*`.
     pub invisible: bool,

@@ -70,7 +70,8 @@ fn base_tables(raw: &Raw, rules: &LabelRules) -> Vec<Table> {
             name: column.name.clone(),
             data_type: column.data_type.clone(),
             labels: rules.column_labels(&column.schema, &column.table, &column.name),
-            computed: false,
+            // A client that asks for no conversion gets the bytes, in which no mask can tell the characters.
+            computed: column.is_wide,
             invisible: column.invisible,
         });
     }

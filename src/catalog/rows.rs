@@ -14,7 +14,7 @@ pub const QUERIES: [&str; 7] = [
     "SELECT table_schema, table_name, table_type, COALESCE(table_rows, 0) \
      FROM information_schema.tables WHERE table_schema {user} ORDER BY 1, 2",
     "SELECT table_schema, table_name, column_name, data_type, generation_expression, \
-     extra \
+     extra, character_set_name \
      FROM information_schema.columns WHERE table_schema {user} ORDER BY 1, 2, ordinal_position",
     "SELECT table_schema, table_name, index_name, column_name FROM information_schema.statistics \
      WHERE non_unique = 0 AND table_schema {user} \
@@ -45,6 +45,8 @@ pub(super) struct RawColumn {
     pub(super) data_type: String,
     pub(super) generated_from: Option<String>,
     pub(super) invisible: bool,
+    /// In characters of two bytes and more.
+    pub(super) is_wide: bool,
 }
 
 /// One column of a unique key.
@@ -117,6 +119,9 @@ impl Raw {
                     generated_from: optional(row, 4).filter(|text| !text.is_empty()),
                     invisible: optional(row, 5)
                         .is_some_and(|extra| extra.to_ascii_uppercase().contains("INVISIBLE")),
+                    is_wide: optional(row, 6).is_some_and(|charset| {
+                        ["ucs2", "utf16", "utf32"].iter().any(|wide| charset.starts_with(wide))
+                    }),
                 })
             })?,
             keys: each(keys, "statistics", |row, what| {

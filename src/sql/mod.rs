@@ -125,12 +125,13 @@ fn classify(
     unknown
 }
 
-/// What reaches past the tables: the server's files, and what statements on masked columns left behind.
+/// What reaches past the tables: the server's files, a sequence that a SELECT sets, and what statements on masked columns left behind.
 fn opaque(words: &Words<'_>) -> Option<&'static str> {
     (0..words.tokens.len()).find_map(|at| match words.kind(at) {
         Some(Kind::Open) if at > 0 => {
             let name = words.name(at - 1)?;
-            name.eq_ignore_ascii_case("load_file").then_some("LOAD_FILE")
+            let named = |known: &&str| name.eq_ignore_ascii_case(known);
+            ["LOAD_FILE", "SETVAL"].into_iter().find(named)
         }
         Some(Kind::SysVar) => {
             let name = words.tokens[at].bytes(words.text).to_ascii_lowercase();

@@ -243,11 +243,14 @@ fn what_is_not_as_it_seems_is_refused() {
         // What reaches past the tables.
         "SELECT LOAD_FILE('/etc/passwd')",
         "SELECT `load_file` ('/etc/passwd') FROM orders",
+        "SELECT SETVAL(seq, 1)",
         "SELECT @@warning_count",
         "SELECT @@session.error_count",
         "SELECT @@session . warning_count",
         "SHOW CREATE USER CURRENT_USER",
         "SET collation_connection = gbk_chinese_ci",
+        "SET NAMES DEFAULT",
+        "SET character_set_client = DEFAULT",
         // Tables where a list of tables goes on.
         "SELECT n.* FROM orders a JOIN orders b ON a.id = b.id, nowhere n",
         "SELECT n.* FROM orders a JOIN orders b USING (id), nowhere n",

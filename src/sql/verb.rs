@@ -204,7 +204,8 @@ const SETTABLE: [&str; 22] = [
     "wait_timeout",
 ];
 
-const CHARSETS: [&str; 7] = ["utf8", "utf8mb3", "utf8mb4", "latin1", "ascii", "binary", "default"];
+/// Not DEFAULT: the server's own may be gbk.
+const CHARSETS: [&str; 6] = ["utf8", "utf8mb3", "utf8mb4", "latin1", "ascii", "binary"];
 
 /// Modes of `sql_mode` under which text is read in another way.
 const READING_MODES: [&str; 12] = [

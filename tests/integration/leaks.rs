@@ -106,6 +106,24 @@ const TRIES: [&str; 75] = [
     "CREATE TEMPORARY TABLE stolen SELECT ssn FROM customers",
 ];
 
+#[test]
+fn free_text_in_wide_characters_is_not_shown_unsearched() {
+    let stand = Stand::start();
+    let make = "CREATE TABLE shop.wide (notes TEXT CHARACTER SET utf16); \
+                INSERT INTO shop.wide VALUES ('card 4532015112830366')";
+    stand.database.sql(make).unwrap();
+    let token = stand.token("wide-agent", "agents");
+    let look = "SELECT notes FROM wide";
+    wait_for("the new table", || {
+        stand.sql("wide-agent", &token, look).status.success().then_some(())
+    });
+    for names in ["", "SET NAMES binary;", "SET character_set_results = NULL;"] {
+        let output = stand.sql("wide-agent", &token, &format!("{names} {look}"));
+        let text = String::from_utf8_lossy(&output.stdout).replace(['\0', '\\'], "");
+        assert!(!text.contains("4532015112830366") && !text.contains("40503020"), "{names} {text}");
+    }
+}
+
 /// Statements that write many rows, or the server's own tables, in the guise of something else: held or refused.
 const BULK: [&str; 19] = [
     "DELETE FROM payments WHERE 1 || 1 AND id = 5",
