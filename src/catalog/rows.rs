@@ -8,12 +8,13 @@ const MAX_COLUMNS: usize = 1_000_000;
 
 const NOT_SYSTEM: &str = "NOT IN ('information_schema','mysql','performance_schema','sys')";
 
-/// What to ask, in order; `{user}` stands for the condition that leaves out the system's own schemas.
+/// What to ask, in order; a default that is computed from other columns counts as a generated column; `{user}` stands for the condition that leaves out the system's own schemas.
 pub const QUERIES: [&str; 7] = [
     "SELECT @@version, @@lower_case_table_names, @@global.sql_mode",
     "SELECT table_schema, table_name, table_type, COALESCE(table_rows, 0) \
      FROM information_schema.tables WHERE table_schema {user} ORDER BY 1, 2",
-    "SELECT table_schema, table_name, column_name, data_type, generation_expression, \
+    "SELECT table_schema, table_name, column_name, data_type, \
+     COALESCE(NULLIF(generation_expression, ''), IF(column_default LIKE '%`%', column_default, NULL)), \
      extra, character_set_name \
      FROM information_schema.columns WHERE table_schema {user} ORDER BY 1, 2, ordinal_position",
     "SELECT table_schema, table_name, index_name, column_name FROM information_schema.statistics \

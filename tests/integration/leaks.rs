@@ -124,6 +124,23 @@ fn free_text_in_wide_characters_is_not_shown_unsearched() {
     }
 }
 
+#[test]
+fn a_default_computed_from_free_text_is_as_labelled() {
+    let stand = Stand::start();
+    let make = "CREATE TABLE shop.kept (id INT PRIMARY KEY, notes TEXT, copy TEXT DEFAULT (CONCAT(notes, ' '))); \
+                INSERT INTO shop.kept (id, notes) VALUES (1, 'SECRET NOTE')";
+    stand.database.sql(make).unwrap();
+    let token = stand.token("kept-agent", "agents");
+    let look = "SELECT id, copy FROM kept";
+    wait_for("the new table", || {
+        stand.sql("kept-agent", &token, look).status.success().then_some(())
+    });
+    for sql in [look, "SELECT DEFAULT(copy) FROM kept"] {
+        let output = stand.sql("kept-agent", &token, sql);
+        assert!(!String::from_utf8_lossy(&output.stdout).contains("SECRET"), "{sql}");
+    }
+}
+
 /// Statements that write many rows, or the server's own tables, in the guise of something else: held or refused.
 const BULK: [&str; 19] = [
     "DELETE FROM payments WHERE 1 || 1 AND id = 5",
