@@ -11,8 +11,8 @@ mod writer;
 pub use segment::SegmentError;
 pub use writer::{AuditFault, AuditFull, Durable, Permit, Ticket, Writer};
 
-use std::fs::DirBuilder;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -30,6 +30,11 @@ pub enum AuditError {
     /// The folder.
     #[error("{0}: audit.dir: {1}; give a folder that the gateway's user may write")]
     Folder(PathBuf, std::io::Error),
+    /// Someone else writes there.
+    #[error(
+        "{0}: audit.dir: another gateway writes its record here; give each a folder of its own"
+    )]
+    InUse(PathBuf),
     /// The last segment was changed.
     #[error("{0}: audit.dir: {1}; move the folder away as evidence and start with an empty one")]
     Segment(PathBuf, SegmentError),
@@ -81,6 +86,7 @@ impl Audit {
         let dir = settings.dir.as_path();
         let folder = |error| AuditError::Folder(dir.to_path_buf(), error);
         DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(folder)?;
+        let lock = lock(dir)?;
         let (segment, torn) = last_segment(dir)?;
         let shared = Arc::new(Shared {
             queues: (0..writers.max(1)).map(|_| Queue::default()).collect(),
@@ -91,9 +97,13 @@ impl Audit {
             queue_bytes: settings.queue_bytes,
             sync: settings.durability == config::Durability::Sync,
         });
-        let thread =
-            thread::start(Arc::clone(&shared), dir.to_path_buf(), segment, settings.segment_bytes)
-                .map_err(folder)?;
+        let place = thread::Place {
+            dir: dir.to_path_buf(),
+            segment,
+            segment_bytes: settings.segment_bytes,
+            _lock: lock,
+        };
+        let thread = thread::start(Arc::clone(&shared), place).map_err(folder)?;
         let audit = Self { shared, thread };
         if torn > 0 {
             tracing::warn!(
@@ -159,17 +169,39 @@ impl AuditWatch {
     }
 }
 
+/// Keeps every other gateway out of the folder until it is dropped: two would break each other's chain.
+fn lock(dir: &Path) -> Result<File, AuditError> {
+    let folder = |error| AuditError::Folder(dir.to_path_buf(), error);
+    let mut options = OpenOptions::new();
+    let options = options.create(true).truncate(false).write(true).mode(0o600);
+    let file = options.open(dir.join("lock")).map_err(folder)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(AuditError::InUse(dir.to_path_buf())),
+        Err(TryLockError::Error(error)) => Err(folder(error)),
+    }
+}
+
 /// The segment to go on with, and how many torn bytes were cut from it.
 fn last_segment(dir: &Path) -> Result<(Option<Segment>, u64), AuditError> {
     let folder = |error| AuditError::Folder(dir.to_path_buf(), error);
-    let Some(last) = segment::list(dir).map_err(folder)?.pop() else { return Ok((None, 0)) };
-    match scan(&last, |_| {}) {
-        Ok(scanned) => {
-            let segment = Segment::reopen(dir, &scanned).map_err(folder)?;
-            Ok((Some(segment), scanned.torn))
+    let mut torn = 0;
+    let mut paths = segment::list(dir).map_err(folder)?;
+    while let Some(last) = paths.pop() {
+        match scan(&last, |_, _| {}) {
+            Ok(scanned) => {
+                let segment = Segment::reopen(dir, &scanned).map_err(folder)?;
+                return Ok((Some(segment), torn + scanned.torn));
+            }
+            // The crash came while it was made: it holds nothing yet.
+            Err(SegmentError::Short(bytes)) if torn == 0 => {
+                torn = bytes.max(1);
+                std::fs::remove_file(&last).map_err(folder)?;
+            }
+            Err(error) => return Err(AuditError::Segment(last, error)),
         }
-        Err(error) => Err(AuditError::Segment(last, error)),
     }
+    Ok((None, torn))
 }
 
 #[cfg(test)]

@@ -3,15 +3,28 @@
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
-use super::segment::{self, SegmentError, scan};
+use super::segment::{self, Chain, SegmentError, scan};
 use crate::record::{Record, decode};
 
 /// The record does not hold together.
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
     /// The folder can't be read.
-    #[error("{0}: {1}")]
+    #[error(
+        "{0}: audit.dir: {1}; name the folder of a gateway's record, as a user who may read it"
+    )]
     Folder(PathBuf, std::io::Error),
+    /// Not one segment, though a gateway records its own start first of all.
+    #[error("{0}: audit.dir: no record is here; a gateway makes one at its start")]
+    Empty(PathBuf),
+    /// The first segments are missing.
+    #[error("{0} is the first segment here, and was number {1}: those before it are missing")]
+    Beheaded(PathBuf, u64),
+    /// What was there once is there no more.
+    #[error(
+        "{0}: no record leads to chain value {1}: the record was cut off before it, or replaced"
+    )]
+    Lost(PathBuf, String),
     /// A segment was changed or can't be read.
     #[error("{0} {1}")]
     Segment(PathBuf, SegmentError),
@@ -26,9 +39,16 @@ pub enum VerifyError {
     Format(PathBuf, u64),
 }
 
+/// A chain's value in hex, as [`Report::chain`] has it.
+pub fn chain_of(hex: &str) -> Option<[u8; 32]> {
+    blake3::Hash::from_hex(hex).ok().map(|hash| *hash.as_bytes())
+}
+
 /// What was verified.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Report {
+    /// The number of the first segment: 1 where none is missing.
+    pub first_segment: u64,
     /// Segments.
     pub segments: u64,
     /// Records.
@@ -39,9 +59,29 @@ pub struct Report {
     pub chain: String,
 }
 
-/// Verifies every segment of a folder.
-pub fn verify(dir: &Path) -> Result<Report, VerifyError> {
-    each(dir, |_| {})
+/// Verifies every segment of a folder, from the first on. `held` is a chain value of an earlier verification: it must
+/// still be in the chain, or what led up to it was cut off.
+pub fn verify(dir: &Path, held: Option<[u8; 32]>) -> Result<Report, VerifyError> {
+    let mut found = held.is_none();
+    let report = walk(dir, |chain, _| found |= held.as_ref() == Some(chain))?;
+    if report.segments == 0 {
+        return Err(VerifyError::Empty(dir.to_path_buf()));
+    }
+    if report.first_segment != 1 {
+        let first = segment::list(dir).ok().and_then(|paths| paths.into_iter().next());
+        let first = first.unwrap_or_else(|| dir.to_path_buf());
+        return Err(VerifyError::Beheaded(first, report.first_segment));
+    }
+    if !found {
+        let held = blake3::Hash::from(held.unwrap_or_default()).to_hex().to_string();
+        return Err(VerifyError::Lost(dir.to_path_buf(), held));
+    }
+    Ok(report)
+}
+
+/// How many records there are.
+pub fn count(dir: &Path) -> Result<u64, VerifyError> {
+    Ok(walk(dir, |_, _| {})?.records)
 }
 
 /// The last `count` records.
@@ -58,8 +98,13 @@ pub fn tail(dir: &Path, count: usize) -> Result<Vec<Record>, VerifyError> {
     Ok(last.into())
 }
 
-/// Verifies, and hands over every record in order.
+/// Verifies what is there, and hands over every record in order.
 pub fn each(dir: &Path, mut record: impl FnMut(Record)) -> Result<Report, VerifyError> {
+    walk(dir, |_, found| found.into_iter().for_each(&mut record))
+}
+
+/// Verifies what is there, and hands over every value of the chain, with the record that led to it.
+fn walk(dir: &Path, mut record: impl FnMut(&Chain, Option<Record>)) -> Result<Report, VerifyError> {
     let paths = segment::list(dir).map_err(|e| VerifyError::Folder(dir.to_path_buf(), e))?;
     let mut report = Report::default();
     let mut chain: Option<[u8; 32]> = None;
@@ -67,14 +112,21 @@ pub fn each(dir: &Path, mut record: impl FnMut(Record)) -> Result<Report, Verify
     let last = paths.last().cloned();
     for path in paths {
         let (mut at, mut bad) = (0, None);
-        let scanned = scan(&path, |payload| {
+        let scanned = scan(&path, |chain, payload| {
             at += 1;
             match decode(payload) {
-                Ok(decoded) => record(decoded),
+                Ok(decoded) => record(chain, Some(decoded)),
                 Err(_) => bad = bad.or(Some(at)),
             }
         });
-        let scanned = scanned.map_err(|error| VerifyError::Segment(path.clone(), error))?;
+        let scanned = match scanned {
+            Ok(scanned) => scanned,
+            Err(SegmentError::Short(bytes)) if last.as_ref() == Some(&path) => {
+                report.torn_bytes = bytes.max(1);
+                break;
+            }
+            Err(error) => return Err(VerifyError::Segment(path.clone(), error)),
+        };
         if let Some(at) = bad {
             return Err(VerifyError::Format(path, at));
         }
@@ -86,6 +138,12 @@ pub fn each(dir: &Path, mut record: impl FnMut(Record)) -> Result<Report, Verify
         }
         if scanned.torn > 0 && last.as_ref() != Some(&path) {
             return Err(VerifyError::Truncated(path));
+        }
+        if report.segments == 0 {
+            report.first_segment = scanned.number;
+        }
+        if scanned.frames == 0 {
+            record(&scanned.chain, None);
         }
         report.segments += 1;
         report.records += scanned.frames;

@@ -6,7 +6,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 const MAGIC: [u8; 8] = *b"RGSEG\0\0\x01";
@@ -27,6 +27,8 @@ pub(super) struct Segment {
     pub(super) number: u64,
     pub(super) len: u64,
     pub(super) chain: Chain,
+    /// Half-written frames could not be cut off yet.
+    ragged: bool,
 }
 
 impl Segment {
@@ -40,30 +42,42 @@ impl Segment {
         let path = path(dir, number);
         let mut options = OpenOptions::new();
         let mut file = options.create_new(true).append(true).mode(0o600).open(&path)?;
-        if let Err(error) = file.write_all(&header).and_then(|()| sync_folder(dir)) {
+        // The header before its name: a loss of power must not leave a segment without one.
+        let written = file.write_all(&header).and_then(|()| file.sync_data());
+        if let Err(error) = written.and_then(|()| sync_folder(dir)) {
             let _ = std::fs::remove_file(&path);
             return Err(error);
         }
         let chain = *blake3::hash(&header).as_bytes();
-        Ok(Self { file, number, len: HEADER_LEN as u64, chain })
+        Ok(Self { file, number, len: HEADER_LEN as u64, chain, ragged: false })
     }
 
     /// Opens the last segment to go on with it, after `scan` found where its whole frames end.
     pub(super) fn reopen(dir: &Path, scanned: &Scan) -> io::Result<Self> {
         let file = OpenOptions::new().append(true).open(path(dir, scanned.number))?;
         file.set_len(scanned.end)?;
-        Ok(Self { file, number: scanned.number, len: scanned.end, chain: scanned.chain })
+        let (number, len, chain) = (scanned.number, scanned.end, scanned.chain);
+        Ok(Self { file, number, len, chain, ragged: false })
     }
 
     /// Appends frames made by [`frame`]. All or nothing: what was half written is cut off again.
     pub(super) fn append(&mut self, frames: &[u8], chain: Chain) -> io::Result<()> {
+        if self.ragged {
+            self.file.set_len(self.len)?;
+            self.ragged = false;
+        }
         if let Err(error) = self.file.write_all(frames) {
-            let _ = self.file.set_len(self.len);
+            self.ragged = self.file.set_len(self.len).is_err();
             return Err(error);
         }
         self.len += frames.len() as u64;
         self.chain = chain;
         Ok(())
+    }
+
+    /// Its file was deleted or replaced: what is appended now would be seen by nobody.
+    pub(super) fn is_gone(&self) -> io::Result<bool> {
+        Ok(self.file.metadata()?.nlink() == 0)
     }
 
     /// Makes everything appended durable.
@@ -114,16 +128,19 @@ pub enum SegmentError {
     /// Its header is not one.
     #[error("has no valid header")]
     Header,
+    /// It is shorter than a header, so it holds no record: a crash in the moment of its making leaves that.
+    #[error("is cut short within its header")]
+    Short(u64),
     /// A frame's chain value does not follow.
     #[error("was changed at byte {0}")]
     Changed(u64),
 }
 
-/// Reads a whole segment, and hands each payload to `each`.
-pub(super) fn scan(path: &Path, mut each: impl FnMut(&[u8])) -> Result<Scan, SegmentError> {
+/// Reads a whole segment, and hands the chain's value after each payload, and the payload, to `each`.
+pub(super) fn scan(path: &Path, mut each: impl FnMut(&Chain, &[u8])) -> Result<Scan, SegmentError> {
     let mut bytes = Vec::new();
     File::open(path)?.read_to_end(&mut bytes)?;
-    let header = bytes.get(..HEADER_LEN).ok_or(SegmentError::Header)?;
+    let header = bytes.get(..HEADER_LEN).ok_or(SegmentError::Short(bytes.len() as u64))?;
     if header[..8] != MAGIC {
         return Err(SegmentError::Header);
     }
@@ -154,7 +171,7 @@ pub(super) fn scan(path: &Path, mut each: impl FnMut(&[u8])) -> Result<Scan, Seg
             return Err(SegmentError::Changed(scan.end));
         }
         if head[4] == RECORD {
-            each(payload);
+            each(&chain, payload);
         }
         scan.chain = chain;
         scan.frames += 1;

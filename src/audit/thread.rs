@@ -1,5 +1,6 @@
 //! The one thread that writes: takes every queue's batch, chains it, writes it in one go, syncs once for all.
 
+use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -25,14 +26,19 @@ pub(super) fn now_us() -> i64 {
     i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }
 
-pub(super) fn start(
-    shared: Arc<Shared>,
-    dir: PathBuf,
-    segment: Option<Segment>,
-    segment_bytes: u64,
-) -> std::io::Result<JoinHandle<()>> {
+/// Where the record goes.
+pub(super) struct Place {
+    pub(super) dir: PathBuf,
+    /// The one to go on with.
+    pub(super) segment: Option<Segment>,
+    pub(super) segment_bytes: u64,
+    /// Held for as long as anything is written there.
+    pub(super) _lock: File,
+}
+
+pub(super) fn start(shared: Arc<Shared>, place: Place) -> std::io::Result<JoinHandle<()>> {
     let batches = shared.queues.iter().map(|_| Batch::default()).collect();
-    let disk = Disk { shared, dir, segment, segment_bytes, batches, frames: Vec::new() };
+    let disk = Disk { shared, place, batches, frames: Vec::new() };
     std::thread::Builder::new().name("audit".to_owned()).spawn(move || disk.run())
 }
 
@@ -45,9 +51,7 @@ struct Batch {
 
 struct Disk {
     shared: Arc<Shared>,
-    dir: PathBuf,
-    segment: Option<Segment>,
-    segment_bytes: u64,
+    place: Place,
     batches: Vec<Batch>,
     frames: Vec<u8>,
 }
@@ -77,6 +81,8 @@ impl Disk {
                     self.settle();
                 }
                 Err(error) => {
+                    // What was appended but not synced is synced at the next try, even if nothing new comes.
+                    dirty = true;
                     self.failed(&error);
                     if stopping {
                         return;
@@ -105,7 +111,7 @@ impl Disk {
     /// Chains and writes all batches in one go.
     fn write(&mut self, sync: bool) -> std::io::Result<()> {
         self.rotate()?;
-        let Some(segment) = &mut self.segment else { return Ok(()) };
+        let Some(segment) = &mut self.place.segment else { return Ok(()) };
         self.frames.clear();
         let mut chain = segment.chain;
         let mut records = 0;
@@ -131,15 +137,21 @@ impl Disk {
     }
 
     fn rotate(&mut self) -> std::io::Result<()> {
-        let (number, chain) = match &self.segment {
-            Some(segment) if segment.len < self.segment_bytes => return Ok(()),
+        let place = &mut self.place;
+        let (number, chain) = match &place.segment {
+            Some(segment) if segment.is_gone()? => {
+                let (number, dir) = (segment.number, place.dir.display());
+                tracing::error!(number, %dir, "the record's segment was deleted; its records are lost");
+                (number + 1, segment.chain)
+            }
+            Some(segment) if segment.len < place.segment_bytes => return Ok(()),
             Some(segment) => {
                 segment.sync()?;
                 (segment.number + 1, segment.chain)
             }
             None => (1, [0; 32]),
         };
-        self.segment = Some(Segment::create(&self.dir, number, chain, now_us())?);
+        place.segment = Some(Segment::create(&place.dir, number, chain, now_us())?);
         Ok(())
     }
 
@@ -155,7 +167,7 @@ impl Disk {
 
     fn failed(&self, error: &std::io::Error) {
         if !self.shared.failed.load(Ordering::Acquire) {
-            tracing::error!(%error, dir = %self.dir.display(), "the record can't be written");
+            tracing::error!(%error, dir = %self.place.dir.display(), "the record can't be written");
         }
         self.shared.fail(&error.to_string());
         self.shared.queues.iter().for_each(super::writer::Queue::fail);

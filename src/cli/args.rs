@@ -237,8 +237,12 @@ pub(super) enum AuditVerb {
         /// The session's id
         session: u64,
     },
-    /// Check the chain over all segments: finds an edit, a gap, a truncation
-    Verify,
+    /// Check the chain over all segments: finds an edit, a gap, and (with --chain) a cut end
+    Verify {
+        /// A chain value that an earlier verification printed: fails unless the record still leads to it
+        #[arg(long, value_name = "VALUE")]
+        chain: Option<String>,
+    },
 }
 
 #[derive(Debug, Subcommand)]

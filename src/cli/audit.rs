@@ -15,13 +15,10 @@ pub(super) fn run(context: &Context, verb: &AuditVerb) -> Result<(), CliError> {
     let dir = context.settings()?.audit.dir;
     let failed = |error: read::VerifyError| CliError::failed(error.to_string());
     match verb {
-        AuditVerb::Verify => {
-            let report = read::verify(&dir).map_err(failed)?;
-            let text = format!(
-                "{} records in {} segments hold together; chain {}",
-                report.records, report.segments, report.chain
-            );
-            context.one(&report, &text)
+        AuditVerb::Verify { chain } => {
+            let held = chain.as_deref().map(held).transpose()?;
+            let report = read::verify(&dir, held).map_err(failed)?;
+            context.one(&report, &verified(&report))
         }
         AuditVerb::Show { session } => {
             let mut found = Vec::new();
@@ -40,13 +37,13 @@ pub(super) fn run(context: &Context, verb: &AuditVerb) -> Result<(), CliError> {
         AuditVerb::Tail { n, follow } => {
             let mut report = read::tail(&dir, *n).map_err(failed)?;
             print(context, &report)?;
-            let mut seen = read::verify(&dir).map_err(failed)?.records;
+            let mut seen = read::count(&dir).map_err(failed)?;
             if !follow {
                 return Ok(());
             }
             loop {
                 std::thread::sleep(FOLLOW);
-                let now = read::verify(&dir).map_err(failed)?.records;
+                let now = read::count(&dir).map_err(failed)?;
                 let fresh = usize::try_from(now.saturating_sub(seen)).unwrap_or(usize::MAX);
                 if fresh > 0 {
                     report = read::tail(&dir, fresh).map_err(failed)?;
@@ -56,6 +53,23 @@ pub(super) fn run(context: &Context, verb: &AuditVerb) -> Result<(), CliError> {
             }
         }
     }
+}
+
+fn held(chain: &str) -> Result<[u8; 32], CliError> {
+    let mend = "write the 64 hex digits that `audit verify` printed";
+    read::chain_of(chain).ok_or_else(|| CliError::input(format!("--chain: {chain:?}: {mend}")))
+}
+
+fn verified(report: &read::Report) -> String {
+    let (records, segments, chain) = (report.records, report.segments, &report.chain);
+    let mut text = format!("{records} records in {segments} segments hold together; chain {chain}");
+    if report.torn_bytes > 0 {
+        text.push_str(&format!(
+            "\n{} bytes at the end are no whole record: one that is being written, or a crash's; the next start cuts them",
+            report.torn_bytes
+        ));
+    }
+    text
 }
 
 /// A line a record: JSON lines, or a form for reading.
