@@ -227,12 +227,28 @@ impl Session {
         self.bound && !matches!(self.phase, Phase::Response(_))
     }
 
-    /// Emits an error and closes.
+    /// What became so far of the statement under way: what was released stays released, however the session ends.
+    pub fn outcome_so_far(&self) -> Outcome {
+        match &self.phase {
+            Phase::Response(response) => response.outcome,
+            _ => Outcome::default(),
+        }
+    }
+
+    /// Emits an error and closes. A statement under way ends with it.
     pub(super) fn fail(&mut self, fault: &Fault, seq: u8, out: &mut Vec<u8>) -> Step {
-        self.phase = Phase::Closed;
+        let so_far = self.outcome_so_far();
+        let under_way = !matches!(
+            std::mem::replace(&mut self.phase, Phase::Closed),
+            Phase::Closed | Phase::Idle | Phase::Handshake(_)
+        );
         self.queue.clear();
         out.clear();
         emit_fault(fault, seq, out);
+        if under_way {
+            let (error_code, fault) = (fault.code, Some(fault.kind));
+            self.queue.push_back(Op::Done(Outcome { error_code, fault, ..so_far }));
+        }
         self.queue.push_back(Op::Close(Some(fault.kind)));
         Step { consumed: 0, op: Op::Emit(Side::Client) }
     }

@@ -152,3 +152,26 @@ fn a_drain_lets_the_running_statement_finish() {
     assert!(output.status.success(), "{}", errors(&output));
     assert!(String::from_utf8_lossy(&output.stdout).contains("42"));
 }
+
+#[test]
+fn what_a_client_took_before_it_hung_up_is_in_the_record() {
+    let stand = Stand::start();
+    let token = stand.token("bot", "agents");
+    let sql = "SELECT a.id, a.ssn FROM customers AS a JOIN orders AS b ON b.id < 500";
+    let mut client = stand.gateway.client("bot", &token);
+    client.args(["--batch", "--quick", "--database=shop", "-e", sql]);
+    let mut client = client.stdout(Stdio::piped()).spawn().unwrap();
+    let mut taken = vec![0; 1 << 20];
+    std::io::Read::read_exact(client.stdout.as_mut().unwrap(), &mut taken).unwrap();
+    client.kill().unwrap();
+    client.wait().unwrap();
+    let rows = taken.iter().filter(|byte| **byte == b'\n').count() as u64;
+    let told = wait_for("the completion", || {
+        let tail = stand.gateway.cli_ok(&["audit", "tail", "-n", "2", "--output", "json"]).unwrap();
+        let line = tail.lines().find(|line| line.contains("\"completion\""))?.to_owned();
+        tail.contains("\"lost\"").then_some(line)
+    });
+    let at = told.find("\"rows\":").unwrap() + 7;
+    let counted: String = told[at..].chars().take_while(char::is_ascii_digit).collect();
+    assert!(counted.parse::<u64>().unwrap() >= rows - 1, "{rows} rows taken: {told}");
+}
