@@ -42,7 +42,12 @@ pub(super) fn sessions(context: &Context, verb: SessionVerb) -> Result<(), CliEr
 
 pub(super) fn reload(context: &Context) -> Result<(), CliError> {
     let answer: ReloadAnswer = Admin::of(context)?.post("/v1/reload", &ReasonRequest::default())?;
-    context.one(&answer, &format!("policy {} is live", answer.policy_version))
+    let mut text = format!("policy {} is live", answer.policy_version);
+    if !answer.needs_restart.is_empty() {
+        let waits = answer.needs_restart.join(", ");
+        text.push_str(&format!("; changes of {waits} take effect at a restart"));
+    }
+    context.one(&answer, &text)
 }
 
 fn described(status: &Status) -> String {
@@ -58,6 +63,10 @@ fn described(status: &Status) -> String {
     line("policy", &status.policy_version);
     if let Some(error) = &status.reload_error {
         line("", &format!("the last reload failed: {error}"));
+    }
+    if !status.needs_restart.is_empty() {
+        let waits = status.needs_restart.join(", ");
+        line("", &format!("changes of {waits} take effect at a restart"));
     }
     line("sessions", &status.sessions.to_string());
     let audit = &status.audit;

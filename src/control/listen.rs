@@ -12,6 +12,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -41,7 +42,24 @@ pub struct Listeners {
     unix: StdUnixListener,
     file: SocketFile,
     tcp: Option<StdTcpListener>,
-    peers: Arc<[Peer]>,
+    peers: Arc<Peers>,
+}
+
+/// Who is whom on the admin socket, now: a reload may change it.
+#[derive(Debug)]
+pub struct Peers {
+    socket: PathBuf,
+    peers: ArcSwap<Vec<Peer>>,
+}
+
+impl Peers {
+    /// From now on, these are who they say. Connections that are open keep what they were.
+    pub fn set(&self, peers: &[Peer]) {
+        self.peers.store(Arc::new(peers.to_vec()));
+        if let Err(error) = SocketFile::set_mode(&self.socket, peers) {
+            tracing::warn!(%error, "the admin socket's mode can't be set");
+        }
+    }
 }
 
 impl Listeners {
@@ -61,12 +79,19 @@ impl Listeners {
             });
             bound.map_err(|source| ControlError::Listen { address, source })
         });
-        Ok(Self { unix, file, tcp: tcp.transpose()?, peers: admin.peers.clone().into() })
+        let peers = ArcSwap::from_pointee(admin.peers.clone());
+        let peers = Arc::new(Peers { socket: path.clone(), peers });
+        Ok(Self { unix, file, tcp: tcp.transpose()?, peers })
     }
 
     /// Where the probes are served, with the port that the system chose.
     pub fn probes(&self) -> Option<std::net::SocketAddr> {
         self.tcp.as_ref().and_then(|listener| listener.local_addr().ok())
+    }
+
+    /// Who is whom, to be changed while it serves.
+    pub fn peers(&self) -> Arc<Peers> {
+        Arc::clone(&self.peers)
     }
 
     /// Serves until dropped; the socket file goes with it.
@@ -89,14 +114,14 @@ impl Listeners {
     }
 }
 
-async fn accept_unix(listener: UnixListener, api: Router, peers: &[Peer]) {
+async fn accept_unix(listener: UnixListener, api: Router, peers: &Peers) {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let Ok(place) = places.clone().acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
                 let uid = stream.peer_cred().map(|peer| peer.uid()).ok();
-                let caller = uid.and_then(|uid| Caller::of(uid, peers));
+                let caller = uid.and_then(|uid| Caller::of(uid, &peers.peers.load()));
                 let origin = Origin(caller.ok_or(uid));
                 let api = api.clone();
                 tokio::spawn(async move {
@@ -165,11 +190,16 @@ impl SocketFile {
     /// Sets its mode: for the gateway's own user, and for its group as soon as other users are mapped. Whoever gets
     /// in before that is still asked for its user id.
     fn of(path: &Path, peers: &[Peer]) -> std::io::Result<Self> {
+        let inode = Self::set_mode(path, peers)?;
+        Ok(Self { path: path.to_owned(), inode })
+    }
+
+    fn set_mode(path: &Path, peers: &[Peer]) -> std::io::Result<u64> {
         let facts = std::fs::symlink_metadata(path)?;
         let others = peers.iter().any(|peer| peer.uid != 0 && peer.uid != facts.uid());
         let mode = if others { 0o660 } else { 0o600 };
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
-        Ok(Self { path: path.to_owned(), inode: facts.ino() })
+        Ok(facts.ino())
     }
 }
 

@@ -21,7 +21,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
 
 pub use error::{ControlError, ErrorAnswer, ErrorBody};
-pub use listen::Listeners;
+pub use listen::{Listeners, Peers};
 pub use peer::{ADMINS, Caller};
 pub use reply::{
     ApprovalList, AuditStatus, NewTokenRequest, ReasonRequest, ReloadAnswer, SessionInfo,

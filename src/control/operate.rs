@@ -36,7 +36,10 @@ pub(super) async fn reload(
     caller.must_be_admin()?;
     deps.record(&caller, "reload", "")?;
     match deps.gateway.reload(&caller.identity).await {
-        Ok(policy_version) => Ok(Json(ReloadAnswer { policy_version })),
+        Ok(policy_version) => {
+            let needs_restart = deps.gateway.status().needs_restart;
+            Ok(Json(ReloadAnswer { policy_version, needs_restart }))
+        }
         Err(why) => Err(ErrorAnswer::conflict(&why)),
     }
 }

@@ -18,6 +18,9 @@ pub struct Status {
     pub policy_version: String,
     /// Why the last reload failed, while the policy before it stays live.
     pub reload_error: Option<String>,
+    /// Tables of the configuration that changed, and take effect at a restart only.
+    #[serde(default)]
+    pub needs_restart: Vec<String>,
     /// The databases.
     pub targets: Vec<TargetStatus>,
     /// Sessions open now.
@@ -171,6 +174,9 @@ pub struct TokenList {
 pub struct ReloadAnswer {
     /// The digest of the live policy's inputs.
     pub policy_version: String,
+    /// Tables of the configuration that changed, and take effect at a restart only.
+    #[serde(default)]
+    pub needs_restart: Vec<String>,
 }
 
 /// `GET /v1/policy/versions`.

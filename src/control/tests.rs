@@ -332,7 +332,7 @@ fn running_the_gateway() {
         assert_eq!(call(&socket, "POST", "/v1/sessions/x/kill", "").await.0, 400);
         assert_eq!(*house.gateway.killed.lock().unwrap(), [7, 8]);
         let (_, reloaded) = call(&socket, "POST", "/v1/reload", "").await;
-        assert_eq!(reloaded, json!({ "policy_version": "v2" }));
+        assert_eq!(reloaded, json!({ "policy_version": "v2", "needs_restart": [] }));
         house.gateway.reload_fails.store(true, Ordering::Relaxed);
         let (status, failed) = call(&socket, "POST", "/v1/reload", "").await;
         assert_eq!(status, 409);

@@ -1,6 +1,7 @@
 //! Everything that the operator wrote, read and checked as a whole: the configuration and the files it names.
 //! All or nothing: an error names the file, the key and the mend, and leaves what runs as it is.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read as _;
 use std::path::Path;
@@ -10,6 +11,7 @@ use crate::config::Config;
 use crate::plugin::Plugins;
 use crate::policy::{LabelRules, Policies};
 use crate::schema::Labels;
+use crate::secret::Secret;
 
 use super::GatewayError;
 
@@ -25,7 +27,9 @@ pub struct Texts {
     config: Config,
     /// Name as the configuration gives it, and text.
     policies: Vec<(String, String)>,
+    /// Of what plugins are made of, keys included: it leaves the process nowhere.
     plugins: blake3::Hash,
+    keys: BTreeMap<String, Secret>,
     /// Of everything.
     pub digest: blake3::Hash,
 }
@@ -50,9 +54,14 @@ impl Texts {
             part(&mut plugins, format!("{plugin:?}").as_bytes());
             part(&mut plugins, &read_bytes(&plugin.path, "plugins.path", MAX_PLUGIN)?);
         }
+        part(&mut all, plugins.finalize().as_bytes());
+        let keys = super::plugin_keys(file, &config)?;
+        for (name, key) in &keys {
+            part(&mut plugins, name.as_bytes());
+            part(&mut plugins, key.expose());
+        }
         let plugins = plugins.finalize();
-        part(&mut all, plugins.as_bytes());
-        Ok(Self { config, policies, plugins, digest: all.finalize() })
+        Ok(Self { config, policies, plugins, keys, digest: all.finalize() })
     }
 }
 
@@ -89,7 +98,7 @@ impl Inputs {
         workers: usize,
     ) -> Result<Self, GatewayError> {
         let input = |error: &dyn std::fmt::Display| GatewayError::Input(error.to_string());
-        let Texts { config, policies, plugins: plugins_digest, digest } = texts;
+        let Texts { config, policies, plugins: plugins_digest, keys, digest } = texts;
         let (label_rules, labels) = LabelRules::new(&config.labels).map_err(|e| input(&e))?;
         let sources: Vec<(&str, &str)> =
             policies.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
@@ -97,10 +106,7 @@ impl Inputs {
         policies.check_labels(&labels).map_err(|e| input(&e))?;
         let plugins = match running.filter(|running| running.plugins_digest == plugins_digest) {
             Some(running) => Arc::clone(&running.plugins),
-            None => Arc::new(
-                Plugins::load(&config.plugins, super::plugin_keys(&config)?, workers)
-                    .map_err(|e| input(&e))?,
-            ),
+            None => Arc::new(Plugins::load(&config.plugins, keys, workers).map_err(|e| input(&e))?),
         };
         policies.check_masks(plugins.as_ref()).map_err(|e| input(&e))?;
         let policies = Arc::new(policies);

@@ -7,6 +7,7 @@ mod publish;
 mod running;
 mod schemas;
 mod serve;
+mod settings;
 
 pub use classify::{Proposed, classify};
 pub use inputs::{Inputs, Texts};
@@ -32,9 +33,8 @@ pub enum GatewayError {
 /// Reads and compiles everything, connects nowhere: `rowgate check`.
 pub fn check(file: &Path) -> Result<Inputs, GatewayError> {
     let inputs = Inputs::build(Texts::read(file)?, None, 1)?;
-    for target in &inputs.config.targets {
-        credential(file, target)?;
-    }
+    logging::filter(file, &inputs.config.log)?;
+    settings::targets(file, &inputs.config)?;
     Ok(inputs)
 }
 
@@ -47,11 +47,11 @@ fn credential(file: &Path, target: &crate::config::Target) -> Result<Secret, Gat
 }
 
 /// The keys that plugins may use by name, through the host's keyed hash.
-fn plugin_keys(config: &Config) -> Result<BTreeMap<String, Secret>, GatewayError> {
+fn plugin_keys(file: &Path, config: &Config) -> Result<BTreeMap<String, Secret>, GatewayError> {
     let resolve = |(name, reference): (&String, &String)| {
-        crate::vault::resolve(reference)
-            .map(|key| (name.clone(), key))
-            .map_err(|error| GatewayError::Input(format!("keys.{name}: {error}")))
+        crate::vault::resolve(reference).map(|key| (name.clone(), key)).map_err(|error| {
+            GatewayError::Input(format!("{}: keys.{name}: {error}", file.display()))
+        })
     };
     config.keys.iter().map(resolve).collect()
 }

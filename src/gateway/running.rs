@@ -40,6 +40,7 @@ struct State {
     targets: Vec<TargetState>,
     version: String,
     reload_error: Option<String>,
+    needs_restart: Vec<String>,
     plugins: Weak<Plugins>,
 }
 
@@ -70,6 +71,7 @@ impl Running {
             targets: config.targets.iter().map(target).collect(),
             version: String::new(),
             reload_error: None,
+            needs_restart: Vec::new(),
             plugins: Weak::new(),
         };
         Self {
@@ -115,8 +117,12 @@ impl Running {
         self.state().plugins = Arc::downgrade(plugins);
     }
 
-    pub(super) fn version(&self, version: &str) {
-        version.clone_into(&mut self.state().version);
+    /// This policy is live; these parts of the configuration wait for a restart.
+    pub(super) fn version(&self, version: &str, needs_restart: Vec<String>) {
+        let mut state = self.state();
+        version.clone_into(&mut state.version);
+        state.needs_restart = needs_restart;
+        state.reload_error = None;
     }
 
     pub(super) fn reload_failed(&self, error: Option<String>) {
@@ -170,6 +176,7 @@ impl Gateway for Running {
             started_us: self.started_us,
             policy_version: state.version.clone(),
             reload_error: state.reload_error.clone(),
+            needs_restart: state.needs_restart.clone(),
             targets: state.targets.iter().map(target).collect(),
             sessions: net.map_or(0, |net| net.session_count()),
             audit: AuditStatus {

@@ -1,6 +1,5 @@
 //! `rowgate serve`: starts everything in order, keeps the snapshot current, and drains.
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,17 +9,17 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::running::{Command, Running};
 use super::schemas::{Look, Looks};
-use super::{GatewayError, Inputs, Texts, credential, logging};
+use super::settings::{bind, limits, needs_restart, targets};
+use super::{GatewayError, Inputs, Texts, logging};
 use crate::approval::{Desk, DeskService, EventSink, NotRecorded};
 use crate::audit::{Audit, Writer};
-use crate::config::{ClientTls, Config, Target};
-use crate::control::{ControlDeps, Listeners, serve};
+use crate::config::Config;
+use crate::control::{ControlDeps, Listeners, Peers, serve};
 use crate::gateway::publish::Publisher;
 use crate::metrics::Metrics;
 use crate::net::side::SideTarget;
-use crate::net::{Limits, Net, NetConfig, TargetRuntime, server_config, upstream_config};
+use crate::net::{Net, NetConfig};
 use crate::record::Event;
-use crate::schema::{Flavour, ServerProfile, SqlMode};
 use crate::session::upstream::Account;
 use crate::store::Store;
 
@@ -38,7 +37,7 @@ pub fn run(file: &Path) -> Result<(), GatewayError> {
     let texts = Texts::read(file)?;
     let workers = crate::net::worker_count(texts.workers());
     let inputs = Inputs::build(texts, None, workers)?;
-    logging::start(&inputs.config.log)?;
+    logging::start(file, &inputs.config.log)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -55,9 +54,18 @@ struct Serving {
     looks: mpsc::Receiver<Look>,
     commands: mpsc::Receiver<Command>,
     store: Store,
-    digest: blake3::Hash,
+    /// The configuration that it was started with: parts of it hold until a restart.
+    started_with: Config,
+    peers: Arc<Peers>,
+    /// What the files said when they were last acted upon, good or bad.
+    handled: Reading,
+    /// What they said at the last look, if that was news.
+    unsettled: Option<Reading>,
     admin: Arc<Mutex<Writer>>,
 }
+
+/// A reading of all files: their digest, or what is wrong with them.
+type Reading = Result<blake3::Hash, String>;
 
 impl Serving {
     async fn start(file: &Path, inputs: Inputs, workers: usize) -> Result<(), GatewayError> {
@@ -68,16 +76,15 @@ impl Serving {
         let targets = targets(file, &config)?;
         let audit = Audit::open(&config.audit, workers + 1)
             .map_err(|error| GatewayError::Input(error.to_string()))?;
-        let store = Store::open(&config.store.path)
-            .await
-            .map_err(|error| GatewayError::Input(format!("{}: {error}", file.display())))?;
+        let store =
+            Store::open(&config.store.path).await.map_err(|error| store_refused(file, &error))?;
         let metrics = Metrics::new(workers).map_err(|error| failed("metrics", &error))?;
         let admin = Arc::new(Mutex::new(audit.writer(workers)));
         let (desk, service) = Desk::open(store.clone(), &config.approvals, sink(&admin))
             .await
             .map_err(|error| failed("approvals", &error))?;
         let tokens = store.token_records().await.map_err(|error| failed("tokens", &error))?;
-        let digest = inputs.digest;
+        let handled = Ok(inputs.digest);
         let publisher = Publisher::new(inputs, tokens);
         let (found, looks) = mpsc::channel(LOOKS);
         let sides = config.targets.iter().zip(&targets).map(|(target, runtime)| {
@@ -100,9 +107,13 @@ impl Serving {
             looks,
             commands,
             store,
-            digest,
+            started_with: config.clone(),
+            peers: control.peers(),
+            handled,
+            unsettled: None,
             admin,
         };
+        serving.live("start").await;
         serving.first_looks(config.targets.len()).await;
         let net = crate::net::start(NetConfig {
             driver: config.server.driver,
@@ -161,6 +172,7 @@ impl Serving {
         }));
         self.record("started");
         let outcome = self.main_loop(&net).await;
+        tracing::info!("draining");
         self.record("draining");
         let patience = Duration::from_secs(self.publisher.inputs().config.server.drain_timeout_s);
         // Held statements become tickets, and the control plane answers until the last session has ended.
@@ -213,7 +225,9 @@ impl Serving {
         match look.found {
             Ok(raw) => {
                 if self.publisher.set_schema(look.target, raw) {
-                    tracing::info!(target = look.target, "a schema was read");
+                    let target = self.started_with.targets.get(look.target);
+                    let name = target.map_or("", |target| target.name.as_str());
+                    tracing::info!(target = name, "a schema was read");
                 }
                 self.running.target_up(look.target, None);
             }
@@ -232,56 +246,70 @@ impl Serving {
         }
     }
 
-    /// Reloads when a file changed, and has stayed as it is since the last look: half-written files are left alone.
+    /// Reloads when the files changed (or can't be read any more) and have stayed so for a whole look: half-written
+    /// files are left alone.
     async fn watch(&mut self) {
-        let Ok(texts) = Texts::read(&self.file) else { return };
-        if texts.digest == self.digest {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        let settled = Texts::read(&self.file).is_ok_and(|again| again.digest == texts.digest);
-        if settled {
-            self.digest = texts.digest;
+        let reading = Texts::read(&self.file).map(|texts| texts.digest);
+        let reading = reading.map_err(|error| error.to_string());
+        if reading == self.handled {
+            self.unsettled = None;
+        } else if self.unsettled.as_ref() == Some(&reading) {
             let _ = self.reload("a changed file").await;
+        } else {
+            self.unsettled = Some(reading);
         }
     }
 
     /// All or nothing: what runs stays when anything is wrong.
     async fn reload(&mut self, by: &str) -> Result<String, String> {
         let since = Instant::now();
-        let built = Texts::read(&self.file)
+        self.unsettled = None;
+        let texts = Texts::read(&self.file);
+        self.handled = texts.as_ref().map(|texts| texts.digest).map_err(ToString::to_string);
+        let built = texts
             .and_then(|texts| Inputs::build(texts, Some(self.publisher.inputs()), self.workers));
-        let metrics = &self.running.metrics;
         let inputs = match built {
             Ok(inputs) => inputs,
-            Err(error) => {
-                let text = error.to_string();
-                metrics.reload_failures.inc();
-                tracing::error!(by, error = text, "the old policy stays");
-                self.running.reload_failed(Some(text.clone()));
-                return Err(text);
-            }
+            Err(error) => return Err(self.refused(by, error.to_string())),
         };
         if inputs.config.targets.len() != self.publisher.inputs().config.targets.len() {
-            let text = "targets changed: that takes effect at a restart".to_owned();
-            metrics.reload_failures.inc();
-            tracing::error!(by, "{text}");
-            self.running.reload_failed(Some(text.clone()));
-            return Err(text);
+            let text = format!(
+                "{}: targets: their number changed, which takes effect at a restart; restart the gateway",
+                self.file.display()
+            );
+            return Err(self.refused(by, text));
         }
-        self.digest = inputs.digest;
-        let version = inputs.digest.to_hex().to_string();
+        self.peers.set(&inputs.config.admin.peers);
         self.publisher.set_inputs(inputs);
-        metrics.reloads.inc();
-        self.running.reload_failed(None);
-        self.running.version(&version);
+        self.running.metrics.reloads.inc();
+        let version = self.live(by).await;
         let ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
         tracing::info!(by, version, ms, "a new policy is live");
+        Ok(version)
+    }
+
+    /// The old policy stays: said in the log, in the metrics and by `rowgate status`.
+    fn refused(&self, by: &str, why: String) -> String {
+        self.running.metrics.reload_failures.inc();
+        tracing::error!(by, error = why, "the old policy stays");
+        self.running.reload_failed(Some(why.clone()));
+        why
+    }
+
+    /// Makes known which policy is live, and what of the configuration still waits for a restart.
+    async fn live(&self, by: &str) -> String {
+        let inputs = self.publisher.inputs();
+        let version = inputs.digest.to_hex().to_string();
+        let waits = needs_restart(&self.started_with, &inputs.config);
+        if !waits.is_empty() {
+            tracing::warn!(changed = waits.join(", "), "changes that take effect at a restart");
+        }
+        self.running.version(&version, waits);
         self.record(&format!("policy {version} live, by {by}"));
         if let Err(error) = self.store.policy_loaded(&version, now_us(), by).await {
             tracing::warn!(%error, "the policy's version is not in the store");
         }
-        Ok(version)
+        version
     }
 
     fn record(&self, action: &str) {
@@ -311,96 +339,8 @@ fn failed(what: &str, error: &dyn std::fmt::Display) -> GatewayError {
     GatewayError::Failed(format!("{what}: {error}"))
 }
 
-/// Binds every target's listener, so that a port in use ends the start with one line.
-fn bind(file: &Path, config: &Config) -> Result<Vec<(usize, TcpListener)>, GatewayError> {
-    let bind = |(at, target): (usize, &Target)| {
-        let listener = TcpListener::bind(target.listen).map_err(|error| {
-            let (file, name, listen) = (file.display(), &target.name, target.listen);
-            GatewayError::Input(format!(
-                "{file}: targets.{name}.listen: {listen} can't be bound ({error}); choose a free address"
-            ))
-        })?;
-        Ok((at, listener))
-    };
-    config.targets.iter().enumerate().map(bind).collect()
-}
-
-fn limits(config: &Config, durable_records: bool) -> Limits {
-    let server = &config.server;
-    Limits {
-        max_connections: server.max_connections,
-        max_statement_bytes: server.max_statement_bytes,
-        max_row_bytes: server.max_row_bytes,
-        login_timeout: Duration::from_secs(server.login_timeout_s),
-        failed_logins_per_minute: server.failed_logins_per_minute,
-        record_literals: config.audit.literals,
-        durable_records,
-    }
-}
-
-fn targets(file: &Path, config: &Config) -> Result<Vec<TargetRuntime>, GatewayError> {
-    let input = |key: String, what: &dyn std::fmt::Display| {
-        GatewayError::Input(format!("{}: {key}: {what}", file.display()))
-    };
-    let client_tls = match &config.tls {
-        None => None,
-        Some(tls) => {
-            let read = |path: &Path, key: &str| {
-                std::fs::read(path).map_err(|error| {
-                    input(key.to_owned(), &format!("{}: {error}; give a PEM file", path.display()))
-                })
-            };
-            let certificate = read(&tls.certificate, "tls.certificate")?;
-            let key = read(&tls.key, "tls.key")?;
-            let made = server_config(&certificate, &key);
-            Some(made.map_err(|error| input("tls".to_owned(), &error))?)
-        }
-    };
-    let target = |target: &Target| {
-        let key = format!("targets.{}", target.name);
-        let ca = match &target.tls_ca {
-            None => None,
-            Some(path) => Some(std::fs::read(path).map_err(|error| {
-                input(format!("{key}.tls_ca"), &format!("{}: {error}", path.display()))
-            })?),
-        };
-        let host =
-            target.address.rsplit_once(':').map_or(target.address.as_str(), |(host, _)| host);
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        let tls = upstream_config(&target.tls, host, ca.as_deref(), target.tls_pin.as_deref())
-            .map_err(|error| input(format!("{key}.tls"), &error))?;
-        let required = match target.client_tls {
-            ClientTls::Required => true,
-            ClientTls::Optional => false,
-            ClientTls::Auto => !target.listen.ip().is_loopback(),
-        };
-        if required && client_tls.is_none() {
-            let what = "TLS is required for this listener, but there is no [tls]; \
-                        run `rowgate cert self-signed`, or set client_tls = \"optional\"";
-            return Err(input(format!("{key}.client_tls"), &what));
-        }
-        Ok(TargetRuntime {
-            name: target.name.clone(),
-            address: target.address.clone(),
-            user: target.user.clone(),
-            password: Arc::new(credential(file, target)?),
-            tls,
-            client_tls: client_tls.clone(),
-            client_tls_required: required,
-            max_upstream: target.max_upstream,
-            profile: Arc::new(unseen()),
-        })
-    };
-    config.targets.iter().map(target).collect()
-}
-
-/// What the handshake says of a server that was never seen. Every statement is refused until it has been.
-fn unseen() -> ServerProfile {
-    ServerProfile {
-        flavour: Flavour::MariaDb,
-        version: 101_100,
-        version_string: "5.5.5-10.11.0-MariaDB-rowgate".to_owned(),
-        lower_case_table_names: 0,
-        sql_mode: SqlMode(0),
-    }
+fn store_refused(file: &Path, error: &crate::store::StoreError) -> GatewayError {
+    let mend =
+        "give a path that the gateway's user may write, or move a file that is no store away";
+    GatewayError::Input(format!("{}: store.path: {error}; {mend}", file.display()))
 }

@@ -98,6 +98,65 @@ fn check_reads_everything() {
 }
 
 #[test]
+fn check_and_serve_refuse_the_same() {
+    let key = tempfile::tempdir().unwrap();
+    let made = Command::new(binary())
+        .args(["cert", "self-signed", "--host", "localhost", "--out"])
+        .arg(key.path())
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{}", errors(&made));
+    let open = key.path().join("rowgate.key");
+    fs::set_permissions(&open, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    let key = key.path().display();
+    let tls = format!("[tls]\ncertificate = \"{key}/rowgate.crt\"\nkey = \"{key}/rowgate.key\"\n");
+    let cases: [(&str, &str, &str, &[&str]); 5] = [
+        ("[admin]", "[log]\nlevel = \"rowgate=loud\"\n[admin]", "", &["log.level"]),
+        ("tls = \"off\"", "tls = \"off\"\nclient_tls = \"required\"", "", &["client_tls", "[tls]"]),
+        ("[admin]", "[keys]\nk = \"env:NO_SUCH_VARIABLE\"\n[admin]", "", &["keys.k", "NO_SUCH"]),
+        (
+            "",
+            "",
+            "[tls]\ncertificate = \"no.pem\"\nkey = \"no.key\"\n",
+            &["tls.certificate", "no.pem"],
+        ),
+        ("", "", &tls, &["tls.key", "chmod"]),
+    ];
+    for (from, to, more, words) in cases {
+        let folder = prepared(|options| options.more = more.to_owned());
+        let file = folder.path().join("rowgate.toml");
+        let text = fs::read_to_string(&file).unwrap();
+        if !from.is_empty() {
+            fs::write(&file, text.replace(from, to)).unwrap();
+        }
+        let mut check = Command::new(binary());
+        check.args(["check", "--config"]).arg(&file).env("ROWGATE_DEMO_PASSWORD", "x");
+        for output in [check.output().unwrap(), serve(folder.path())] {
+            refused(&output, &[&["rowgate.toml"], words].concat());
+        }
+    }
+}
+
+#[test]
+fn a_store_that_is_none() {
+    let folder = prepared(|_| {});
+    fs::write(folder.path().join("rowgate.db"), "notes, not a database. ".repeat(99)).unwrap();
+    refused(&serve(folder.path()), &["rowgate.toml", "store.path", "rowgate.db", "not a database"]);
+}
+
+#[test]
+fn two_gateways_over_one_record() {
+    let folder = prepared(|_| {});
+    let (port, admin) = (mariadb::free_port().unwrap(), mariadb::free_port().unwrap());
+    gateway::prepare(folder.path(), port, admin, &Options::new(1)).unwrap();
+    let mut first = Gateway::start_unready(&binary(), folder.path(), port, admin).unwrap();
+    first.wait_until("/healthz", Duration::from_mins(1)).unwrap();
+    let other = prepared(|options| options.audit_dir = Some(folder.path().join("audit")));
+    refused(&serve(other.path()), &["audit.dir", "another gateway"]);
+    first.cli_ok(&["audit", "verify"]).unwrap();
+}
+
+#[test]
 fn a_database_that_is_down_at_start() {
     let folder = tempfile::tempdir().unwrap();
     let mut database = shop_database(folder.path());

@@ -77,3 +77,80 @@ fn the_record_tells_who_did_what_and_holds_together() {
     let output = stand.gateway.cli(&["audit", "verify"]).unwrap();
     assert_eq!(output.status.code(), Some(1), "an edited record must not verify");
 }
+
+/// Polls until a reload was refused for the `count`th time, and its text is in the log.
+fn refused_reloads(stand: &Stand, count: f64, text: &str) {
+    let failures = || stand.gateway.metric("rowgate_policy_reload_failures_total").unwrap();
+    wait_for("the metric", || (failures().unwrap_or(0.0) >= count).then_some(()));
+    assert!(stand.gateway.log().contains(text), "{text} is not in {}", stand.gateway.log());
+}
+
+#[test]
+fn files_that_go_missing_or_break_are_told_and_taken_up_again() {
+    let stand = Stand::start();
+    let dir = stand.gateway.dir().to_path_buf();
+    let version = |status: &str| {
+        let line = status.lines().find(|line| line.starts_with("policy")).unwrap().to_owned();
+        line.split_whitespace().nth(1).map(str::to_owned)
+    };
+    let status = || stand.gateway.cli_ok(&["status"]).unwrap();
+    let first = version(&status()).expect("the first policy has a version too");
+
+    let policy = dir.join("policy.cedar");
+    let text = fs::read(&policy).unwrap();
+    fs::remove_file(&policy).unwrap();
+    refused_reloads(&stand, 1.0, "policy.cedar");
+    assert!(status().contains("the last reload failed"), "{}", status());
+    fs::write(&policy, text).unwrap();
+    wait_for("the recovery", || (!status().contains("reload failed")).then_some(()));
+
+    let config = dir.join("rowgate.toml");
+    let good = fs::read_to_string(&config).unwrap();
+    fs::write(&config, format!("{good}\n[approvalz]\n")).unwrap();
+    refused_reloads(&stand, 2.0, "approvalz");
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    let failures = stand.gateway.metric("rowgate_policy_reload_failures_total").unwrap();
+    assert_eq!(failures, Some(2.0), "told once, not at every look");
+    fs::write(&config, &good).unwrap();
+    wait_for("the recovery", || (!status().contains("reload failed")).then_some(()));
+    assert_eq!(version(&status()), Some(first));
+    let tail = stand.gateway.cli_ok(&["audit", "tail", "-n", "99"]).unwrap();
+    assert!(tail.contains("live, by start") && tail.contains("live, by a changed file"), "{tail}");
+}
+
+#[test]
+fn a_reload_takes_peers_and_keys_and_says_what_waits_for_a_restart() {
+    let stand = Stand::start();
+    let token = stand.token("bot", "agents");
+    let config = stand.gateway.dir().join("rowgate.toml");
+    let good = fs::read_to_string(&config).unwrap();
+    let key = stand.folder.path().join("key");
+    fs::write(&key, "0123456789abcdef").unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    fs::set_permissions(&key, mode).unwrap();
+    let changed = good
+        .replace("groups = [\"approvers\", \"admins\"]", "groups = [\"admins\"]")
+        .replace("wait_s = 50", "wait_s = 40");
+    fs::write(&config, format!("{changed}\n[keys]\nk = \"file:{}\"\n", key.display())).unwrap();
+    let policy = stand.gateway.dir().join("policy.cedar");
+    let text = fs::read_to_string(&policy).unwrap();
+    fs::write(&policy, text.replace("@mask(\"redact\")", "@mask(\"hash:k\")")).unwrap();
+    let said = stand.gateway.cli_ok(&["reload"]).unwrap();
+    assert!(said.contains("approvals take effect at a restart"), "{said}");
+    assert!(!said.contains("admin"), "{said}");
+
+    let hashed = stand.sql_ok("bot", &token, "SELECT email FROM customers WHERE id = 1");
+    let hash = hashed.lines().nth(1).unwrap();
+    assert!(hash.len() == 16 && hash.bytes().all(|b| b.is_ascii_hexdigit()), "{hashed}");
+    // a key that was rotated is taken up, too
+    fs::write(&key, "another key").unwrap();
+    stand.gateway.cli_ok(&["reload"]).unwrap();
+    assert_ne!(stand.sql_ok("bot", &token, "SELECT email FROM customers WHERE id = 1"), hashed);
+
+    let mut held = stand.spawn_sql("bot", &token, "DROP TABLE payments");
+    let id = stand.pending();
+    let refused = stand.gateway.cli(&["approvals", "approve", &id]).unwrap();
+    assert!(!refused.status.success(), "who is no approver any more has approved");
+    held.kill().unwrap();
+    held.wait().unwrap();
+}

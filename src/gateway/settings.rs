@@ -1,0 +1,128 @@
+//! From the configuration to what the data path is started with: listeners, bounds, targets with their credentials.
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{GatewayError, credential};
+use crate::config::{ClientTls, Config, Target};
+use crate::net::{Limits, TargetRuntime, server_config, upstream_config};
+use crate::schema::{Flavour, ServerProfile, SqlMode};
+
+/// Binds every target's listener, so that a port in use ends the start with one line.
+pub(super) fn bind(
+    file: &Path,
+    config: &Config,
+) -> Result<Vec<(usize, TcpListener)>, GatewayError> {
+    let bind = |(at, target): (usize, &Target)| {
+        let listener = TcpListener::bind(target.listen).map_err(|error| {
+            let (file, name, listen) = (file.display(), &target.name, target.listen);
+            GatewayError::Input(format!(
+                "{file}: targets.{name}.listen: {listen} can't be bound ({error}); choose a free address"
+            ))
+        })?;
+        Ok((at, listener))
+    };
+    config.targets.iter().enumerate().map(bind).collect()
+}
+
+pub(super) fn limits(config: &Config, durable_records: bool) -> Limits {
+    let server = &config.server;
+    Limits {
+        max_connections: server.max_connections,
+        max_statement_bytes: server.max_statement_bytes,
+        max_row_bytes: server.max_row_bytes,
+        login_timeout: Duration::from_secs(server.login_timeout_s),
+        failed_logins_per_minute: server.failed_logins_per_minute,
+        record_literals: config.audit.literals,
+        durable_records,
+    }
+}
+
+pub(super) fn targets(file: &Path, config: &Config) -> Result<Vec<TargetRuntime>, GatewayError> {
+    let input = |key: String, what: &dyn std::fmt::Display| {
+        GatewayError::Input(format!("{}: {key}: {what}", file.display()))
+    };
+    let client_tls = match &config.tls {
+        None => None,
+        Some(tls) => {
+            let read = |path: &Path, key: &str| {
+                std::fs::read(path).map_err(|error| {
+                    input(key.to_owned(), &format!("{}: {error}; give a PEM file", path.display()))
+                })
+            };
+            let certificate = read(&tls.certificate, "tls.certificate")?;
+            // As any credential: not for every user of this machine to read.
+            let key = crate::vault::resolve(&format!("file:{}", tls.key.display()))
+                .map_err(|error| input("tls.key".to_owned(), &error))?;
+            let made = server_config(&certificate, key.expose());
+            Some(made.map_err(|error| input("tls".to_owned(), &error))?)
+        }
+    };
+    let target = |target: &Target| {
+        let key = format!("targets.{}", target.name);
+        let ca = match &target.tls_ca {
+            None => None,
+            Some(path) => Some(std::fs::read(path).map_err(|error| {
+                input(format!("{key}.tls_ca"), &format!("{}: {error}", path.display()))
+            })?),
+        };
+        let host =
+            target.address.rsplit_once(':').map_or(target.address.as_str(), |(host, _)| host);
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let tls = upstream_config(&target.tls, host, ca.as_deref(), target.tls_pin.as_deref())
+            .map_err(|error| input(format!("{key}.tls"), &error))?;
+        let required = match target.client_tls {
+            ClientTls::Required => true,
+            ClientTls::Optional => false,
+            ClientTls::Auto => !target.listen.ip().is_loopback(),
+        };
+        if required && client_tls.is_none() {
+            let what = "TLS is required for this listener, but there is no [tls]; \
+                        run `rowgate cert self-signed`, or set client_tls = \"optional\"";
+            return Err(input(format!("{key}.client_tls"), &what));
+        }
+        Ok(TargetRuntime {
+            name: target.name.clone(),
+            address: target.address.clone(),
+            user: target.user.clone(),
+            password: Arc::new(credential(file, target)?),
+            tls,
+            client_tls: client_tls.clone(),
+            client_tls_required: required,
+            max_upstream: target.max_upstream,
+            profile: Arc::new(unseen()),
+        })
+    };
+    config.targets.iter().map(target).collect()
+}
+
+/// What the handshake says of a server that was never seen. Every statement is refused until it has been.
+fn unseen() -> ServerProfile {
+    ServerProfile {
+        flavour: Flavour::MariaDb,
+        version: 101_100,
+        version_string: "5.5.5-10.11.0-MariaDB-rowgate".to_owned(),
+        lower_case_table_names: 0,
+        sql_mode: SqlMode(0),
+    }
+}
+
+/// The tables of the configuration that differ from those that the gateway was started with, of those that it takes
+/// over at its start only.
+pub(super) fn needs_restart(started: &Config, now: &Config) -> Vec<String> {
+    let text = |part: &dyn std::fmt::Debug| format!("{part:?}");
+    let both: [(&str, String, String); 9] = [
+        ("server", text(&started.server), text(&now.server)),
+        ("log", text(&started.log), text(&now.log)),
+        ("admin.socket", text(&started.admin.socket), text(&now.admin.socket)),
+        ("admin.listen", text(&started.admin.listen), text(&now.admin.listen)),
+        ("store", text(&started.store), text(&now.store)),
+        ("audit", text(&started.audit), text(&now.audit)),
+        ("tls", text(&started.tls), text(&now.tls)),
+        ("approvals", text(&started.approvals), text(&now.approvals)),
+        ("targets", text(&started.targets), text(&now.targets)),
+    ];
+    both.into_iter().filter(|(_, a, b)| a != b).map(|(name, ..)| name.to_owned()).collect()
+}
