@@ -92,6 +92,13 @@ impl Fault {
         Self::new(FaultKind::Login, 1045, *b"28000", text)
     }
 
+    /// 1045/28000: the token that a live session rests on is revoked, or has expired.
+    pub fn token_ended() -> Self {
+        let text =
+            "Rowgate [RG-LOGIN]: this session's token was revoked or has expired; log in anew";
+        Self::new(FaultKind::Login, 1045, *b"28000", text)
+    }
+
     /// 1040/08004: a limit of connections or logins was reached.
     pub fn too_many(what: &str) -> Self {
         Self::new(

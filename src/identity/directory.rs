@@ -84,6 +84,14 @@ pub struct TokenRecord {
     pub revoked: bool,
 }
 
+/// What a session got in with: it holds for as long as its token does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pass {
+    identity: String,
+    token: String,
+    expires_us: Option<i64>,
+}
+
 /// Why a login was refused: for the record and the metrics, never for the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LoginRefusal {
@@ -106,6 +114,13 @@ impl LoginRefusal {
             Self::Expired => "expired",
             Self::Revoked => "revoked",
         }
+    }
+}
+
+impl Pass {
+    /// Whether its time is over.
+    pub fn has_expired(&self, now_us: i64) -> bool {
+        self.expires_us.is_some_and(|end| end <= now_us)
     }
 }
 
@@ -138,6 +153,16 @@ impl Directory {
         proof: &Proof,
         now_us: i64,
     ) -> Result<Arc<Principal>, LoginRefusal> {
+        self.admit(user, proof, now_us).map(|(principal, _)| principal)
+    }
+
+    /// Checks a login; who it is, and what that rests on.
+    pub fn admit(
+        &self,
+        user: &str,
+        proof: &Proof,
+        now_us: i64,
+    ) -> Result<(Arc<Principal>, Pass), LoginRefusal> {
         let name = UserName::parse(user);
         let known = name.as_ref().and_then(|name| self.tokens.get(&name.identity));
         let (Some(name), Some(records)) = (name, known) else {
@@ -158,12 +183,25 @@ impl Directory {
         let mut groups = record.groups.clone();
         groups.sort();
         groups.dedup();
-        Ok(Arc::new(Principal {
+        let pass = Pass {
+            identity: record.identity.clone(),
+            token: record.id.clone(),
+            expires_us: record.expires_us,
+        };
+        let principal = Principal {
             subject: name.identity,
             kind: record.kind,
             groups,
             attributes: name.attributes,
-        }))
+        };
+        Ok((Arc::new(principal), pass))
+    }
+
+    /// Whether the token that a session got in with is still there and not revoked.
+    pub fn holds(&self, pass: &Pass) -> bool {
+        let records = self.tokens.get(&pass.identity);
+        let mut records = records.into_iter().flatten();
+        records.any(|record| record.id == pass.token && !record.revoked)
     }
 
     /// How many identities it knows.
@@ -237,6 +275,21 @@ mod tests {
                 assert_eq!(principal.attributes["run"], "7");
             }
         }
+    }
+
+    #[test]
+    fn a_pass_holds_as_long_as_its_token() {
+        let mut token = record("bot", b"t");
+        token.expires_us = Some(10);
+        let proof = || native(b"t");
+        let (_, pass) =
+            Directory::new(vec![token.clone()]).admit("bot;run=7", &proof(), 0).unwrap();
+        assert!(!pass.has_expired(9) && pass.has_expired(10));
+        let other = TokenRecord { id: "tok_2".into(), ..token.clone() };
+        assert!(Directory::new(vec![other.clone(), token.clone()]).holds(&pass));
+        assert!(!Directory::new(vec![other]).holds(&pass));
+        token.revoked = true;
+        assert!(!Directory::new(vec![token]).holds(&pass));
     }
 
     #[test]

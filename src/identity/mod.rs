@@ -6,7 +6,7 @@ mod user_name;
 
 use std::collections::BTreeMap;
 
-pub use directory::{Directory, LoginRefusal, Proof, TokenRecord, Verifier};
+pub use directory::{Directory, LoginRefusal, Pass, Proof, TokenRecord, Verifier};
 pub use token::NewToken;
 pub use user_name::UserName;
 

@@ -1,6 +1,7 @@
 //! Who gets in, how, and what a failed login is told.
 
-use std::process::Command;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Command, Stdio};
 
 use crate::stand::{Stand, errors};
 
@@ -42,6 +43,44 @@ fn a_revoked_token_is_refused() {
     let id = list.split('"').find(|word| word.starts_with("tok_")).unwrap().to_owned();
     stand.gateway.cli_ok(&["token", "revoke", &id]).unwrap();
     assert!(stand.sql_refused("bot", &token, "SELECT 1").contains("1045"));
+}
+
+#[test]
+fn a_revoked_or_expired_token_ends_live_sessions_at_their_next_statement() {
+    let stand = Stand::with(|options| options.wait_s = 30);
+    let made = |more: &[&str]| {
+        let words = ["token", "create", "--identity", "bot", "--group", "agents"];
+        let words = [&words[..], more, &["--output", "json"]].concat();
+        let text = stand.gateway.cli_ok(&words).unwrap();
+        let word = |start: &str| text.split('"').find(|w| w.starts_with(start)).unwrap().to_owned();
+        (word("tok_"), word("rgt_"))
+    };
+    let (id, token) = made(&[]);
+    let mut client = stand.gateway.client("bot", &token);
+    client.args(["--batch", "--unbuffered", "--skip-column-names", "--force", "--skip-reconnect"]);
+    client.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut live = client.spawn().unwrap();
+    let mut input = live.stdin.take().unwrap();
+    writeln!(input, "SELECT 40 + 2;").unwrap();
+    let mut line = String::new();
+    BufReader::new(live.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "42\n");
+    let held = stand.spawn_sql("bot", &token, "DROP TABLE payments");
+    let request = stand.pending();
+    stand.gateway.cli_ok(&["token", "revoke", &id]).unwrap();
+    writeln!(input, "SELECT id FROM shop.customers LIMIT 1;").unwrap();
+    drop(input);
+    let output = live.wait_with_output().unwrap();
+    let said = errors(&output);
+    assert!(said.contains("1045") && said.contains("RG-LOGIN"), "{said}");
+    stand.gateway.cli_ok(&["approvals", "approve", &request]).unwrap();
+    let said = errors(&held.wait_with_output().unwrap());
+    assert!(said.contains("RG-LOGIN"), "what was held ran for a revoked token: {said}");
+    assert_eq!(stand.database.sql("SELECT COUNT(*) FROM shop.payments").unwrap().trim(), "12000");
+
+    let (_, short) = made(&["--expires", "2s"]);
+    let sql = "SELECT SLEEP(2.5); SELECT id FROM customers LIMIT 1";
+    assert!(stand.sql_refused("bot", &short, sql).contains("RG-LOGIN"));
 }
 
 #[test]

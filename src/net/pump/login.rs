@@ -18,8 +18,10 @@ impl Pump<'_> {
         let verified = if shared.rate.allows(self.address, self.now) {
             self.worker.with_snapshot(|snapshot| {
                 let verified =
-                    snapshot.directory.verify(&login.user, &login.proof, self.now.wall_us);
-                verified.map_err(crate::identity::LoginRefusal::label)
+                    snapshot.directory.admit(&login.user, &login.proof, self.now.wall_us);
+                verified
+                    .map(|(principal, pass)| (principal, pass, snapshot.serial))
+                    .map_err(crate::identity::LoginRefusal::label)
             })
         } else {
             Err("limit")
@@ -27,7 +29,10 @@ impl Pump<'_> {
         // Over TLS, a client whose hash is not that of a token is asked for the secret itself: that one counts.
         let asked_again = login.tls && matches!(login.proof, Proof::CachingSha2 { .. });
         let answer = match verified {
-            Ok(principal) => self.admit(&login, principal),
+            Ok((principal, pass, serial)) => {
+                self.pass = Some((pass, serial));
+                self.admit(&login, principal)
+            }
             Err("limit") => {
                 self.record_refused(&login.user, "limit");
                 let refused = Fault::access_denied(&login.user, &self.source);
@@ -44,6 +49,19 @@ impl Pump<'_> {
         };
         self.session.on_authenticated(answer);
         Ok(())
+    }
+
+    /// Whether the login's token is still good: looked up once for each snapshot.
+    pub(super) fn still_admitted(&mut self) -> bool {
+        let Some((pass, seen)) = &mut self.pass else { return false };
+        let holds = self.worker.with_snapshot(|snapshot| {
+            let holds = *seen == snapshot.serial || snapshot.directory.holds(pass);
+            if holds {
+                *seen = snapshot.serial;
+            }
+            holds
+        });
+        holds && !pass.has_expired(self.now.wall_us)
     }
 
     /// Records a session that begins. One that can't be recorded does not begin.

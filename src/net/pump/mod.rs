@@ -26,6 +26,7 @@ use super::target::TargetState;
 use super::worker::{Accepted, Control, End, Worker};
 use crate::clock::Now;
 use crate::fault::{Fault, FaultKind};
+use crate::identity::Pass;
 use crate::session::{Op, Session, Settings, Side, Step};
 use record::Current;
 
@@ -63,6 +64,8 @@ struct Pump<'a> {
     now: Now,
     current: Current,
     recorded_open: bool,
+    /// What the login rests on; the snapshot in which that was last looked up.
+    pass: Option<(Pass, u64)>,
     /// Something was sent to the database and its answer has not ended: nobody else may have the connection.
     responding: bool,
 }
@@ -99,6 +102,7 @@ pub(super) async fn serve(
         now,
         current: Current::default(),
         recorded_open: false,
+        pass: None,
         responding: false,
     };
     let stop = pump.run().await;

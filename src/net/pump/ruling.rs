@@ -23,6 +23,9 @@ impl Pump<'_> {
         if self.worker.draining() {
             return Ok(Ruling::RefuseAndClose(Fault::shutdown()));
         }
+        if !self.still_admitted() {
+            return Ok(Ruling::RefuseAndClose(Fault::token_ended()));
+        }
         if let Err(fault) = self.reserve() {
             return Ok(Ruling::Refuse(fault));
         }
@@ -125,6 +128,9 @@ impl Pump<'_> {
         self.current.held(asked, self.now);
         if let Some(fault) = answer.fault() {
             return Ok(Ruling::Refuse(fault));
+        }
+        if !self.still_admitted() {
+            return Ok(Ruling::RefuseAndClose(Fault::token_ended()));
         }
         // The rules may have changed while people thought: what they deny now is denied, what they mask is masked.
         let Some(today) = self.decide(statement) else {
