@@ -10,6 +10,7 @@ mod service;
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -189,6 +190,7 @@ impl From<DeskFull> for Fault {
 pub struct Desk {
     commands: mpsc::Sender<Command>,
     grant_secret: Arc<zeroize::Zeroizing<[u8; 32]>>,
+    pending: Arc<AtomicUsize>,
 }
 
 impl Desk {
@@ -211,7 +213,13 @@ impl Desk {
         let grant_secret = Arc::new(zeroize::Zeroizing::new(store.grant_secret().await?));
         let (commands, queue) = mpsc::channel(QUEUE);
         let service = DeskService::start(store, settings, events, clock, queue).await?;
-        Ok((Self { commands, grant_secret }, service))
+        let pending = service.pending();
+        Ok((Self { commands, grant_secret, pending }, service))
+    }
+
+    /// How many requests wait for approvers.
+    pub fn pending(&self) -> usize {
+        self.pending.load(Ordering::Relaxed)
     }
 
     /// What a grant is bound to: this statement, with these parameters, read in this way, on this target, and no other.

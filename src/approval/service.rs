@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -38,6 +39,8 @@ pub struct DeskService {
     /// By request: at most one client waits for a request, because its grant is good for one statement.
     waiters: HashMap<String, Waiter>,
     swept: Instant,
+    /// How many requests wait, for the metrics.
+    pending: Arc<AtomicUsize>,
 }
 
 /// A client on the line.
@@ -81,7 +84,14 @@ impl DeskService {
         let kept_us = i64::try_from(KEPT.as_micros()).unwrap_or(i64::MAX);
         store.forget_approvals(clock().saturating_sub(kept_us)).await?;
         let (waiters, swept) = (HashMap::new(), Instant::now());
-        Ok(Self { store, settings: settings.clone(), events, clock, queue, waiters, swept })
+        let pending = Arc::new(AtomicUsize::new(store.pending_approvals().await?));
+        let settings = settings.clone();
+        Ok(Self { store, settings, events, clock, queue, waiters, swept, pending })
+    }
+
+    /// How many requests wait: kept up to date while the service runs.
+    pub(super) fn pending(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.pending)
     }
 
     /// Serves until `stop` is ready (or every [`super::Desk`] is gone), then turns who still waits into tickets.
@@ -97,6 +107,9 @@ impl DeskService {
                 },
                 id = gone(&mut self.waiters) => self.on_gone(&id).await,
                 () = tokio::time::sleep_until(wake) => self.on_time().await,
+            }
+            if let Ok(pending) = self.store.pending_approvals().await {
+                self.pending.store(pending, Ordering::Relaxed);
             }
         }
         self.queue.close();

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::{mpsc, oneshot};
 
+use crate::approval::Desk;
 use crate::audit::AuditWatch;
 use crate::config::Config;
 use crate::control::{Answer, AuditStatus, Gateway, SessionInfo, Status, TargetStatus};
@@ -30,6 +31,7 @@ pub(super) struct Running {
     pub(super) metrics: Metrics,
     audit: AuditWatch,
     durability: &'static str,
+    desk: Desk,
     commands: mpsc::Sender<Command>,
     started_us: i64,
     state: Mutex<State>,
@@ -58,6 +60,7 @@ impl Running {
         metrics: Metrics,
         audit: AuditWatch,
         sync: bool,
+        desk: Desk,
         commands: mpsc::Sender<Command>,
     ) -> Self {
         let target = |target: &crate::config::Target| TargetState {
@@ -78,6 +81,7 @@ impl Running {
             metrics,
             audit,
             durability: if sync { "sync" } else { "async" },
+            desk,
             commands,
             started_us: jiff::Timestamp::now().as_microsecond(),
             state: Mutex::new(state),
@@ -135,7 +139,9 @@ impl Running {
         let audit = self.audit.state();
         self.metrics.audit_failed.set(i64::from(audit.failure.is_some()));
         self.metrics.audit_queued_bytes.set(gauge(audit.queued_bytes));
-        self.metrics.audit_records.set(gauge(audit.records));
+        let new = audit.records.saturating_sub(self.metrics.audit_records.get());
+        self.metrics.audit_records.inc_by(new);
+        self.metrics.approvals_pending.set(gauge(self.desk.pending() as u64));
         let state = self.state();
         let net = state.net.upgrade();
         let health = net.as_ref().map(|net| net.health()).unwrap_or_default();
@@ -148,10 +154,9 @@ impl Running {
             self.metrics.upstream_connections.with_label_values(&name).set(gauge(open as u64));
             self.metrics.upstream_waiting.with_label_values(&name).set(gauge(waiting as u64));
         }
-        for (name, stats) in state.plugins.upgrade().iter().flat_map(|plugins| plugins.stats()) {
-            self.metrics.plugin_calls.with_label_values(&[name]).set(gauge(stats.calls));
-            self.metrics.plugin_time_us.with_label_values(&[name]).set(gauge(stats.ns / 1_000));
-            self.metrics.plugin_faults.with_label_values(&[name]).set(gauge(stats.faults));
+        if let Some(plugins) = state.plugins.upgrade() {
+            let stats = plugins.stats();
+            self.metrics.set_plugins(stats.map(|(name, of)| (name, [of.calls, of.ns, of.faults])));
         }
     }
 }

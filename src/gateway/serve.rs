@@ -98,7 +98,8 @@ impl Serving {
             Looks::start(sides.collect(), &found).map_err(|error| failed("schemas", &error))?,
         );
         let (send, commands) = mpsc::channel(16);
-        let running = Running::new(&config, metrics, audit.watch(), audit.is_sync(), send);
+        let (watch, sync) = (audit.watch(), audit.is_sync());
+        let running = Running::new(&config, metrics, watch, sync, desk.clone(), send);
         let mut serving = Self {
             file: file.to_path_buf(),
             workers,

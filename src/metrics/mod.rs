@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Bucket, Counter, Histogram, LabelPair, Metric, MetricFamily, MetricType};
-use prometheus::{Encoder as _, IntCounter, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
+use prometheus::{
+    CounterVec, Encoder as _, IntCounter, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+};
 
 pub use cells::CoreCells;
 use cells::{BOUNDS_US, Cell, LOGIN_RESULTS, Times, VERDICTS};
@@ -32,7 +34,7 @@ pub struct Metrics {
     /// Bytes of records that wait for the disk.
     pub audit_queued_bytes: IntGauge,
     /// Records written.
-    pub audit_records: IntGauge,
+    pub audit_records: IntCounter,
     /// Sessions open.
     pub sessions: IntGauge,
     /// 1 while a target's schema is known and it can be reached, by `target`.
@@ -44,11 +46,11 @@ pub struct Metrics {
     /// Statements waiting for approval.
     pub approvals_pending: IntGauge,
     /// Calls of a plugin, by `plugin`.
-    pub plugin_calls: IntGaugeVec,
-    /// Microseconds spent in a plugin, by `plugin`.
-    pub plugin_time_us: IntGaugeVec,
+    plugin_calls: CounterVec,
+    /// Seconds spent in a plugin, by `plugin`.
+    plugin_seconds: CounterVec,
     /// Traps, time-outs and broken answers of a plugin, by `plugin`.
-    pub plugin_faults: IntGaugeVec,
+    plugin_faults: CounterVec,
 }
 
 impl Metrics {
@@ -74,6 +76,11 @@ impl Metrics {
             registry.register(Box::new(counter.clone()))?;
             Ok(counter)
         };
+        let of_plugins = |name: &str, help: &str| -> Result<CounterVec, prometheus::Error> {
+            let counters = CounterVec::new(Opts::new(name, help), &["plugin"])?;
+            registry.register(Box::new(counters.clone()))?;
+            Ok(counters)
+        };
         let build = gauges("rowgate_build_info", "1, by version.", "version")?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         let workers_gauge = gauge("rowgate_workers", "Worker threads.")?;
@@ -91,7 +98,10 @@ impl Metrics {
                 "rowgate_audit_queued_bytes",
                 "Bytes of records that wait for the disk.",
             )?,
-            audit_records: gauge("rowgate_audit_records", "Records written since the start.")?,
+            audit_records: counter(
+                "rowgate_audit_records_total",
+                "Records written since the start.",
+            )?,
             sessions: gauge("rowgate_sessions", "Sessions open.")?,
             target_up: gauges("rowgate_target_up", "1 while a target is ready.", "target")?,
             upstream_connections: gauges(
@@ -108,16 +118,28 @@ impl Metrics {
                 "rowgate_approvals_pending",
                 "Statements waiting for approval.",
             )?,
-            plugin_calls: gauges("rowgate_plugin_calls", "Calls of a plugin.", "plugin")?,
-            plugin_time_us: gauges("rowgate_plugin_time_us", "Time in a plugin, in µs.", "plugin")?,
-            plugin_faults: gauges(
-                "rowgate_plugin_faults",
+            plugin_calls: of_plugins("rowgate_plugin_calls_total", "Calls of a plugin.")?,
+            plugin_seconds: of_plugins("rowgate_plugin_seconds_total", "Time in a plugin.")?,
+            plugin_faults: of_plugins(
+                "rowgate_plugin_faults_total",
                 "Traps, time-outs and broken answers of a plugin.",
-                "plugin",
             )?,
             registry,
             cores,
         })
+    }
+
+    /// The plugins of the live snapshot, each with its calls, nanoseconds and faults since it was loaded. Others are
+    /// shown no more.
+    pub fn set_plugins<'a>(&self, plugins: impl Iterator<Item = (&'a str, [u64; 3])>) {
+        let all = [&self.plugin_calls, &self.plugin_seconds, &self.plugin_faults];
+        all.iter().for_each(|counters| counters.reset());
+        for (name, [calls, ns, faults]) in plugins {
+            let values = [float(calls), float(ns) / 1e9, float(faults)];
+            for (counters, value) in all.iter().zip(values) {
+                counters.with_label_values(&[name]).inc_by(value);
+            }
+        }
     }
 
     /// All workers' cells.
@@ -290,7 +312,10 @@ mod tests {
                 Some(FaultKind::Plugin),
             );
         }
+        metrics.set_plugins([("gone", [1, 1, 1])].into_iter());
+        metrics.set_plugins([("a", [1, 500_000_000, 0])].into_iter());
         let text = metrics.render();
+        assert!(!text.contains("gone"), "a plugin that was unloaded is still shown");
         for line in [
             "rowgate_statements_total{verb=\"select\",verdict=\"mask\"} 2",
             "rowgate_logins_total{result=\"proof\"} 2",
@@ -299,6 +324,7 @@ mod tests {
             "rowgate_gateway_latency_seconds_bucket{le=\"0.00001\"} 2",
             "rowgate_gateway_latency_seconds_count 2",
             "rowgate_workers 2",
+            "rowgate_plugin_seconds_total{plugin=\"a\"} 0.5",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
         }

@@ -12,6 +12,7 @@ mod docs;
 mod failures;
 mod leaks;
 mod login;
+mod operations;
 mod policy;
 mod relay;
 mod sessions;
