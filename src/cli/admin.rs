@@ -12,6 +12,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
+use super::progress::during;
 use super::{CliError, Context};
 use crate::control::ErrorBody;
 
@@ -78,11 +79,14 @@ impl Admin {
         path: &str,
         body: String,
     ) -> Result<T, CallError> {
-        let (status, bytes) = block_on(async {
-            let answer = tokio::time::timeout(PATIENCE, self.exchange(method, path, body)).await;
-            answer.unwrap_or_else(|_| {
-                let text = format!("{}: the gateway does not answer", self.socket.display());
-                Err(CallError::Cli(CliError::failed(text)))
+        let (status, bytes) = during("waiting for the gateway", || {
+            block_on(async {
+                let answer =
+                    tokio::time::timeout(PATIENCE, self.exchange(method, path, body)).await;
+                answer.unwrap_or_else(|_| {
+                    let text = format!("{}: the gateway does not answer", self.socket.display());
+                    Err(CallError::Cli(CliError::failed(text)))
+                })
             })
         })?;
         if status.is_success() {

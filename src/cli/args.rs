@@ -36,7 +36,39 @@ Examples:
   rowgate audit tail -n 50
   rowgate audit tail --follow --output json
   rowgate audit show 9223372039002259457
-  rowgate audit verify";
+  rowgate audit verify
+  rowgate audit verify --chain 6be6e06dbd204e36dd4cd1b26c13adb780accdfb7b56edf54ea54256921e9e36";
+
+const SERVE_EXAMPLES: &str = "\
+Examples:
+  rowgate serve --config /etc/rowgate/rowgate.toml
+  kill -HUP $(pidof rowgate)     reload
+  kill -TERM $(pidof rowgate)    drain and end";
+
+const CHECK_EXAMPLES: &str = "\
+Examples:
+  rowgate check --config /etc/rowgate/rowgate.toml
+  rowgate check --output json";
+
+const PLUGIN_EXAMPLES: &str = "\
+Examples:
+  rowgate plugin inspect target/plugins/mask-standard.wasm
+  rowgate plugin inspect target/plugins/mask-standard.wasm --output json";
+
+const STATUS_EXAMPLES: &str = "\
+Examples:
+  rowgate status
+  rowgate status --output json";
+
+const SESSION_EXAMPLES: &str = "\
+Examples:
+  rowgate sessions list
+  rowgate sessions list --output json
+  rowgate sessions kill 9223372039002259457";
+
+const RELOAD_EXAMPLES: &str = "\
+Examples:
+  rowgate check && rowgate reload";
 
 const CLASSIFY_EXAMPLES: &str = "\
 Examples:
@@ -72,8 +104,10 @@ pub(super) enum Output {
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
     /// Run the gateway until SIGTERM; it then drains
+    #[command(after_help = SERVE_EXAMPLES)]
     Serve,
     /// Read configuration, policies and plugins, and say what is wrong; connects nowhere
+    #[command(after_help = CHECK_EXAMPLES)]
     Check,
     /// Make, list and revoke gateway tokens
     #[command(subcommand, after_help = TOKEN_EXAMPLES)]
@@ -85,7 +119,7 @@ pub(super) enum Verb {
     #[command(subcommand, after_help = AUDIT_EXAMPLES)]
     Audit(AuditVerb),
     /// Look into plugins
-    #[command(subcommand)]
+    #[command(subcommand, after_help = PLUGIN_EXAMPLES)]
     Plugin(PluginVerb),
     /// Propose labels for a target's columns, by their names and by samples; changes nothing
     #[command(after_help = CLASSIFY_EXAMPLES)]
@@ -101,11 +135,13 @@ pub(super) enum Verb {
     #[command(subcommand, after_help = CERT_EXAMPLES)]
     Cert(CertVerb),
     /// What the running gateway does
+    #[command(after_help = STATUS_EXAMPLES)]
     Status,
     /// See and end sessions
-    #[command(subcommand)]
+    #[command(subcommand, after_help = SESSION_EXAMPLES)]
     Sessions(SessionVerb),
     /// Read configuration, policies and plugins again, all or nothing
+    #[command(after_help = RELOAD_EXAMPLES)]
     Reload,
     /// Print a completion script for a shell
     #[command(after_help = "Example:\n  rowgate completions bash > /etc/bash_completion.d/rowgate")]
@@ -119,10 +155,13 @@ pub(super) enum Verb {
 #[derive(Debug, Subcommand)]
 pub(super) enum TokenVerb {
     /// Make a token; it is shown this once
+    #[command(after_help = TOKEN_EXAMPLES)]
     Create(NewToken),
     /// Every token, without its secret
+    #[command(after_help = TOKEN_EXAMPLES)]
     List,
     /// End a token
+    #[command(after_help = TOKEN_EXAMPLES)]
     Revoke {
         /// Its id, as `token list` shows it
         id: String,
@@ -158,17 +197,20 @@ pub(super) enum Kind {
 #[derive(Debug, Subcommand)]
 pub(super) enum ApprovalVerb {
     /// The requests that wait
+    #[command(after_help = APPROVAL_EXAMPLES)]
     List {
         /// Requests in this state
         #[arg(long, value_enum, default_value_t = StateFilter::Pending)]
         state: StateFilter,
     },
     /// One request, with the whole statement
+    #[command(after_help = APPROVAL_EXAMPLES)]
     Show {
         /// Its id
         id: String,
     },
     /// Let it run
+    #[command(after_help = APPROVAL_EXAMPLES)]
     Approve {
         /// Its id
         id: String,
@@ -177,6 +219,7 @@ pub(super) enum ApprovalVerb {
         reason: String,
     },
     /// Refuse it
+    #[command(after_help = APPROVAL_EXAMPLES)]
     Deny {
         /// Its id
         id: String,
@@ -185,6 +228,7 @@ pub(super) enum ApprovalVerb {
         reason: String,
     },
     /// Call off your own request, or (as an administrator) any request or unused grant
+    #[command(after_help = APPROVAL_EXAMPLES)]
     Cancel {
         /// Its id
         id: String,
@@ -208,6 +252,7 @@ pub(super) enum StateFilter {
 #[derive(Debug, Subcommand)]
 pub(super) enum CertVerb {
     /// A certificate that signs itself, for a start; clients must be given it as their CA
+    #[command(after_help = CERT_EXAMPLES)]
     SelfSigned {
         /// The folder for rowgate.crt and rowgate.key
         #[arg(long, value_name = "DIR")]
@@ -224,6 +269,7 @@ pub(super) enum CertVerb {
 #[derive(Debug, Subcommand)]
 pub(super) enum AuditVerb {
     /// The last records
+    #[command(after_help = AUDIT_EXAMPLES)]
     Tail {
         /// How many
         #[arg(short, default_value_t = 20, value_name = "N")]
@@ -233,11 +279,13 @@ pub(super) enum AuditVerb {
         follow: bool,
     },
     /// Every record of one session
+    #[command(after_help = AUDIT_EXAMPLES)]
     Show {
         /// The session's id
         session: u64,
     },
     /// Check the chain over all segments: finds an edit, a gap, and (with --chain) a cut end
+    #[command(after_help = AUDIT_EXAMPLES)]
     Verify {
         /// A chain value that an earlier verification printed: fails unless the record still leads to it
         #[arg(long, value_name = "VALUE")]
@@ -248,6 +296,7 @@ pub(super) enum AuditVerb {
 #[derive(Debug, Subcommand)]
 pub(super) enum PluginVerb {
     /// What a component says it is
+    #[command(after_help = PLUGIN_EXAMPLES)]
     Inspect {
         /// The component
         file: PathBuf,
@@ -257,8 +306,10 @@ pub(super) enum PluginVerb {
 #[derive(Clone, Copy, Debug, Subcommand)]
 pub(super) enum SessionVerb {
     /// Every session
+    #[command(after_help = SESSION_EXAMPLES)]
     List,
     /// End a session
+    #[command(after_help = SESSION_EXAMPLES)]
     Kill {
         /// Its id, as `sessions list` shows it
         id: u64,

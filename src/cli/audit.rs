@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::args::{AuditVerb, Output};
-use super::output::time;
+use super::output::{say, time, visible};
+use super::progress::during;
 use super::{CliError, Context};
 use crate::audit::read;
 use crate::record::{Record, Recorded};
@@ -11,31 +12,34 @@ use crate::record::{Record, Recorded};
 /// How often `--follow` looks for more.
 const FOLLOW: Duration = Duration::from_millis(500);
 
+/// Gigabytes take a while.
+const READING: &str = "reading the record";
+
 pub(super) fn run(context: &Context, verb: &AuditVerb) -> Result<(), CliError> {
     let dir = context.settings()?.audit.dir;
     let failed = |error: read::VerifyError| CliError::failed(error.to_string());
     match verb {
         AuditVerb::Verify { chain } => {
             let held = chain.as_deref().map(held).transpose()?;
-            let report = read::verify(&dir, held).map_err(failed)?;
+            let report = during(READING, || read::verify(&dir, held)).map_err(failed)?;
             context.one(&report, &verified(&report))
         }
         AuditVerb::Show { session } => {
             let mut found = Vec::new();
             let of_session = |record: &Record| session_of(&record.event) == Some(*session);
-            read::each(&dir, |record| {
+            let keep = |record| {
                 if of_session(&record) {
                     found.push(record);
                 }
-            })
-            .map_err(failed)?;
+            };
+            during(READING, || read::each(&dir, keep)).map_err(failed)?;
             if found.is_empty() {
                 return Err(CliError::failed(format!("no record of session {session}")));
             }
             print(context, &found)
         }
         AuditVerb::Tail { n, follow } => {
-            let mut report = read::tail(&dir, *n).map_err(failed)?;
+            let mut report = during(READING, || read::tail(&dir, *n)).map_err(failed)?;
             print(context, &report)?;
             let mut seen = read::count(&dir).map_err(failed)?;
             if !follow {
@@ -79,9 +83,9 @@ fn print(context: &Context, records: &[Record]) -> Result<(), CliError> {
             Output::Json => {
                 let line = serde_json::to_string(record)
                     .map_err(|error| CliError::failed(format!("a record: {error}")))?;
-                println!("{line}");
+                say(&line)?;
             }
-            Output::Table => println!("{}", super::output::visible(&described(&record.event))),
+            Output::Table => say(&visible(&described(&record.event)))?,
         }
     }
     Ok(())

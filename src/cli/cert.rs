@@ -12,6 +12,7 @@ use rcgen::{
 
 use super::CliError;
 use super::args::CertVerb;
+use super::output::say;
 
 pub(super) fn run(verb: CertVerb) -> Result<(), CliError> {
     let CertVerb::SelfSigned { out, hosts, days } = verb;
@@ -27,8 +28,8 @@ pub(super) fn run(verb: CertVerb) -> Result<(), CliError> {
     std::fs::create_dir_all(&out).map_err(|error| refused(&out, &error))?;
     write(&key, 0o600, &made.key)?;
     write(&certificate, 0o644, &made.certificate)?;
-    println!("certificate = \"{}\"", certificate.display());
-    println!("key = \"{}\"", key.display());
+    let (certificate, key) = (certificate.display(), key.display());
+    say(&format!("certificate = \"{certificate}\"\nkey = \"{key}\""))?;
     eprintln!("valid for {} until {}; put the two lines under [tls]", hosts.join(", "), made.until);
     Ok(())
 }

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::progress::during;
 use super::{CliError, Context, from_gateway};
 use crate::gateway;
 
 pub(super) fn check(context: &Context) -> Result<(), CliError> {
     let path = context.config_path()?;
-    let inputs = gateway::check(&path).map_err(from_gateway)?;
+    let inputs = during("compiling plugins", || gateway::check(&path)).map_err(from_gateway)?;
     let answer = serde_json::json!({
         "ok": true,
         "policies": inputs.policies.len(),
@@ -30,7 +31,8 @@ pub(super) fn check(context: &Context) -> Result<(), CliError> {
 }
 
 pub(super) fn plugin(context: &Context, file: &Path) -> Result<(), CliError> {
-    let found = crate::plugin::inspect(file).map_err(|error| CliError::input(error.to_string()))?;
+    let found = during("compiling it", || crate::plugin::inspect(file));
+    let found = found.map_err(|error| CliError::input(error.to_string()))?;
     let text = format!(
         "name      {} {}\ncontract  {}\nhooks     {}\nmasks     {}\nimports   {}\nsize      {} bytes\ndigest    {}",
         found.name,
@@ -57,8 +59,11 @@ struct Row {
 
 pub(super) fn classify(context: &Context, target: &str, samples: u16) -> Result<(), CliError> {
     let path = context.config_path()?;
-    let found =
-        gateway::classify(&path, target, samples, Duration::from_secs(30)).map_err(from_gateway)?;
+    let patience = Duration::from_secs(30);
+    let found = during("looking at names and samples", || {
+        gateway::classify(&path, target, samples, patience)
+    });
+    let found = found.map_err(from_gateway)?;
     let mut rows: BTreeMap<(String, String), Row> = BTreeMap::new();
     for proposal in found {
         let key = (proposal.column.clone(), proposal.label.clone());

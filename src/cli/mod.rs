@@ -1,8 +1,6 @@
 //! The verbs of the command line. Each asks the gateway over its admin socket, or reads the files that the configuration
 //! names; none reaches a database by itself but `classify`, through the gateway's own account.
 
-#![allow(clippy::print_stdout, reason = "printing is what a command line is for")]
-
 mod admin;
 mod approvals;
 mod args;
@@ -11,6 +9,7 @@ mod cert;
 mod inspect;
 mod operate;
 mod output;
+mod progress;
 mod settings;
 mod tokens;
 
@@ -30,6 +29,8 @@ enum CliError {
     Input(String),
     /// It was tried and failed: exit code 1.
     Failed(String),
+    /// Whoever read the output has had enough, as `head` has: no error of anyone's.
+    Closed,
 }
 
 impl CliError {
@@ -79,9 +80,9 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Verb::Sessions(verb) => operate::sessions(&context, verb),
         Verb::Reload => operate::reload(&context),
         Verb::Completions { shell } => {
-            let mut command = Cli::command();
-            clap_complete::generate(shell, &mut command, "rowgate", &mut std::io::stdout());
-            Ok(())
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "rowgate", &mut script);
+            output::say(String::from_utf8_lossy(&script).trim_end())
         }
     }
 }
@@ -103,6 +104,7 @@ fn complain(error: &CliError) -> ExitCode {
     let (text, code) = match error {
         CliError::Input(text) => (text, 2),
         CliError::Failed(text) => (text, 1),
+        CliError::Closed => return ExitCode::SUCCESS,
     };
     // one line, whatever a file's name or a library's text holds
     let line = text.split(['\n', '\r']).map(str::trim).collect::<Vec<_>>().join(" ");

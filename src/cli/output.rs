@@ -1,6 +1,8 @@
 //! Lists for people and for programs. What agents wrote is shown to approvers here, so nothing of it may steer their
 //! terminal.
 
+use std::io::{ErrorKind, Write as _};
+
 use comfy_table::{Table, presets};
 use serde::Serialize;
 
@@ -20,10 +22,7 @@ impl Context {
     ) -> Result<(), CliError> {
         match self.output {
             Output::Json => print_json(data),
-            Output::Table => {
-                print_table(header, rows);
-                Ok(())
-            }
+            Output::Table => print_table(header, rows),
         }
     }
 
@@ -31,10 +30,7 @@ impl Context {
     pub(super) fn one(&self, data: &impl Serialize, text: &str) -> Result<(), CliError> {
         match self.output {
             Output::Json => print_json(data),
-            Output::Table => {
-                println!("{text}");
-                Ok(())
-            }
+            Output::Table => say(text),
         }
     }
 }
@@ -42,19 +38,30 @@ impl Context {
 fn print_json(data: &impl Serialize) -> Result<(), CliError> {
     let text = serde_json::to_string_pretty(data)
         .map_err(|error| CliError::failed(format!("the answer can't be printed: {error}")))?;
-    println!("{text}");
-    Ok(())
+    say(&text)
 }
 
-fn print_table<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [String; N]>) {
+/// Prints lines. A reader that has gone ends the verb without a word; a full disk is an error.
+pub(super) fn say(text: &str) -> Result<(), CliError> {
+    let mut out = std::io::stdout().lock();
+    let written = writeln!(out, "{text}").and_then(|()| out.flush());
+    written.map_err(|error| match error.kind() {
+        ErrorKind::BrokenPipe => CliError::Closed,
+        _ => CliError::failed(format!("standard output: {error}")),
+    })
+}
+
+fn print_table<const N: usize>(
+    header: [&str; N],
+    rows: impl IntoIterator<Item = [String; N]>,
+) -> Result<(), CliError> {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_header(header);
     for row in rows {
         table.add_row(row.iter().map(|cell| shortened(cell)));
     }
-    for line in table.lines() {
-        println!("{}", line.trim_end());
-    }
+    let lines: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
+    say(&lines.join("\n"))
 }
 
 /// What there is to say of one thing, a line each.

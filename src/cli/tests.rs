@@ -18,6 +18,30 @@ fn the_definition_holds_together() {
 }
 
 #[test]
+fn every_help_has_examples_that_parse() {
+    fn walk(command: &clap::Command, path: &str) {
+        let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        assert!(help.contains("Example"), "{path}: no examples");
+        for line in help.lines().filter_map(|line| line.trim().strip_prefix("rowgate ")) {
+            let line = line.split(" > ").next().unwrap_or(line).replace('\'', "");
+            let line = line.split("   ").next().unwrap_or_default();
+            for line in line.split(" && rowgate ") {
+                let words: Vec<&str> = line.split(' ').collect();
+                // a reason of several words is one word to a shell
+                let at = words.iter().position(|word| *word == "--reason");
+                let words = &words[..at.map_or(words.len(), |at| at + 2)];
+                let parsed = Cli::try_parse_from(std::iter::once(&"rowgate").chain(words));
+                assert!(parsed.is_ok(), "{path}: {line}");
+            }
+        }
+        for verb in command.get_subcommands() {
+            walk(verb, &format!("{path} {}", verb.get_name()));
+        }
+    }
+    walk(&Cli::command(), "rowgate");
+}
+
+#[test]
 fn verbs() {
     let lines = [
         "token create --identity bot --group agents --group readers --expires 30d",
@@ -94,7 +118,7 @@ mod verbs_at_work {
             [admin]
             socket = "{0}/admin.sock"
             [store]
-            path = "{0}/store.db"
+            path = "{0}/data/store.db"
             [audit]
             dir = "{0}/audit"
             [policy]
@@ -128,7 +152,12 @@ mod verbs_at_work {
 
     fn store(dir: &Path) -> Vec<crate::store::StoredToken> {
         crate::store::tests::block_on(async {
-            crate::store::Store::open(&dir.join("store.db")).await.unwrap().tokens().await.unwrap()
+            crate::store::Store::open(&dir.join("data/store.db"))
+                .await
+                .unwrap()
+                .tokens()
+                .await
+                .unwrap()
         })
     }
 
@@ -191,7 +220,7 @@ mod verbs_at_work {
             };
             let admin = Admin { socket: dir.join("admin.sock"), listen: None, peers: vec![peer] };
             let listeners = Listeners::bind(&admin).unwrap();
-            let path = dir.join("store.db");
+            let path = dir.join("data/store.db");
             let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
             let (ready, is_ready) = std::sync::mpsc::channel();
             let thread = std::thread::spawn(move || {
@@ -294,7 +323,7 @@ mod verbs_at_work {
         assert_eq!(failed(typed(&config, "reload")), "a.cedar: no");
         assert_eq!(failed(typed(&config, "sessions kill 9")), "there is no such session");
         let id = crate::store::tests::block_on(async {
-            let store = Store::open(&dir.path().join("store.db")).await.unwrap();
+            let store = Store::open(&dir.path().join("data/store.db")).await.unwrap();
             store.approvals(None, 1).await.unwrap().remove(0).id
         });
         typed(&config, &format!("approvals show {id}")).unwrap();

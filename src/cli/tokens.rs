@@ -37,8 +37,8 @@ fn create(context: &Context, token: NewToken) -> Result<(), CliError> {
     };
     let answer = match Admin::at(settings.admin.socket).post("/v1/tokens", &request) {
         Err(CallError::NoGateway(_)) => {
-            tell_offline(&settings.store.path);
-            block_on(offline(&settings.store.path, &request))
+            let answer = block_on(offline(&settings.store.path, &request));
+            answer.inspect(|_| tell_offline(&settings.store.path))
         }
         other => other.map_err(CliError::from),
     }?;
@@ -101,8 +101,8 @@ fn revoke(context: &Context, id: &str) -> Result<(), CliError> {
     let answer = Admin::at(settings.admin.socket).post(&path, &ReasonRequest::default());
     let info: TokenInfo = match answer {
         Err(CallError::NoGateway(_)) => {
-            tell_offline(&settings.store.path);
-            block_on(revoke_offline(&settings.store.path, id))
+            let info = block_on(revoke_offline(&settings.store.path, id));
+            info.inspect(|_| tell_offline(&settings.store.path))
         }
         other => other.map_err(CliError::from),
     }?;

@@ -66,6 +66,16 @@ impl Texts {
 }
 
 impl Texts {
+    /// `[log]`, so that what is compiled can say something.
+    pub(super) fn log(&self) -> &crate::config::Log {
+        &self.config.log
+    }
+
+    /// How many plugins there are to compile.
+    pub(super) fn plugins(&self) -> usize {
+        self.config.plugins.len()
+    }
+
     /// `server.workers`, which is needed before anything is compiled.
     pub fn workers(&self) -> usize {
         self.config.server.workers

@@ -36,8 +36,9 @@ const LOOKS: usize = 64;
 pub fn run(file: &Path) -> Result<(), GatewayError> {
     let texts = Texts::read(file)?;
     let workers = crate::net::worker_count(texts.workers());
+    logging::start(file, texts.log())?;
+    tracing::info!(plugins = texts.plugins(), "compiling plugins");
     let inputs = Inputs::build(texts, None, workers)?;
-    logging::start(file, &inputs.config.log)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

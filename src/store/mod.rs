@@ -177,9 +177,14 @@ impl PolicyVersion {
     }
 }
 
-/// Makes the file with its mode before SQLite opens it: SQLite would make it with the process's umask, and gives its
+/// Makes the file (and its own folder, but not those above) with its mode before SQLite opens it: SQLite would make it with the process's umask, and gives its
 /// journal files the mode of the file itself.
 fn make_private(path: &Path) -> std::io::Result<()> {
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty())
+        && !folder.exists()
+    {
+        std::fs::create_dir(folder)?;
+    }
     let file = std::fs::OpenOptions::new()
         .create(true)
         .truncate(false)

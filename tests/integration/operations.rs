@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use xtask::sh;
 
-use crate::stand::{Stand, wait_for};
+use crate::stand::{Stand, errors, wait_for};
 
 #[test]
 fn metrics_are_well_formed_and_alerts_are_over_metrics_that_exist() {
@@ -30,7 +30,7 @@ fn metrics_are_well_formed_and_alerts_are_over_metrics_that_exist() {
     let mut check = check.spawn().unwrap();
     check.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
     let output = check.wait_with_output().unwrap();
-    assert!(output.status.success(), "{}", crate::stand::errors(&output));
+    assert!(output.status.success(), "{}", errors(&output));
     let output = Command::new(&promtool).args(["check", "rules"]).arg(&rules).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }
@@ -46,4 +46,22 @@ fn pending_approvals_are_counted() {
     let id = stand.pending();
     stand.gateway.cli_ok(&["approvals", "deny", &id, "--reason", "no"]).unwrap();
     wait_for("the count", || (pending() == Some(0.0)).then_some(()));
+}
+
+#[test]
+fn a_reader_that_has_had_enough_is_no_error() {
+    let stand = Stand::start();
+    for verb in ["audit tail", "token list", "completions bash", "status --output json"] {
+        let config = stand.gateway.dir().join("rowgate.toml");
+        let line = format!(
+            "{} --config {} {verb} 2>&1 >/dev/full; {0} --config {1} {verb} | true",
+            crate::stand::binary().display(),
+            config.display()
+        );
+        let output = Command::new("bash").args(["-o", "pipefail", "-c", &line]).output().unwrap();
+        let full = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{verb}: {output:?}");
+        assert_eq!(errors(&output), "", "{verb}");
+        assert!(full.starts_with("rowgate: standard output: "), "{verb}: {full}");
+    }
 }
