@@ -60,26 +60,14 @@ impl Metrics {
         let cores: Vec<CoreCells> = (0..workers.max(1)).map(|_| CoreCells::default()).collect();
         let cores = Arc::new(cores);
         registry.register(Box::new(Cores(Arc::clone(&cores))))?;
-        let gauge = |name: &str, help: &str| -> Result<IntGauge, prometheus::Error> {
-            let gauge = IntGauge::new(name, help)?;
-            registry.register(Box::new(gauge.clone()))?;
-            Ok(gauge)
+        let all = &registry;
+        let gauge = |name: &str, help: &str| registered(all, IntGauge::new(name, help));
+        let gauges = |name: &str, help: &str, label: &str| {
+            registered(all, IntGaugeVec::new(Opts::new(name, help), &[label]))
         };
-        let gauges =
-            |name: &str, help: &str, label: &str| -> Result<IntGaugeVec, prometheus::Error> {
-                let gauges = IntGaugeVec::new(Opts::new(name, help), &[label])?;
-                registry.register(Box::new(gauges.clone()))?;
-                Ok(gauges)
-            };
-        let counter = |name: &str, help: &str| -> Result<IntCounter, prometheus::Error> {
-            let counter = IntCounter::new(name, help)?;
-            registry.register(Box::new(counter.clone()))?;
-            Ok(counter)
-        };
-        let of_plugins = |name: &str, help: &str| -> Result<CounterVec, prometheus::Error> {
-            let counters = CounterVec::new(Opts::new(name, help), &["plugin"])?;
-            registry.register(Box::new(counters.clone()))?;
-            Ok(counters)
+        let counter = |name: &str, help: &str| registered(all, IntCounter::new(name, help));
+        let of_plugins = |name: &str, help: &str| {
+            registered(all, CounterVec::new(Opts::new(name, help), &["plugin"]))
         };
         let build = gauges("rowgate_build_info", "1, by version.", "version")?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
@@ -158,6 +146,15 @@ impl Metrics {
             }
         }
     }
+}
+
+fn registered<C: Collector + Clone + 'static>(
+    registry: &Registry,
+    made: Result<C, prometheus::Error>,
+) -> Result<C, prometheus::Error> {
+    let made = made?;
+    registry.register(Box::new(made.clone()))?;
+    Ok(made)
 }
 
 /// Sums the workers' cells when asked.

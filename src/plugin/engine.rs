@@ -1,7 +1,8 @@
 //! The WASM engine: its settings, its clock, and the two things that plugins may import.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use aws_lc_rs::hmac;
 use wasmtime::component::Linker;
@@ -16,8 +17,35 @@ use crate::secret::Secret;
 /// Longest text that a plugin may log at once.
 const MAX_LOG: usize = 1 << 10;
 
-/// Most lines that one instance may log: more is a plugin that floods.
+/// Most lines that a plugin may log in [`LOG_WINDOW`], over all of its instances: more is a plugin that floods.
 const MAX_LOGS: u32 = 100;
+
+/// See [`MAX_LOGS`].
+const LOG_WINDOW: Duration = Duration::from_secs(10);
+
+/// How much a plugin has logged of late. A plugin that traps gets a new instance each time, so that the count is not the
+/// instance's.
+pub(super) struct LogBudget(Mutex<(Instant, u32)>);
+
+impl Default for LogBudget {
+    fn default() -> Self {
+        Self(Mutex::new((Instant::now(), 0)))
+    }
+}
+
+impl LogBudget {
+    /// Whether a line may be logged, and how many were not in the window before this one.
+    fn take(&self, now: Instant) -> (bool, u32) {
+        let mut window = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut dropped = 0;
+        if now.saturating_duration_since(window.0) >= LOG_WINDOW {
+            dropped = window.1.saturating_sub(MAX_LOGS);
+            *window = (now, 0);
+        }
+        window.1 = window.1.saturating_add(1);
+        (window.1 <= MAX_LOGS, dropped)
+    }
+}
 
 /// The engine and the clock of its time limits.
 pub(super) struct Runtime {
@@ -30,7 +58,7 @@ pub(super) struct Host {
     pub(super) limits: StoreLimits,
     plugin: String,
     keys: Arc<BTreeMap<String, Secret>>,
-    logs: u32,
+    logs: Arc<LogBudget>,
 }
 
 impl Host {
@@ -38,8 +66,10 @@ impl Host {
         plugin: &str,
         limits: StoreLimits,
         keys: &Arc<BTreeMap<String, Secret>>,
+        logs: &Arc<LogBudget>,
     ) -> Self {
-        Self { limits, plugin: plugin.to_owned(), keys: Arc::clone(keys), logs: 0 }
+        let (keys, logs) = (Arc::clone(keys), Arc::clone(logs));
+        Self { limits, plugin: plugin.to_owned(), keys, logs }
     }
 }
 
@@ -73,8 +103,11 @@ fn log(
     (level, message): (LogLevel, String),
 ) -> wasmtime::Result<()> {
     let host = store.data_mut();
-    host.logs += 1;
-    if host.logs > MAX_LOGS {
+    let (allowed, dropped) = host.logs.take(Instant::now());
+    if dropped > 0 {
+        tracing::warn!(plugin = host.plugin, dropped, "a plugin logged too much");
+    }
+    if !allowed {
         return Ok(());
     }
     let text: String = message.chars().filter(|c| !c.is_control()).take(MAX_LOG).collect();
@@ -113,4 +146,19 @@ fn keyed_hash(
         rest = after;
     }
     Ok((Ok(tags),))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_of_lines_is_cut_and_told() {
+        let budget = LogBudget::default();
+        let start = Instant::now();
+        let passed = (0..MAX_LOGS + 50).filter(|_| budget.take(start).0).count();
+        assert_eq!(passed, MAX_LOGS as usize);
+        assert_eq!(budget.take(start + LOG_WINDOW * 2), (true, 50));
+        assert_eq!(budget.take(start + LOG_WINDOW * 2), (true, 0));
+    }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::PluginError;
 use super::abi::{Hooks, PACKAGE, VERSION};
 use super::engine::Runtime;
-use super::loaded::{Loaded, component};
+use super::loaded::{Loaded, component, read};
 use crate::config;
 use crate::policy::PluginFault;
 
@@ -53,7 +53,7 @@ pub fn inspect(path: &Path) -> Result<Inspection, PluginError> {
     let start = |fault: PluginFault| PluginError::Start(path.to_path_buf(), fault.to_string());
     let manifest =
         loaded.check_out(0, "").and_then(|mut one| one.describe(&loaded)).map_err(start)?;
-    let bytes = std::fs::read(path).map_err(|e| PluginError::File(path.to_path_buf(), e))?;
+    let bytes = read(path)?;
     let named = [(Hooks::CLASSIFY, "classify"), (Hooks::MASK, "mask"), (Hooks::DECIDE, "decide")];
     let hooks = named.into_iter().filter(|(hook, _)| manifest.hooks & *hook == *hook);
     Ok(Inspection {

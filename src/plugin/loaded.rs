@@ -1,6 +1,7 @@
 //! One plugin of a snapshot: its component, its limits, its pools of instances, and how it fares.
 
 use std::collections::BTreeMap;
+use std::io::Read as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,7 +13,7 @@ use wasmtime::component::{Component, InstancePre};
 use super::PluginError;
 use super::abi::{Hooks, Manifest, PACKAGE, interface};
 use super::clock::PluginClock;
-use super::engine::{Host, Runtime};
+use super::engine::{Host, LogBudget, Runtime};
 use super::instance::Instance;
 use crate::config;
 use crate::policy::PluginFault;
@@ -26,6 +27,12 @@ const MAX_FAILURES: u32 = 5;
 
 /// For how long.
 const QUARANTINE_MS: u64 = 2_000;
+
+/// Longest file that is read: componentize-py's are 18 MiB.
+const MAX_FILE: u64 = 64 << 20;
+
+/// How a core module of version 1 starts; a component has another version there.
+const CORE_MODULE: &[u8] = b"\0asm\x01\0\0\0";
 
 /// How a plugin fares.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,6 +57,7 @@ pub(super) struct Loaded {
     masks: bool,
     pre: InstancePre<Host>,
     keys: Arc<BTreeMap<String, Secret>>,
+    logs: Arc<LogBudget>,
     config: String,
     memory: usize,
     pools: Vec<Mutex<Vec<Instance>>>,
@@ -85,6 +93,7 @@ impl Loaded {
             masks: false,
             pre: linker.instantiate_pre(&component).map_err(|error| start(&error))?,
             keys: Arc::clone(keys),
+            logs: Arc::default(),
             config: serde_json::to_string(&setting.config).map_err(|error| start(&error))?,
             memory: usize::try_from(setting.memory_mib).unwrap_or(16).saturating_mul(1 << 20),
             pools: (0..workers.max(1)).map(|_| Mutex::default()).collect(),
@@ -127,7 +136,7 @@ impl Loaded {
             .instances(100)
             .trap_on_grow_failure(true)
             .build();
-        Host::new(&self.name, limits, &self.keys)
+        Host::new(&self.name, limits, &self.keys, &self.logs)
     }
 
     /// An instance of this worker's for this identity: a kept one, or a fresh one.
@@ -215,14 +224,30 @@ impl Loaded {
     }
 }
 
+/// Reads a component's file: a plain file, and not a longer one than any component is.
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, PluginError> {
+    let failed = |error| PluginError::File(path.to_path_buf(), error);
+    let file = std::fs::File::open(path).map_err(failed)?;
+    let facts = file.metadata().map_err(failed)?;
+    if !facts.is_file() || facts.len() > MAX_FILE {
+        let what = format!("not a file of at most {} MiB", MAX_FILE >> 20);
+        return Err(failed(std::io::Error::other(what)));
+    }
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE).read_to_end(&mut bytes).map_err(failed)?;
+    Ok(bytes)
+}
+
 /// Reads and compiles a component.
 pub(super) fn component(path: &Path, runtime: &Runtime) -> Result<Component, PluginError> {
-    let bytes =
-        std::fs::read(path).map_err(|error| PluginError::File(path.to_path_buf(), error))?;
+    let bytes = read(path)?;
+    let refused = |why: String| PluginError::Component(path.to_path_buf(), why);
+    if bytes.starts_with(CORE_MODULE) {
+        return Err(refused("a core module: its linker made no component of it".to_owned()));
+    }
     Component::new(&runtime.engine, &bytes).map_err(|error| {
         let text = error.to_string();
-        let line = text.lines().next().unwrap_or("").chars().take(200).collect();
-        PluginError::Component(path.to_path_buf(), line)
+        refused(text.lines().next().unwrap_or("").chars().take(200).collect())
     })
 }
 

@@ -112,12 +112,25 @@ fn files_that_are_no_plugins() {
     };
     assert!(error(None).contains("p.wasm: plugins.path"));
     assert!(error(Some(b"\0asm\x01\0\0\0")).contains("not a WASM component"));
+    assert!(error(Some(b"\0asm\x01\0\0\0")).contains("a core module"));
     assert!(error(Some(b"hello")).contains("not a WASM component"));
     // an empty component: of no version at all
     assert!(error(Some(b"\0asm\x0d\0\x01\0")).contains("wit/v1"));
     let other = error(Some(&xtask::gateway::plugin_of_another_version().unwrap()));
     let said = "made for rowgate:plugin/classify@0.9.0, this gateway speaks rowgate:plugin/lifecycle@0.1.0";
     assert!(other.contains(said), "{other}");
+}
+
+#[test]
+fn what_is_no_plain_file_is_not_read_to_its_end() {
+    for (path, words) in [("/dev/zero", "not a file of at most 64 MiB"), ("/tmp", "not a file")] {
+        let error = inspect(std::path::Path::new(path)).unwrap_err().to_string();
+        assert!(error.contains(path) && error.contains(words), "{error}");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let huge = dir.path().join("huge.wasm");
+    std::fs::File::create(&huge).unwrap().set_len(1 << 40).unwrap();
+    assert!(inspect(&huge).unwrap_err().to_string().contains("at most 64 MiB"));
 }
 
 #[test]

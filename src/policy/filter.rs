@@ -71,13 +71,8 @@ pub enum PluginFault {
         why: &'static str,
     },
     /// It refused the rows.
-    #[error("plugin {plugin} denied the result: {why}")]
-    Denied {
-        /// Its name.
-        plugin: String,
-        /// Its reason, cut and cleaned.
-        why: String,
-    },
+    #[error("plugin {0} denied the result")]
+    Denied(String),
     /// Switched off after repeated failures.
     #[error("plugin {0} is quarantined")]
     Quarantined(String),

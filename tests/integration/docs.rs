@@ -9,7 +9,7 @@ use std::time::Duration;
 use xtask::gateway::Gateway;
 use xtask::{mariadb, sh};
 
-use crate::stand::{binary, errors, shop_database};
+use crate::stand::{Stand, binary, errors, shop_database};
 
 /// The commands of a page: what follows `$ ` in its console blocks, without comments.
 fn commands(page: &str) -> Vec<String> {
@@ -101,4 +101,55 @@ fn the_readmes_steps_lead_to_masked_rows() {
     assert!(output.status.success(), "{}", errors(&output));
     let email = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(email.contains('*') || email.contains("redacted"), "not masked: {email}");
+}
+
+/// The blocks of a page in one language, in order.
+fn blocks(page: &str, language: &str) -> Vec<String> {
+    let text = fs::read_to_string(sh::root().join(page)).unwrap();
+    let start = format!("```{language}\n");
+    let blocks = text.split(&start).skip(1).filter_map(|block| block.split("```").next());
+    blocks.map(str::to_owned).collect()
+}
+
+#[test]
+fn the_guides_plugin_builds_in_a_folder_of_its_own_and_masks() {
+    const PAGE: &str = "docs/plugins.md";
+    let own = tempfile::tempdir().unwrap();
+    let root = sh::root().display().to_string();
+    let toml = blocks(PAGE, "toml");
+    fs::create_dir(own.path().join("src")).unwrap();
+    fs::write(own.path().join("Cargo.toml"), toml[0].replace("/path/to/rowgate", &root)).unwrap();
+    fs::write(own.path().join("src/lib.rs"), &blocks(PAGE, "rust")[0]).unwrap();
+    // the same versions as here, so that no registry is asked
+    fs::copy(sh::root().join("Cargo.lock"), own.path().join("Cargo.lock")).unwrap();
+    let cargo = |words: &[&str], folder: &std::path::Path| {
+        let mut cargo = Command::new("cargo");
+        cargo.args(words).current_dir(folder).env("CARGO_TARGET_DIR", sh::target_dir().join("own"));
+        cargo.output().unwrap()
+    };
+    let output = cargo(&["test"], own.path());
+    assert!(output.status.success(), "{}", errors(&output));
+    let folder = own.path().to_str().unwrap();
+    let mut build = Command::new("cargo");
+    let output = build.args(["xtask", "plugins", folder]).current_dir(sh::root()).output().unwrap();
+    assert!(output.status.success(), "{}", errors(&output));
+    let component = own.path().join("mask-initials.wasm");
+
+    let stand = Stand::with(|options| {
+        let path = component.display().to_string();
+        options
+            .plugins
+            .push_str(&toml[1].replace("/path/to/mask-initials/mask-initials.wasm", &path));
+        options.labels.push_str("[[labels]]\nname = \"name\"\ncolumns = [\"*.customers.name\"]\n");
+    });
+    let inspected = stand.gateway.cli_ok(&["plugin", "inspect", component.to_str().unwrap()]);
+    assert!(inspected.unwrap().contains("mask-initials 1.0.0"), "its own version, not the SDK's");
+    let policy = stand.gateway.dir().join("policy.cedar");
+    let text = fs::read_to_string(&policy).unwrap();
+    fs::write(&policy, format!("{text}\n{}", blocks(PAGE, "cedar")[0])).unwrap();
+    stand.gateway.cli_ok(&["reload"]).unwrap();
+    let token = stand.token("bot", "agents");
+    let name = stand.sql_ok("bot", &token, "SELECT name FROM customers WHERE id = 1");
+    let wanted: String = xtask::shop::customer(1).name.split(' ').map(|w| &w[..1]).collect();
+    assert_eq!(name, format!("name\n{wanted}\n"));
 }

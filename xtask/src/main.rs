@@ -24,7 +24,7 @@ cargo xtask <chore>
   test               install what is missing, build the plugins, run every test
   ci                 everything that must be green (fmt, tidy, tests, clippy, demo, fuzz, deny)
   setup              install what is missing and build the plugins, nothing else
-  plugins            build the shipped plugins to target/plugins/*.wasm
+  plugins [FOLDER]   build the shipped plugins to target/plugins/*.wasm, or the one in FOLDER to FOLDER/*.wasm
   bench [--no-pin] [--seconds N] [--binary PATH] [--only TEXT]
                      point selects and streams beside direct and HAProxy; writes target/bench/report.md;
                      --only runs those whose heading contains TEXT, such as Stream
@@ -57,6 +57,7 @@ fn dispatch(words: &[String]) -> Result<()> {
         ["ci"] => ci::ci(),
         ["setup"] => ci::prepare(),
         ["plugins"] => plugins::build(),
+        ["plugins", folder] => plugins::build_own(folder),
         ["capture"] => capture::capture(),
         ["fuzz"] => ci::fuzz(),
         ["deny"] => ci::deny(),

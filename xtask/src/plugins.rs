@@ -31,7 +31,7 @@ pub(crate) fn build() -> Result<()> {
         return Ok(());
     }
     step("building the plugins (WASM components)");
-    let built = compile()?;
+    let built = compile_all()?;
     for (package, path) in components {
         let from = built.join(format!("{}.wasm", package.replace('-', "_")));
         fs::copy(&from, &path).with_context(|| format!("copying {}", from.display()))?;
@@ -49,9 +49,35 @@ fn components(out: &Path) -> Vec<(String, PathBuf)> {
     shipped.chain(tested).collect()
 }
 
-/// Compiles every guest; the folder that the components are in.
-fn compile() -> Result<PathBuf> {
-    let target_dir = sh::target_dir().join("wasm");
+/// Builds the plugin in a folder of its author's, into that folder.
+pub(crate) fn build_own(folder: &str) -> Result<()> {
+    let folder = fs::canonicalize(folder).with_context(|| format!("no folder {folder}"))?;
+    let manifest = folder.join("Cargo.toml");
+    ensure!(manifest.is_file(), "{} is missing; see docs/plugins.md", manifest.display());
+    step(&format!("building the plugin in {}", folder.display()));
+    let mut cargo = sh::command(&["cargo", "build", "--release", "--target", TARGET]);
+    cargo.arg("--manifest-path").arg(&manifest);
+    let since = SystemTime::now();
+    let built = compile(cargo)?;
+    // cargo does not say which file it made; it is the one of the package's name
+    let name = sh::capture(sh::command(&["cargo", "pkgid", "--manifest-path"]).arg(&manifest))?;
+    let name = String::from_utf8_lossy(&name.stdout).trim().to_owned();
+    let name = name.rsplit(['/', '#']).find(|part| !part.starts_with(|c: char| c.is_ascii_digit()));
+    let name = name.and_then(|part| part.split('@').next()).unwrap_or("plugin").to_owned();
+    let from = built.join(format!("{}.wasm", name.replace('-', "_")));
+    ensure!(
+        fs::metadata(&from).is_ok_and(|meta| meta.is_file()),
+        "{} was not made: Cargo.toml needs [lib] with crate-type = [\"cdylib\"]",
+        from.display()
+    );
+    let to = folder.join(format!("{name}.wasm"));
+    fs::copy(&from, &to).with_context(|| format!("copying {}", from.display()))?;
+    println!("    {} ({:.0} s)", to.display(), since.elapsed().unwrap_or_default().as_secs_f64());
+    Ok(())
+}
+
+/// Compiles the shipped and the misbehaving guests; the folder that the components are in.
+fn compile_all() -> Result<PathBuf> {
     let mut cargo = sh::command(&["cargo", "build", "--release", "--target", TARGET]);
     for package in SHIPPED
         .iter()
@@ -60,6 +86,12 @@ fn compile() -> Result<PathBuf> {
     {
         cargo.arg("-p").arg(package);
     }
+    compile(cargo)
+}
+
+/// Compiles guests with a `cargo build` that has its packages; the folder that the components are in.
+fn compile(mut cargo: Command) -> Result<PathBuf> {
+    let target_dir = sh::target_dir().join("wasm");
     cargo.env("CARGO_TARGET_DIR", &target_dir).env_remove("RUSTC_WRAPPER");
     for (key, value) in [("STRIP", "symbols"), ("LTO", "true"), ("PANIC", "abort"), ("DEBUG", "0")]
     {

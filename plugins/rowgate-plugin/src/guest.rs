@@ -46,7 +46,7 @@ fn with<P: Plugin, T>(
     run(plugin).map_err(failed)
 }
 
-pub fn describe<P: Plugin>() -> lifecycle::Manifest {
+pub fn describe<P: Plugin>(version: &str) -> lifecycle::Manifest {
     let mut hooks = lifecycle::Hooks::empty();
     if !P::MASKS.is_empty() {
         hooks |= lifecycle::Hooks::MASK;
@@ -59,7 +59,7 @@ pub fn describe<P: Plugin>() -> lifecycle::Manifest {
     }
     lifecycle::Manifest {
         name: P::NAME.to_owned(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
+        version: version.to_owned(),
         hooks,
         masks: P::MASKS.iter().map(|name| (*name).to_owned()).collect(),
         max_batch_bytes: 1 << 20,
@@ -195,6 +195,17 @@ pub fn hmac_sha256(key: &str, cells: &[u8], lens: &[u32]) -> Result<Vec<u8>, Str
     bindings::rowgate::plugin::crypto::hmac_sha256(key, cells, lens)
 }
 
+pub fn log(level: crate::Level, message: &str) {
+    use bindings::rowgate::plugin::log::{Level, log};
+    let level = match level {
+        crate::Level::Debug => Level::Debug,
+        crate::Level::Info => Level::Info,
+        crate::Level::Warn => Level::Warn,
+        crate::Level::Error => Level::Error,
+    };
+    log(level, message);
+}
+
 /// The generated traits for the macro's component.
 #[macro_export]
 #[doc(hidden)]
@@ -205,7 +216,8 @@ macro_rules! guest_impls {
 
         impl exports::lifecycle::Guest for $component {
             fn describe() -> exports::lifecycle::Manifest {
-                $crate::guest::describe::<$plugin>()
+                // of the plugin's own package: this is expanded there
+                $crate::guest::describe::<$plugin>(env!("CARGO_PKG_VERSION"))
             }
             fn configure(config: String) -> Result<(), Vec<exports::lifecycle::ConfigError>> {
                 $state.with(|state| $crate::guest::configure(state, &config))
