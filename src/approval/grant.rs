@@ -21,8 +21,10 @@ pub struct GrantScope<'a> {
     pub schema: Option<&'a str>,
     /// How the text is read.
     pub sql_mode: SqlMode,
-    /// The connection's character set, by the collation id it logged in with or set since.
+    /// The connection's character set, by the collation id it logged in with.
     pub charset: u16,
+    /// A digest of what the session has set since.
+    pub settings: [u8; 32],
     /// The text that will be sent.
     pub canonical: &'a [u8],
     /// The typed parameters of an EXECUTE as they came (NULL bitmap, types, values); empty otherwise.
@@ -44,6 +46,7 @@ impl GrantScope<'_> {
         part(self.schema.unwrap_or_default().as_bytes());
         part(&[self.sql_mode.0]);
         part(&self.charset.to_le_bytes());
+        part(&self.settings);
         part(self.canonical);
         part(self.parameters);
         GrantKey(*hasher.finalize().as_bytes())
@@ -59,6 +62,7 @@ mod tests {
         schema: Some("shop"),
         sql_mode: SqlMode(0),
         charset: 45,
+        settings: [0; 32],
         canonical: b"DELETE FROM t WHERE id = ?",
         parameters: b"\x00\x01\x08\x00\x05",
     };
@@ -76,6 +80,7 @@ mod tests {
             GrantScope { schema: Some(""), ..SCOPE },
             GrantScope { sql_mode: SqlMode(1), ..SCOPE },
             GrantScope { charset: 33, ..SCOPE },
+            GrantScope { settings: [1; 32], ..SCOPE },
             GrantScope { canonical: b"DELETE FROM t WHERE id = 1", ..SCOPE },
             GrantScope { parameters: b"\x00\x01\x08\x00\x06", ..SCOPE },
             // a byte moved from one part to the next

@@ -107,6 +107,7 @@ fn key(desk: &Desk, statement: &str) -> GrantKey {
         schema: Some("shop"),
         sql_mode: SqlMode(0),
         charset: 45,
+        settings: [0; 32],
         canonical: statement.as_bytes(),
         parameters: b"",
     })

@@ -115,6 +115,7 @@ impl House {
             schema: None,
             sql_mode: SqlMode(0),
             charset: 45,
+            settings: [0; 32],
             canonical: statement.as_bytes(),
             parameters: b"",
         };

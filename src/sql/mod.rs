@@ -18,7 +18,7 @@ pub use facts::{
     Access, ColumnRef, ColumnUse, Facts, Lineage, Output, Place, TableUse, Unknown, Verb,
 };
 
-use crate::schema::{Catalog, LabelSet, Routine, SqlMode, Table, fold};
+use crate::schema::{Catalog, LabelSet, Routine, ServerProfile, SqlMode, Table, fold};
 use token::{Kind, Token};
 use words::Words;
 
@@ -211,6 +211,13 @@ fn limit(words: &Words<'_>, at: usize) -> Option<u64> {
 /// The labels of each column of a view and whether it is computed, from its SELECT; `None` where that can't be told.
 pub fn view_lineage(text: &str, cx: &Context<'_>) -> Option<Vec<(LabelSet, bool)>> {
     lineage::columns(text, cx).ok()
+}
+
+/// Whether a statement reads or writes variables (`@a`, `@@b`), or can't be read.
+pub fn has_variables(text: &[u8], profile: &ServerProfile, mode: SqlMode) -> bool {
+    let lexed = lexer::lex(text, profile, mode);
+    let is_variable = |token: &Token| matches!(token.kind, Kind::UserVar | Kind::SysVar);
+    lexed.unknown.is_some() || lexed.tokens.iter().any(is_variable)
 }
 
 /// Whether a view's, routine's or trigger's text names anything in the sensitive closure, or can't be read.

@@ -125,3 +125,21 @@ fn a_request_outlives_the_gateway_as_a_ticket() {
     stand.sql_ok("bot", &token, ALTER);
     assert!(gift_exists(&stand));
 }
+
+#[test]
+fn what_a_session_has_set_is_part_of_what_was_approved() {
+    let stand = Stand::with(|options| options.wait_s = 1);
+    let token = stand.token("bot", "agents");
+    let sql = "UPDATE orders SET total_cents = @n";
+    let refused = stand.sql_refused("bot", &token, &format!("SET @n = 5; {sql}"));
+    assert!(refused.contains("RG-PARAMETERS"), "an approver can't see @n: {refused}");
+    let literal = "UPDATE orders SET state = 'caf\u{e9}'";
+    stand.sql_refused("bot", &token, literal);
+    let id = stand.pending();
+    stand.gateway.cli_ok(&["approvals", "approve", &id]).unwrap();
+    for set in ["SET NAMES latin1", "SET time_zone = '+05:00'"] {
+        let other = stand.sql_refused("bot", &token, &format!("{set}; {literal}"));
+        assert!(other.contains("RG-TICKET") && !other.contains(&id), "{set}: {other}");
+    }
+    stand.sql_ok("bot", &token, literal);
+}

@@ -7,6 +7,7 @@
 mod login;
 mod record;
 mod ruling;
+mod settings;
 mod upstream;
 mod waits;
 
@@ -66,6 +67,8 @@ struct Pump<'a> {
     recorded_open: bool,
     /// What the login rests on; the snapshot in which that was last looked up.
     pass: Option<(Pass, u64)>,
+    /// What this session has set: part of what an approval is good for.
+    sets: settings::Settings,
     /// Something was sent to the database and its answer has not ended: nobody else may have the connection.
     responding: bool,
 }
@@ -103,6 +106,7 @@ pub(super) async fn serve(
         current: Current::default(),
         recorded_open: false,
         pass: None,
+        sets: settings::Settings::default(),
         responding: false,
     };
     let stop = pump.run().await;

@@ -23,6 +23,8 @@ pub(super) struct Current {
     gate: Option<Ticket>,
     /// Changes definitions: the schema is looked at again when it has succeeded.
     defines: bool,
+    /// The text of a SET, to be remembered if it succeeds.
+    pub(super) set: Option<Vec<u8>>,
     verb: Verb,
     verdict: &'static str,
     arrived_ns: u64,
@@ -190,6 +192,9 @@ impl Pump<'_> {
     /// Answers [`crate::session::Op::Done`].
     pub(super) async fn done(&mut self, outcome: Outcome) -> Result<(), Stop> {
         let defined = self.current.open && self.current.defines && outcome.error_code == 0;
+        if let Some(set) = self.current.set.take().filter(|_| outcome.error_code == 0) {
+            self.sets.set(&set);
+        }
         self.complete(&outcome);
         if defined {
             // The session's next statement should find what this one made.

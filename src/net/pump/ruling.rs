@@ -9,7 +9,9 @@ use crate::approval::{GrantScope, NewRequest};
 use crate::fault::Fault;
 use crate::net::decide::{Decision, Query};
 use crate::policy::{Effect, Hold};
+use crate::schema::SqlMode;
 use crate::session::{Ruling, Statement, StatementKind, Text};
+use crate::sql::{self, Verb};
 
 impl Pump<'_> {
     /// Answers [`crate::session::Op::Decide`].
@@ -48,6 +50,8 @@ impl Pump<'_> {
         if let Err(fault) = self.record_intent(statement.kind, &shape, text.as_deref()) {
             return Ok(Ruling::Refuse(fault));
         }
+        self.current.set = (shape.verb == Verb::Set && statement.kind != StatementKind::Prepare)
+            .then(|| self.text(statement).to_vec());
         match &shape.effect {
             Effect::Deny { rule, message } => {
                 let refusal = shape.refusal.clone();
@@ -145,6 +149,14 @@ impl Pump<'_> {
         }
     }
 
+    /// Whether a statement reads variables: their values are not in its text.
+    fn has_variables(&self, text: &[u8], mode: SqlMode) -> bool {
+        self.worker.with_snapshot(|snapshot| {
+            let catalog = snapshot.catalogs.get(self.target_index).and_then(Option::as_ref);
+            catalog.is_none_or(|catalog| sql::has_variables(text, &catalog.profile, mode))
+        })
+    }
+
     fn new_request(
         &self,
         statement: &Statement,
@@ -159,11 +171,17 @@ impl Pump<'_> {
                        prepare it again, and send no long data";
             Fault::approval("RG-PARAMETERS", why)
         })?;
+        if self.has_variables(text, facets.sql_mode) {
+            let why = "this statement needs approval, and an approver can't see what its variables hold: \
+                       write their values in";
+            return Err(Fault::approval("RG-PARAMETERS", why));
+        }
         let scope = GrantScope {
             target: &self.target.runtime.name,
             schema: facets.schema,
             sql_mode: facets.sql_mode,
             charset: u16::from(self.session.upstream_key().collation),
+            settings: self.sets.digest(),
             canonical: text,
             parameters,
         };

@@ -28,6 +28,7 @@ impl Pump<'_> {
 
     /// Gives the connection back to the pool, which resets it.
     pub(super) fn release(&mut self) {
+        self.sets.reset();
         let Some(upstream) = self.upstream.take() else { return };
         if let Some(pool) = self.worker.pool(self.target_index) {
             pool.give_back(&self.worker, upstream, self.session.schema());
