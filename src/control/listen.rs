@@ -1,6 +1,7 @@
 //! The control plane's two listeners: bound first, served later. Connections are counted and timed; what they say is
 //! the routers' business.
 
+use std::collections::VecDeque;
 use std::io::ErrorKind;
 use std::net::TcpListener as StdTcpListener;
 use std::os::unix::fs::{
@@ -19,13 +20,14 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
 
 use super::error::ControlError;
 use super::peer::{Caller, Origin};
 use crate::config::{Admin, Peer};
 
-/// Connections at once on each listener: people, scripts and a few scrapers, not clients.
+/// Connections at once on each listener: people, scripts and a few scrapers, not clients. Beyond it the oldest must go,
+/// which has been answered long since, unless it came to keep others out.
 const MAX_CONNECTIONS: usize = 64;
 /// From a connection's start (or its last answer) to a whole request head: a stuck peer must not hold its place.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -115,19 +117,15 @@ impl Listeners {
 }
 
 async fn accept_unix(listener: UnixListener, api: Router, peers: &Peers) {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut places = Places::default();
     loop {
-        let Ok(place) = places.clone().acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
                 let uid = stream.peer_cred().map(|peer| peer.uid()).ok();
                 let caller = uid.and_then(|uid| Caller::of(uid, &peers.peers.load()));
                 let origin = Origin(caller.ok_or(uid));
-                let api = api.clone();
-                tokio::spawn(async move {
-                    let _place = place;
-                    converse(stream, api, Some(origin)).await;
-                });
+                places
+                    .seat(tokio::spawn(converse(stream, api.clone(), Some(origin))).abort_handle());
             }
             Err(error) => pause(&error).await,
         }
@@ -135,19 +133,30 @@ async fn accept_unix(listener: UnixListener, api: Router, peers: &Peers) {
 }
 
 async fn accept_tcp(listener: TcpListener, probes: Router) {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut places = Places::default();
     loop {
-        let Ok(place) = places.clone().acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
-                let probes = probes.clone();
-                tokio::spawn(async move {
-                    let _place = place;
-                    converse(stream, probes, None).await;
-                });
+                places.seat(tokio::spawn(converse(stream, probes.clone(), None)).abort_handle());
             }
             Err(error) => pause(&error).await,
         }
+    }
+}
+
+/// The connections of one listener, oldest first.
+#[derive(Default)]
+struct Places(VecDeque<AbortHandle>);
+
+impl Places {
+    fn seat(&mut self, newest: AbortHandle) {
+        self.0.retain(|connection| !connection.is_finished());
+        if self.0.len() >= MAX_CONNECTIONS
+            && let Some(oldest) = self.0.pop_front()
+        {
+            oldest.abort();
+        }
+        self.0.push_back(newest);
     }
 }
 

@@ -430,3 +430,25 @@ fn probes() {
         assert_eq!(probe("/v1/status").await.0, 404, "the API is not on TCP");
     });
 }
+
+#[test]
+fn who_keeps_connections_open_keeps_nobody_out() {
+    run(async |house| {
+        let listen = Some("127.0.0.1:0".parse().unwrap());
+        let admin = Admin { listen, ..house.admin("admin.sock", DANA) };
+        let listeners = Listeners::bind(&admin).unwrap();
+        let address = listeners.probes().unwrap();
+        house.spawn(listeners);
+        let mut idle = Vec::new();
+        for _ in 0..200 {
+            idle.push(tokio::net::TcpStream::connect(address).await.unwrap());
+        }
+        let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        assert_eq!(converse(stream, "GET", "/healthz", "").await.0, 200);
+        let mut lurking = Vec::new();
+        for _ in 0..200 {
+            lurking.push(tokio::net::UnixStream::connect(&admin.socket).await.unwrap());
+        }
+        assert_eq!(call(&admin.socket, "GET", "/v1/status", "").await.0, 200);
+    });
+}

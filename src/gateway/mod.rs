@@ -3,6 +3,7 @@
 mod classify;
 mod inputs;
 mod logging;
+mod process;
 mod publish;
 mod running;
 mod schemas;

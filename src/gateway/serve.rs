@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::running::{Command, Running};
 use super::schemas::{Look, Looks};
 use super::settings::{bind, limits, needs_restart, targets};
-use super::{GatewayError, Inputs, Texts, logging};
+use super::{GatewayError, Inputs, Texts, logging, process};
 use crate::approval::{Desk, DeskService, EventSink, NotRecorded};
 use crate::audit::{Audit, Writer};
 use crate::config::Config;
@@ -39,6 +39,7 @@ pub fn run(file: &Path) -> Result<(), GatewayError> {
     logging::start(file, texts.log())?;
     tracing::info!(plugins = texts.plugins(), "compiling plugins");
     let inputs = Inputs::build(texts, None, workers)?;
+    process::prepare(inputs.config.server.max_connections);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -1,0 +1,50 @@
+//! What the process asks of the system for itself: no core dumps, and file handles for its connections.
+
+use rustix::process::{
+    DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit,
+};
+
+/// Files that are no connections: the record, the store, the listeners, the drivers' own.
+const OTHER_FILES: u64 = 256;
+
+/// Does both; what the system refuses is said in the log.
+pub(super) fn prepare(max_connections: usize) {
+    // A dump would hold the databases' passwords and whatever rows were on their way. No other user's debugger, either.
+    if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+        tracing::warn!(%error, "core dumps can't be turned off");
+    }
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "the limit of open files can't be raised");
+    }
+    let wanted = files_for(max_connections);
+    if let Some(files) = getrlimit(Resource::Nofile).current.filter(|files| *files < wanted) {
+        tracing::warn!(
+            files,
+            wanted,
+            "fewer open files are allowed than server.max_connections takes; raise LimitNOFILE, or lower it"
+        );
+    }
+}
+
+/// One for the client, one for the database.
+fn files_for(max_connections: usize) -> u64 {
+    u64::try_from(max_connections).unwrap_or(u64::MAX).saturating_mul(2).saturating_add(OTHER_FILES)
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::process::dumpable_behavior;
+
+    use super::*;
+
+    #[test]
+    fn no_core_and_all_the_files_there_are() {
+        prepare(9_000);
+        assert_eq!(dumpable_behavior().unwrap(), DumpableBehavior::NotDumpable);
+        let limit = getrlimit(Resource::Nofile);
+        assert_eq!(limit.current, limit.maximum);
+        assert_eq!(files_for(9_000), 18_256);
+    }
+}
