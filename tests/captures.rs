@@ -1,6 +1,8 @@
 //! What stock clients and a real server said to each other (`cargo xtask capture` recorded it), read by the codec:
 //! every packet is understood to its last byte, and written again it is the same.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -55,7 +57,7 @@ fn read(name: &str) -> String {
 }
 
 impl Reader {
-    fn from_server(&mut self) -> Vec<u8> {
+    fn server_sent(&mut self) -> Vec<u8> {
         let (side, payload) = self.packets.next().expect("a response");
         assert_eq!(side, 'S', "a response that was read past its end");
         payload
@@ -66,7 +68,7 @@ impl Reader {
     }
 
     fn log_in(&mut self) {
-        let payload = self.from_server();
+        let payload = self.server_sent();
         let greeting = Handshake::parse(&payload).unwrap();
         let mut again = Vec::new();
         greeting.write(&mut again);
@@ -83,7 +85,7 @@ impl Reader {
             login.auth_response.len()
         ));
         self.deprecate_eof = login.capabilities.has(Capabilities::DEPRECATE_EOF);
-        let ok = self.from_server();
+        let ok = self.server_sent();
         assert_eq!(Reply::parse(&ok), Ok(Reply::Ok), "the login succeeds");
     }
 
@@ -103,13 +105,13 @@ impl Reader {
         match command {
             Command::QUIT | Command::STMT_CLOSE => {}
             Command::STMT_PREPARE => self.prepared(),
-            Command::STATISTICS => drop(self.from_server()),
+            Command::STATISTICS => drop(self.server_sent()),
             _ => self.result(command == Command::STMT_EXECUTE),
         }
     }
 
     fn prepared(&mut self) {
-        let ok = PrepareOk::parse(&self.from_server()).unwrap();
+        let ok = PrepareOk::parse(&self.server_sent()).unwrap();
         self.say(format_args!("    {} parameters, {} columns", ok.parameters, ok.columns));
         for count in [ok.parameters, ok.columns] {
             self.definitions(u64::from(count));
@@ -120,7 +122,7 @@ impl Reader {
     fn definitions(&mut self, count: u64) -> Vec<ColumnType> {
         let mut types = Vec::new();
         for _ in 0..count {
-            let payload = self.from_server();
+            let payload = self.server_sent();
             let definition = ColumnDefinition::parse(&payload).unwrap();
             let mut again = Vec::new();
             definition.write(&mut again);
@@ -128,13 +130,13 @@ impl Reader {
             types.push(definition.column_type);
         }
         if count > 0 && !self.deprecate_eof {
-            assert!(Reply::is_terminator(&self.from_server(), false));
+            assert!(Reply::is_terminator(&self.server_sent(), false));
         }
         types
     }
 
     fn result(&mut self, binary: bool) {
-        let payload = self.from_server();
+        let payload = self.server_sent();
         match Reply::parse(&payload).unwrap() {
             Reply::Ok => {
                 let ok = OkPacket::parse(&payload).unwrap();
@@ -156,7 +158,7 @@ impl Reader {
 
     fn rows(&mut self, types: &[ColumnType], binary: bool) {
         loop {
-            let payload = self.from_server();
+            let payload = self.server_sent();
             if Reply::is_terminator(&payload, self.deprecate_eof) {
                 return;
             }
@@ -198,6 +200,9 @@ fn shown(cell: Option<&[u8]>) -> String {
     match std::str::from_utf8(cell) {
         Ok(text) if text.len() > 40 => format!("{} bytes", text.len()),
         Ok(text) if !text.chars().any(char::is_control) => format!("{text:?}"),
-        _ => cell.iter().map(|byte| format!("{byte:02x}")).collect(),
+        _ => cell.iter().fold(String::new(), |mut hex, byte| {
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        }),
     }
 }

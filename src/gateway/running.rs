@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::approval::Desk;
 use crate::audit::AuditWatch;
@@ -22,8 +22,14 @@ pub(super) enum Command {
         /// The new version, or what is wrong.
         answer: oneshot::Sender<Result<String, String>>,
     },
-    /// Tokens were made or revoked.
-    Tokens(Vec<TokenRecord>),
+}
+
+/// The newest list of tokens on its way to the main loop. There is room for it always: a revocation is not lost because
+/// much else happens.
+#[derive(Default)]
+struct NewTokens {
+    list: Mutex<Option<Vec<TokenRecord>>>,
+    there: Notify,
 }
 
 /// What is known of the running gateway.
@@ -33,6 +39,7 @@ pub(super) struct Running {
     durability: &'static str,
     desk: Desk,
     commands: mpsc::Sender<Command>,
+    tokens: NewTokens,
     started_us: i64,
     state: Mutex<State>,
 }
@@ -83,6 +90,7 @@ impl Running {
             durability: if sync { "sync" } else { "async" },
             desk,
             commands,
+            tokens: NewTokens::default(),
             started_us: jiff::Timestamp::now().as_microsecond(),
             state: Mutex::new(state),
         }
@@ -90,6 +98,17 @@ impl Running {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for tokens that were made or revoked; all of them as they are then.
+    pub(super) async fn new_tokens(&self) -> Vec<TokenRecord> {
+        loop {
+            self.tokens.there.notified().await;
+            let list = self.tokens.list.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(list) = list {
+                return list;
+            }
+        }
     }
 
     /// The data path runs.
@@ -228,9 +247,8 @@ impl Gateway for Running {
     }
 
     fn tokens_changed(&self, tokens: Vec<TokenRecord>) {
-        if self.commands.try_send(Command::Tokens(tokens)).is_err() {
-            tracing::error!("new tokens take effect at the next change: the main loop is behind");
-        }
+        *self.tokens.list.lock().unwrap_or_else(PoisonError::into_inner) = Some(tokens);
+        self.tokens.there.notify_one();
     }
 
     fn ready(&self) -> Result<(), String> {

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::clock::Now;
@@ -27,7 +27,15 @@ pub(super) struct LoginRate {
 #[derive(Debug, Default)]
 struct Window {
     began_ns: u64,
-    failures: HashMap<IpAddr, u32>,
+    failures: HashMap<IpAddr, Failures>,
+}
+
+/// Of one address, in this window.
+#[derive(Clone, Copy, Debug, Default)]
+struct Failures {
+    count: u32,
+    /// That it is over the limit has been recorded.
+    told: bool,
 }
 
 impl LoginRate {
@@ -47,19 +55,31 @@ impl LoginRate {
         FIRST_DELAY.saturating_mul(1 << doublings).min(MAX_DELAY)
     }
 
+    /// A login was refused unseen; whether that is the first one of this address and minute. More are not worth a
+    /// record each: whoever knocks a thousand times a second would fill the disk without any token.
+    pub(super) fn is_first_refusal(&self, from: IpAddr, now: Now) -> bool {
+        let mut window = self.window(now);
+        !std::mem::replace(&mut window.failures.entry(network(from)).or_default().told, true)
+    }
+
     fn count(&self, from: IpAddr, now: Now, more: u32) -> u32 {
+        let mut window = self.window(now);
+        if more == 0 {
+            return window.failures.get(&network(from)).map_or(0, |failures| failures.count);
+        }
+        let count = &mut window.failures.entry(network(from)).or_default().count;
+        *count = count.saturating_add(more);
+        *count
+    }
+
+    fn window(&self, now: Now) -> MutexGuard<'_, Window> {
         let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
         let over = now.mono_ns.saturating_sub(window.began_ns) >= MINUTE_NS;
         if over || window.failures.len() >= MAX_ADDRESSES {
             window.began_ns = now.mono_ns;
             window.failures.clear();
         }
-        if more == 0 {
-            return window.failures.get(&network(from)).copied().unwrap_or(0);
-        }
-        let count = window.failures.entry(network(from)).or_default();
-        *count = count.saturating_add(more);
-        *count
+        window
     }
 }
 
@@ -88,8 +108,11 @@ mod tests {
             rate.failed(bad, at(1));
         }
         assert!(!rate.allows(bad, at(1)));
+        assert!(rate.is_first_refusal(bad, at(1)));
+        assert!(!rate.is_first_refusal(bad, at(2)), "one record a minute tells it");
         assert!(rate.allows(good, at(1)));
         assert!(rate.allows(bad, at(62)));
+        assert!(rate.is_first_refusal(bad, at(63)));
     }
 
     #[test]

@@ -23,8 +23,10 @@ fn commands(page: &str) -> Vec<String> {
 fn pages() -> Vec<String> {
     let docs = fs::read_dir(sh::root().join("docs")).unwrap();
     let names = docs.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    let mut pages: Vec<String> =
-        names.filter(|name| name.ends_with(".md")).map(|name| format!("docs/{name}")).collect();
+    let mut pages: Vec<String> = names
+        .filter(|n| n.split('.').next_back() == Some("md"))
+        .map(|n| format!("docs/{n}"))
+        .collect();
     pages.extend(["README.md", "CONTRIBUTING.md"].map(str::to_owned));
     pages
 }

@@ -165,7 +165,7 @@ fn what_a_client_took_before_it_hung_up_is_in_the_record() {
     std::io::Read::read_exact(client.stdout.as_mut().unwrap(), &mut taken).unwrap();
     client.kill().unwrap();
     client.wait().unwrap();
-    let rows = taken.iter().filter(|byte| **byte == b'\n').count() as u64;
+    let rows = String::from_utf8_lossy(&taken).matches('\n').count() as u64;
     let told = wait_for("the completion", || {
         let tail = stand.gateway.cli_ok(&["audit", "tail", "-n", "2", "--output", "json"]).unwrap();
         let line = tail.lines().find(|line| line.contains("\"completion\""))?.to_owned();

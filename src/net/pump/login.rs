@@ -34,7 +34,11 @@ impl Pump<'_> {
                 self.admit(&login, principal)
             }
             Err("limit") => {
-                self.record_refused(&login.user, "limit");
+                if shared.rate.is_first_refusal(self.address, self.now) {
+                    self.record_refused(&login.user, "limit");
+                } else {
+                    self.worker.metrics().login_refused("limit");
+                }
                 let refused = Fault::access_denied(&login.user, &self.source);
                 Err(Fault { kind: FaultKind::Limit, ..refused })
             }
