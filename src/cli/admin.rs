@@ -50,7 +50,7 @@ impl From<CallError> for CliError {
 impl Admin {
     /// The gateway of this configuration.
     pub(super) fn of(context: &Context) -> Result<Self, CliError> {
-        Ok(Self { socket: context.settings()?.admin.socket })
+        Ok(Self { socket: context.socket()? })
     }
 
     /// The gateway behind this socket.

@@ -16,7 +16,7 @@ pub(super) fn during<T>(what: &str, work: impl FnOnce() -> T) -> T {
             let since = Instant::now();
             let mut pause = QUIET;
             while let Err(RecvTimeoutError::Timeout) = is_done.recv_timeout(pause) {
-                eprintln!("rowgate: {what} … {} s", since.elapsed().as_secs());
+                eprintln!("… {what}, {} s", since.elapsed().as_secs());
                 pause = AGAIN;
             }
         });

@@ -23,6 +23,28 @@ impl Context {
         })
     }
 
+    /// The admin socket. A file that was spoiled a moment ago must not keep an administrator from the gateway that
+    /// still runs by what it said before: the socket's path is enough then.
+    pub(super) fn socket(&self) -> Result<PathBuf, CliError> {
+        let error = match self.settings() {
+            Ok(settings) => return Ok(settings.admin.socket),
+            Err(error) => error,
+        };
+        let path = self.config_path()?;
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        let socket = text.parse::<toml::Table>().ok().and_then(|table| {
+            let socket = table.get("admin")?.get("socket")?.as_str()?.to_owned();
+            Some(path.parent().unwrap_or(Path::new(".")).join(socket))
+        });
+        match (socket.filter(|socket| socket.exists()), error) {
+            (Some(socket), CliError::Input(why)) => {
+                eprintln!("rowgate: {why} (asking the gateway that runs all the same)");
+                Ok(socket)
+            }
+            (_, error) => Err(error),
+        }
+    }
+
     /// The configuration, with its paths resolved against its own folder. Policies and plugins are not read.
     pub(super) fn settings(&self) -> Result<Config, CliError> {
         let path = self.config_path()?;

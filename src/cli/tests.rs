@@ -318,6 +318,12 @@ mod verbs_at_work {
         for line in ["status", "sessions list", "approvals list --output json", "token list"] {
             typed(&config, line).unwrap();
         }
+        let good = std::fs::read_to_string(&config).unwrap();
+        std::fs::write(&config, format!("{good}\n[approvalz]\n")).unwrap();
+        for line in ["status", "token list"] {
+            typed(&config, line).unwrap();
+        }
+        std::fs::write(&config, good).unwrap();
         typed(&config, "token create --identity ann --kind human").unwrap();
         assert_eq!(store(dir.path())[0].created_by, "dana");
         assert_eq!(failed(typed(&config, "reload")), "a.cedar: no");

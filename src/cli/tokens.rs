@@ -24,7 +24,7 @@ pub(super) fn run(context: &Context, verb: TokenVerb) -> Result<(), CliError> {
 }
 
 fn create(context: &Context, token: NewToken) -> Result<(), CliError> {
-    let settings = context.settings()?;
+    let socket = context.socket()?;
     let request = NewTokenRequest {
         identity: token.identity,
         kind: match token.kind {
@@ -35,10 +35,10 @@ fn create(context: &Context, token: NewToken) -> Result<(), CliError> {
         groups: token.groups,
         expires_s: token.expires,
     };
-    let answer = match Admin::at(settings.admin.socket).post("/v1/tokens", &request) {
+    let answer = match Admin::at(socket).post("/v1/tokens", &request) {
         Err(CallError::NoGateway(_)) => {
-            let answer = block_on(offline(&settings.store.path, &request));
-            answer.inspect(|_| tell_offline(&settings.store.path))
+            let path = context.settings()?.store.path;
+            block_on(offline(&path, &request)).inspect(|_| tell_offline(&path))
         }
         other => other.map_err(CliError::from),
     }?;
@@ -70,11 +70,11 @@ async fn offline(path: &Path, request: &NewTokenRequest) -> Result<TokenAnswer, 
 }
 
 fn list(context: &Context) -> Result<(), CliError> {
-    let settings = context.settings()?;
-    let list = match Admin::at(settings.admin.socket).read::<TokenList>("/v1/tokens") {
+    let socket = context.socket()?;
+    let list = match Admin::at(socket).read::<TokenList>("/v1/tokens") {
         Err(CallError::NoGateway(_)) => block_on(async {
-            let tokens =
-                open(&settings.store.path).await?.tokens().await.map_err(|e| failed(&e))?;
+            let path = context.settings()?.store.path;
+            let tokens = open(&path).await?.tokens().await.map_err(|e| failed(&e))?;
             Ok(TokenList { tokens: tokens.into_iter().map(TokenInfo::from).collect() })
         }),
         other => other.map_err(CliError::from),
@@ -96,13 +96,13 @@ fn list(context: &Context) -> Result<(), CliError> {
 }
 
 fn revoke(context: &Context, id: &str) -> Result<(), CliError> {
-    let settings = context.settings()?;
+    let socket = context.socket()?;
     let path = format!("/v1/tokens/{}/revoke", segment(id)?);
-    let answer = Admin::at(settings.admin.socket).post(&path, &ReasonRequest::default());
+    let answer = Admin::at(socket).post(&path, &ReasonRequest::default());
     let info: TokenInfo = match answer {
         Err(CallError::NoGateway(_)) => {
-            let info = block_on(revoke_offline(&settings.store.path, id));
-            info.inspect(|_| tell_offline(&settings.store.path))
+            let path = context.settings()?.store.path;
+            block_on(revoke_offline(&path, id)).inspect(|_| tell_offline(&path))
         }
         other => other.map_err(CliError::from),
     }?;

@@ -6,7 +6,7 @@
 mod approvals;
 mod tokens;
 
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -185,6 +185,7 @@ fn make_private(path: &Path) -> std::io::Result<()> {
     {
         std::fs::create_dir(folder)?;
     }
+    let is_new = !path.exists();
     let file = std::fs::OpenOptions::new()
         .create(true)
         .truncate(false)
@@ -194,6 +195,20 @@ fn make_private(path: &Path) -> std::io::Result<()> {
         .open(path)?;
     if file.metadata()?.permissions().mode() & 0o077 != 0 {
         file.set_permissions(std::fs::Permissions::from_mode(FILE_MODE))?;
+    }
+    if is_new {
+        give_to_the_folders_owner(path, &file)?;
+    }
+    Ok(())
+}
+
+/// The first token is often made by root, in the folder of the gateway's own user, who must be able to open it then.
+fn give_to_the_folders_owner(path: &Path, file: &std::fs::File) -> std::io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = std::fs::metadata(folder.unwrap_or(Path::new(".")))?;
+    let own = file.metadata()?.uid();
+    if own == 0 && folder.uid() != own {
+        std::os::unix::fs::fchown(file, Some(folder.uid()), Some(folder.gid()))?;
     }
     Ok(())
 }
@@ -248,6 +263,23 @@ pub(crate) mod tests {
                 let entry = entry.unwrap();
                 let mode = entry.metadata().unwrap().permissions().mode() & 0o777;
                 assert_eq!(mode, 0o600, "{}", entry.path().display());
+            }
+        });
+    }
+
+    #[test]
+    fn what_root_makes_belongs_to_the_folders_owner() {
+        let dir = tempfile::tempdir().unwrap();
+        let nobody = Some(65_534);
+        if std::os::unix::fs::chown(dir.path(), nobody, nobody).is_err() {
+            return; // only root can make this set-up
+        }
+        let path = dir.path().join("rowgate.db");
+        block_on(async {
+            let store = Store::open(&path).await.unwrap();
+            store.grant_secret().await.unwrap();
+            for entry in std::fs::read_dir(dir.path()).unwrap() {
+                assert_eq!(entry.unwrap().metadata().unwrap().uid(), 65_534);
             }
         });
     }

@@ -108,6 +108,8 @@ fn files_that_go_missing_or_break_are_told_and_taken_up_again() {
     let good = fs::read_to_string(&config).unwrap();
     fs::write(&config, format!("{good}\n[approvalz]\n")).unwrap();
     refused_reloads(&stand, 2.0, "approvalz");
+    // who mends it still reaches the gateway that runs
+    assert!(status().contains("approvalz"), "{}", status());
     std::thread::sleep(std::time::Duration::from_secs(2));
     let failures = stand.gateway.metric("rowgate_policy_reload_failures_total").unwrap();
     assert_eq!(failures, Some(2.0), "told once, not at every look");
