@@ -191,7 +191,9 @@ impl DeskService {
                 _ => {}
             }
         }
-        if self.store.pending_approvals().await? >= self.settings.max_pending {
+        let own = self.store.pending_approvals_of(&request.identity).await?;
+        let all = self.store.pending_approvals().await?;
+        if all >= self.settings.max_pending || own >= share(self.settings.max_pending) {
             return Ok(Admitted::Decided(Decision::Full));
         }
         let approval = self.new_approval(request, now_us)?;
@@ -413,6 +415,11 @@ impl DeskService {
         self.events.record(&Event::Approval { at_us, approval, change, by, reason })?;
         Ok(())
     }
+}
+
+/// How many requests of one identity may be pending: one that asks for everything must leave room for the others.
+fn share(max_pending: usize) -> usize {
+    max_pending.div_ceil(4)
 }
 
 enum Admitted {

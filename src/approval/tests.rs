@@ -78,7 +78,7 @@ impl Office {
 }
 
 fn settings() -> Approvals {
-    Approvals { wait_s: 600, expiry_s: 900, groups: vec!["dba".into()], max_pending: 3 }
+    Approvals { wait_s: 600, expiry_s: 900, groups: vec!["dba".into()], max_pending: 12 }
 }
 
 fn request(desk: &Desk, statement: &str) -> NewRequest {
@@ -400,8 +400,17 @@ fn only_so_many_are_pending() {
             all.push(office.ask(request(&office.desk, &format!("DROP TABLE t{n}"))).await);
         }
         let over = office.ask(request(&office.desk, "DROP TABLE t3")).await.await;
-        assert_eq!(over, Decision::Full);
+        assert_eq!(over, Decision::Full, "a quarter is for one identity");
         assert!(over.fault().is_some());
+        for n in 0..9 {
+            let mut other = request(&office.desk, "DROP TABLE t3");
+            other.identity = format!("bot {n}");
+            all.push(office.ask(other).await);
+        }
+        assert_eq!(office.store.pending_approvals().await.unwrap(), 12, "others had their room");
+        let mut last = request(&office.desk, "DROP TABLE t3");
+        last.identity = "late".into();
+        assert_eq!(office.ask(last).await.await, Decision::Full);
         let long = request(&office.desk, &"x".repeat(MAX_STATEMENT_BYTES + 1));
         assert_eq!(office.desk.request(long).err(), Some(DeskFull::TooLong));
     });

@@ -107,7 +107,6 @@ mod verbs_at_work {
     use crate::approval::{Desk, EventSink, GrantKey, NewRequest};
     use crate::config::{Admin, Approvals, Peer};
     use crate::control::{Answer, ControlDeps, Gateway, Listeners, SessionInfo, Status};
-    use crate::identity::TokenRecord;
     use crate::record::Event;
     use crate::store::Store;
 
@@ -299,7 +298,9 @@ mod verbs_at_work {
             Box::pin(std::future::ready(Err("a.cedar: no".to_owned())))
         }
 
-        fn tokens_changed(&self, _tokens: Vec<TokenRecord>) {}
+        fn tokens_changed(&self) -> Answer<'_, ()> {
+            Box::pin(std::future::ready(()))
+        }
 
         fn ready(&self) -> Result<(), String> {
             Ok(())

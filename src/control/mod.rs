@@ -30,7 +30,6 @@ pub use reply::{
 pub use tokens::{Issued, TokenRefused, issue};
 
 use crate::approval::{Desk, EventSink};
-use crate::identity::TokenRecord;
 use crate::record::Event;
 use crate::store::Store;
 
@@ -51,8 +50,9 @@ pub trait Gateway: Send + Sync {
     /// Reads configuration and policies again. The new policy version, or one line that names the file, the key and
     /// the mend; the old snapshot stays then.
     fn reload<'a>(&'a self, by: &'a str) -> Answer<'a, Result<String, String>>;
-    /// Tokens were made or revoked: these are all of them now.
-    fn tokens_changed(&self, tokens: Vec<TokenRecord>);
+    /// Tokens were made or revoked, which the store has. Ready once that is in force: who is told that a token exists, or
+    /// is revoked, may rely on it.
+    fn tokens_changed(&self) -> Answer<'_, ()>;
     /// Whether it takes traffic; if not, why.
     fn ready(&self) -> Result<(), String>;
     /// The metrics in Prometheus' text format.

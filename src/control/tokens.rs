@@ -156,7 +156,7 @@ pub(super) async fn create(
     deps.record(&caller, "token.create", &request.identity)?;
     let now_us = jiff::Timestamp::now().as_microsecond();
     let issued = issue(&deps.store, &request, &caller.identity, now_us).await?;
-    deps.gateway.tokens_changed(deps.store.token_records().await?);
+    deps.gateway.tokens_changed().await;
     let token = String::from_utf8_lossy(issued.secret.expose()).into_owned();
     Ok(Json(TokenAnswer { token, info: issued.info }))
 }
@@ -171,7 +171,7 @@ pub(super) async fn revoke(
     let revoked = deps.store.revoke_token(&id, jiff::Timestamp::now().as_microsecond()).await?;
     let tokens = deps.store.tokens().await?;
     if revoked {
-        deps.gateway.tokens_changed(tokens.iter().map(|token| token.record.clone()).collect());
+        deps.gateway.tokens_changed().await;
     }
     match tokens.into_iter().find(|token| token.record.id == id) {
         None => Err(ErrorAnswer::not_found("there is no such token")),

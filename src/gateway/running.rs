@@ -1,17 +1,20 @@
 //! The running gateway as the control plane sees it: what it is told, and what it may ask for.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::approval::Desk;
 use crate::audit::AuditWatch;
 use crate::config::Config;
 use crate::control::{Answer, AuditStatus, Gateway, SessionInfo, Status, TargetStatus};
-use crate::identity::TokenRecord;
 use crate::metrics::Metrics;
 use crate::net::Net;
 use crate::plugin::Plugins;
+
+/// How long a change of tokens waits to be in force before it is answered all the same.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What the control plane asks of the main loop.
 pub(super) enum Command {
@@ -22,14 +25,11 @@ pub(super) enum Command {
         /// The new version, or what is wrong.
         answer: oneshot::Sender<Result<String, String>>,
     },
-}
-
-/// The newest list of tokens on its way to the main loop. There is room for it always: a revocation is not lost because
-/// much else happens.
-#[derive(Default)]
-struct NewTokens {
-    list: Mutex<Option<Vec<TokenRecord>>>,
-    there: Notify,
+    /// Tokens were made or revoked: the store knows which.
+    Tokens {
+        /// Told once they are in force.
+        done: oneshot::Sender<()>,
+    },
 }
 
 /// What is known of the running gateway.
@@ -39,7 +39,6 @@ pub(super) struct Running {
     durability: &'static str,
     desk: Desk,
     commands: mpsc::Sender<Command>,
-    tokens: NewTokens,
     started_us: i64,
     state: Mutex<State>,
 }
@@ -90,7 +89,6 @@ impl Running {
             durability: if sync { "sync" } else { "async" },
             desk,
             commands,
-            tokens: NewTokens::default(),
             started_us: jiff::Timestamp::now().as_microsecond(),
             state: Mutex::new(state),
         }
@@ -98,17 +96,6 @@ impl Running {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Waits for tokens that were made or revoked; all of them as they are then.
-    pub(super) async fn new_tokens(&self) -> Vec<TokenRecord> {
-        loop {
-            self.tokens.there.notified().await;
-            let list = self.tokens.list.lock().unwrap_or_else(PoisonError::into_inner).take();
-            if let Some(list) = list {
-                return list;
-            }
-        }
     }
 
     /// The data path runs.
@@ -246,9 +233,18 @@ impl Gateway for Running {
         })
     }
 
-    fn tokens_changed(&self, tokens: Vec<TokenRecord>) {
-        *self.tokens.list.lock().unwrap_or_else(PoisonError::into_inner) = Some(tokens);
-        self.tokens.there.notify_one();
+    fn tokens_changed(&self) -> Answer<'_, ()> {
+        Box::pin(async move {
+            let (done, taken) = oneshot::channel();
+            let told = async {
+                if self.commands.send(Command::Tokens { done }).await.is_ok() {
+                    let _ = taken.await;
+                }
+            };
+            if tokio::time::timeout(PATIENCE, told).await.is_err() {
+                tracing::warn!("the gateway drains or is busy: changed tokens take effect later");
+            }
+        })
     }
 
     fn ready(&self) -> Result<(), String> {

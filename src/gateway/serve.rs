@@ -200,7 +200,6 @@ impl Serving {
         let mut interrupt: Signal = listen(SignalKind::interrupt())?;
         let mut hangup: Signal = listen(SignalKind::hangup())?;
         let mut watch = tokio::time::interval(WATCH);
-        let running = Arc::clone(&self.running);
         watch.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
@@ -213,10 +212,13 @@ impl Serving {
                     self.looked(look);
                     self.settle_sql_modes(net);
                 }
-                tokens = running.new_tokens() => self.tokens_changed(tokens).await,
                 command = self.commands.recv() => match command {
                     Some(Command::Reload { by, answer }) => {
                         let _ = answer.send(self.reload(&by).await);
+                    }
+                    Some(Command::Tokens { done }) => {
+                        self.tokens_changed().await;
+                        let _ = done.send(());
                     }
                     None => return Ok(()),
                 },
@@ -242,16 +244,12 @@ impl Serving {
         }
     }
 
-    /// Two changes at once may tell of themselves in either order, so the store is asked again.
-    async fn tokens_changed(&mut self, told: Vec<crate::identity::TokenRecord>) {
-        let tokens = match self.store.token_records().await {
-            Ok(tokens) => tokens,
-            Err(error) => {
-                tracing::error!(%error, "tokens can't be read again; those that were told of are taken");
-                told
-            }
-        };
-        self.publisher.set_tokens(tokens);
+    /// The store is asked, since two changes at once may tell of themselves in either order.
+    async fn tokens_changed(&mut self) {
+        match self.store.token_records().await {
+            Ok(tokens) => self.publisher.set_tokens(tokens),
+            Err(error) => tracing::error!(%error, "changed tokens can't be read"),
+        }
     }
 
     fn settle_sql_modes(&self, net: &Net) {

@@ -204,6 +204,18 @@ impl Store {
         Ok(usize::try_from(n).unwrap_or(usize::MAX))
     }
 
+    /// How many of this identity's wait for approvers.
+    pub async fn pending_approvals_of(&self, identity: &str) -> Result<usize, StoreError> {
+        let row = sqlx::query(
+            "SELECT count(*) AS n FROM approvals WHERE state = 'pending' AND identity = ?",
+        )
+        .bind(identity)
+        .fetch_one(&self.pool)
+        .await?;
+        let n: i64 = row.try_get("n")?;
+        Ok(usize::try_from(n).unwrap_or(usize::MAX))
+    }
+
     /// What is open for this identity and grant: granted first, then denied but not yet told, then pending, oldest first.
     pub async fn open_approvals(
         &self,

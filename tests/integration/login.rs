@@ -117,3 +117,13 @@ fn tls_with_a_self_signed_certificate() {
     assert!(output.status.success(), "{}", errors(&output));
     assert_eq!(String::from_utf8_lossy(&output.stdout).lines().count(), 501);
 }
+
+#[test]
+fn a_token_is_good_as_soon_as_it_is_shown() {
+    let stand = Stand::start();
+    for n in 0..10 {
+        let identity = format!("bot-{n}");
+        let token = stand.token(&identity, "agents");
+        stand.sql_ok(&identity, &token, "SELECT 1");
+    }
+}

@@ -50,6 +50,10 @@ fn main() -> ExitCode {
 
 fn dispatch(words: &[String]) -> Result<()> {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    if words.iter().any(|word| ["--help", "-h"].contains(word)) {
+        print!("{HELP}");
+        return Ok(());
+    }
     match words.as_slice() {
         ["demo"] => demo::demo(false),
         ["demo", "--once"] => demo::demo(true),
@@ -62,7 +66,7 @@ fn dispatch(words: &[String]) -> Result<()> {
         ["fuzz"] => ci::fuzz(),
         ["deny"] => ci::deny(),
         ["bench", rest @ ..] => bench::bench(bench_plan(rest)?),
-        [] | ["help" | "--help" | "-h"] => {
+        [] | ["help"] => {
             print!("{HELP}");
             Ok(())
         }
