@@ -2,7 +2,7 @@
 
 use crate::codec::write_lenenc_int;
 use crate::fault::Fault;
-use crate::policy::{Batch, Edit, Edits, NULL, PluginFault, RowFilter};
+use crate::policy::{Batch, Edits, NULL, PluginFault, RowFilter};
 
 /// The longest answer to one batch: a batch is at most one row of 16 MiB, and a mask that grows cells past
 /// that is broken.
@@ -209,6 +209,7 @@ fn set_length(out: &mut Vec<u8>, head: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::Edit;
 
     /// Answers with these edits.
     struct Fixed(Vec<Edit>, &'static [u8]);

@@ -4,6 +4,7 @@ use std::fs;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -136,9 +137,24 @@ impl Drop for Server {
     }
 }
 
-/// A port that nothing listens on just now.
+/// Ports for servers: below those that the kernel gives to outgoing connections, any of which could take a free port
+/// before its server does.
+const PORTS: std::ops::Range<u16> = 20_000..32_000;
+
+/// A port of loopback that nothing listens on, given once only in this process.
 pub fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let count = u32::from(PORTS.end - PORTS.start);
+    // Processes side by side begin at different places.
+    let begin = std::process::id().wrapping_mul(7_919);
+    for _ in 0..count {
+        let at = begin.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % count;
+        let port = PORTS.start + u16::try_from(at)?;
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    bail!("no port of {PORTS:?} is free")
 }
 
 /// Where a server keeps its temporary tables: its own, since one that starts deletes what it takes for leftovers.
