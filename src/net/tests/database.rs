@@ -1,57 +1,47 @@
 //! A private MariaDB in a temporary folder, for one test.
 
-use std::net::{Ipv4Addr, TcpListener};
-use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Output};
 
 use tempfile::TempDir;
+use xtask::mariadb::Server;
+use xtask::sh;
 
 pub(super) const PASSWORD: &str = "the gateway's own";
 
 /// A running server; killed when dropped.
 pub(super) struct Database {
-    pub(super) port: u16,
+    server: Server,
     folder: TempDir,
-    child: Child,
 }
 
 impl Database {
     /// Starts one with the gateway's account. `None` where MariaDB is not installed.
     pub(super) fn start(arguments: &[&str]) -> Option<Self> {
-        let folder = tempfile::tempdir().unwrap();
-        let data = folder.path().join("data");
-        let installed = Command::new("mariadb-install-db")
-            .arg("--no-defaults")
-            .arg(format!("--datadir={}", data.display()))
-            .args(["--auth-root-authentication-method=normal", "--skip-test-db", "--user=root"])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status();
-        if !installed.is_ok_and(|status| status.success()) {
-            eprintln!("left out: mariadb-install-db is not here");
+        if sh::find_program("mariadbd").is_none() {
+            eprintln!("left out: mariadbd is not here; `cargo xtask setup` installs it");
             return None;
         }
-        let port = free_port();
-        let child = serve(folder.path(), port, arguments);
-        let database = Self { port, folder, child };
-        let deadline = Instant::now() + Duration::from_mins(1);
-        while !database.sql("SELECT 1").status.success() {
-            assert!(Instant::now() < deadline, "MariaDB does not start");
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        let made = database.sql(&format!(
+        let folder = tempfile::tempdir().unwrap();
+        let mut options = vec!["--innodb-buffer-pool-size=16M", "--max-allowed-packet=64M"];
+        options.extend(arguments);
+        let server = Server::start(folder.path(), &options).unwrap();
+        let made = format!(
             "CREATE USER gate@'%' IDENTIFIED BY \"{PASSWORD}\"; GRANT ALL ON *.* TO gate@'%'; \
              CREATE DATABASE shop; CREATE TABLE shop.item (id INT PRIMARY KEY, name VARCHAR(60)); \
              INSERT INTO shop.item SELECT seq, CONCAT('item number ', seq) FROM mysql.seq_1_to_2000;"
-        ));
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        Some(database)
+        );
+        server.sql(&made).unwrap();
+        Some(Self { server, folder })
+    }
+
+    /// The port on 127.0.0.1.
+    pub(super) fn port(&self) -> u16 {
+        self.server.port()
     }
 
     /// Runs SQL as root, past the gateway.
     pub(super) fn sql(&self, sql: &str) -> Output {
-        let socket = self.folder.path().join("socket");
+        let socket = self.folder.path().join("mysqld.sock");
         Command::new("mariadb")
             .args(["--no-defaults", "--user=root", "--batch", "--skip-column-names"])
             .arg(format!("--socket={}", socket.display()))
@@ -67,33 +57,6 @@ impl Database {
 
     /// Ends it without a word.
     pub(super) fn kill(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.server.kill().unwrap();
     }
-}
-
-impl Drop for Database {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
-
-fn serve(folder: &Path, port: u16, arguments: &[&str]) -> Child {
-    let path = |name: &str| folder.join(name).display().to_string();
-    Command::new("mariadbd")
-        .args(["--no-defaults", "--user=root", "--bind-address=127.0.0.1", "--skip-name-resolve"])
-        .arg(format!("--datadir={}", path("data")))
-        .arg(format!("--socket={}", path("socket")))
-        .arg(format!("--pid-file={}", path("pid")))
-        .arg(format!("--port={port}"))
-        .args(["--innodb-buffer-pool-size=16M", "--max-allowed-packet=64M"])
-        .args(arguments)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap()
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
 }

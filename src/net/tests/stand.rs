@@ -111,7 +111,7 @@ impl Stand {
             listeners: vec![(0, listener)],
             targets: vec![TargetRuntime {
                 name: "shop".to_owned(),
-                address: format!("127.0.0.1:{}", database.port),
+                address: format!("127.0.0.1:{}", database.port()),
                 user: "gate".to_owned(),
                 password: Arc::new(Secret::from(PASSWORD)),
                 tls: options.upstream_tls,
