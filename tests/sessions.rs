@@ -11,7 +11,7 @@
 //! C 0: 03 "SELECT 1"      the client sends a packet with sequence id 0
 //! C raw: 01 00            the client sends bytes without a header
 //! S 1: ..                 the database does
-//! ! allow | mask 0 | refuse | login ok | login denied | connected | down | lost | close
+//! ! allow | use shop | mask 0 | refuse | login ok | login denied | connected | down | lost | close
 //! ```
 //!
 //! Payloads are hexadecimal bytes, `"texts"` and `len"texts"` (length-encoded).
@@ -203,6 +203,13 @@ impl Player {
                 self.session.on_authenticated(Err(Fault::access_denied("bot", "host")));
             }
             "allow" => self.session.on_ruling(ruling(None, false)),
+            "use shop" | "use other" => {
+                let mut ruling = ruling(None, true);
+                if let Ruling::Run { uses, .. } = &mut ruling {
+                    *uses = answer.strip_prefix("use ").map(str::to_owned);
+                }
+                self.session.on_ruling(ruling);
+            }
             "govern" => self.session.on_ruling(ruling(None, true)),
             "mask 0" => self.session.on_ruling(ruling(Some(0), true)),
             "mask 1" => self.session.on_ruling(ruling(Some(1), true)),
@@ -271,14 +278,19 @@ impl Player {
                     Text::Kept(text) => text.to_vec(),
                 };
                 let kind = statement.kind;
-                self.note(&format!("decide {kind:?}: {}", String::from_utf8_lossy(&text)));
+                let facets = self.session.facets().unwrap();
+                let place = facets.schema.map(|name| format!(" in {name}")).unwrap_or_default();
+                let text = String::from_utf8_lossy(&text).into_owned();
+                self.note(&format!("decide {kind:?}{place}: {text}"));
                 return None;
             }
             Op::Connect => {
                 self.note("connect");
                 return None;
             }
-            Op::Release => self.note("release"),
+            Op::Release { schema } => {
+                self.note(&format!("release, in {}", schema.as_deref().unwrap_or("no database")));
+            }
             Op::Done(outcome) => self.note(&format!(
                 "done: {} rows, {} masked cells, {} affected, error {}",
                 outcome.rows, outcome.masked_cells, outcome.affected_rows, outcome.error_code

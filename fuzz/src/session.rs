@@ -87,7 +87,7 @@ impl Run {
                 Op::Authenticate(_) => self.session.on_authenticated(Ok(principal())),
                 Op::Decide(_) => self.session.on_ruling(ruling()),
                 Op::Connect => self.session.on_upstream(Ok(UpstreamReady { connection_id: 1 })),
-                Op::StartTls | Op::Release | Op::Done(_) => {}
+                Op::StartTls | Op::Release { .. } | Op::Done(_) => {}
                 Op::Close(_) => return,
             }
             if self.session.is_idle() {

@@ -199,19 +199,20 @@ impl Session {
     }
 
     /// Ends the session in the middle of a response: an error in place of what is still to come.
-    fn abort(&mut self, response: &Response, fault: &Fault, out: &mut Vec<u8>) -> Step {
+    pub(super) fn abort(&mut self, response: &Response, fault: &Fault, out: &mut Vec<u8>) -> Step {
         self.bound = false; // whatever the database still sends belongs to nobody
         let mut outcome = response.outcome;
         outcome.error_code = fault.code;
         outcome.fault = Some(fault.kind);
-        let in_packet = response.skip > 0;
         let mut step = self.fail(fault, response.seq, out);
-        if in_packet {
-            // Half a packet went out: an error can't be told apart from its rest.
+        let done = Op::Done(outcome);
+        if response.in_packet() {
+            // Half a packet went out: an error would be read as its rest, as data of the row.
             out.clear();
-            step.op = self.queue.pop_front().unwrap_or(Op::Close(Some(fault.kind)));
+            step.op = done;
+        } else {
+            self.queue.push_front(done);
         }
-        self.queue.push_front(Op::Done(outcome));
         step
     }
 }

@@ -9,7 +9,7 @@ use crate::codec::{Command, ExecuteHead, HEADER_LEN, Header, Status, write_eof, 
 use crate::fault::{Fault, FaultKind};
 
 /// Prepared statements of one session: the server's own default is 16,382 over all sessions, so one can't take
-/// them all.
+/// them all. Their texts are kept for EXECUTE, all together in no more bytes than one longest statement has.
 const MAX_STATEMENTS: usize = 1_024;
 
 /// COM_SET_OPTION's "multi-statements off".
@@ -38,9 +38,8 @@ impl Session {
         match command {
             Command::QUERY => self.inline(StatementKind::Query, total, None),
             Command::INIT_DB => self.inline(StatementKind::InitDb, total, Some(body)),
-            Command::STMT_PREPARE if self.statements.len() >= MAX_STATEMENTS => {
-                let text = "too many prepared statements in this session; close some";
-                self.refuse(&Fault::new(FaultKind::Limit, 1461, *b"42000", text), total, out)
+            Command::STMT_PREPARE if !self.may_keep(body.len()) => {
+                self.refuse(&too_many_statements(), total, out)
             }
             Command::STMT_PREPARE => self.inline(StatementKind::Prepare, total, Some(body)),
             Command::STMT_EXECUTE => match ExecuteHead::parse(body) {
@@ -82,6 +81,12 @@ impl Session {
             }
             other => self.refuse(&Fault::unsupported_command(other.name()), total, out),
         }
+    }
+
+    /// Whether one more prepared statement, with a text of so many bytes, may be kept.
+    fn may_keep(&self, len: usize) -> bool {
+        let kept: usize = self.statements.values().map(|statement| statement.text.len()).sum();
+        self.statements.len() < MAX_STATEMENTS && kept + len <= self.settings.max_statement_bytes
     }
 
     /// A statement whose text is in the buffer.
@@ -144,13 +149,18 @@ impl Session {
         if let Some(seq) = pending.login_seq {
             return self.finish_login(pending, ruling, seq, out);
         }
+        let Ruling::Run { canonical, uses, .. } = &ruling else {
+            return self.fail(&Fault::internal(), 1, out);
+        };
+        if uses.is_some() && pending.kind == StatementKind::Prepare {
+            let fault = unpreparable_use();
+            self.queue.push_back(Op::Done(refused(&fault)));
+            return self.refuse(&fault, pending.total, out);
+        }
         if !self.bound {
             self.phase = Phase::Connecting(pending, ruling);
             return Step { consumed: 0, op: Op::Connect };
         }
-        let Ruling::Run { canonical, .. } = &ruling else {
-            return self.fail(&Fault::internal(), 1, out);
-        };
         let patches = matches!(pending.kind, StatementKind::Query | StatementKind::Prepare);
         if let Some(canonical) = canonical.as_ref().filter(|_| patches) {
             match bytes.get_mut(HEADER_LEN + 1..pending.total) {
@@ -222,8 +232,10 @@ impl Session {
 
     /// Keeps a statement that the database has prepared.
     pub(super) fn keep_statement(&mut self, id: u32, text: Arc<[u8]>, parameters: u16) {
+        let (schema, sql_mode) = (self.schema.clone(), self.sql_mode);
         let (long_data, cursor, cursor_open) = (0, None, false);
-        let statement = Prepared { text, parameters, long_data, cursor, cursor_open };
+        let statement =
+            Prepared { text, schema, sql_mode, parameters, long_data, cursor, cursor_open };
         self.statements.insert(id, statement);
     }
 }
@@ -252,6 +264,18 @@ fn id_of(body: &[u8]) -> Option<u32> {
 fn unknown_statement(id: u32) -> Fault {
     let text = format!("Unknown prepared statement handler ({id}) given to the gateway");
     Fault::new(FaultKind::Protocol, 1243, *b"HY000", text)
+}
+
+fn too_many_statements() -> Fault {
+    let text = "Rowgate [RG-LIMIT]: too many prepared statements in this session, or too long ones; close some";
+    Fault::new(FaultKind::Limit, 1461, *b"42000", text)
+}
+
+/// The database a prepared USE leads to depends on where it was prepared, so that what is current could not be told.
+/// (MySQL itself says so too.)
+fn unpreparable_use() -> Fault {
+    let text = "Rowgate [RG-UNSUPPORTED]: USE can't be prepared; send it as a query, or choose the database by COM_INIT_DB";
+    Fault::new(FaultKind::Unsupported, 1295, *b"HY000", text)
 }
 
 fn too_long() -> Fault {

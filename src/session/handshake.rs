@@ -175,10 +175,11 @@ impl Session {
         self.principal = None;
         self.schema = None;
         let mut step = self.begin(claim, named, response, out);
-        if !self.queue.is_empty() && !matches!(self.phase, Phase::Closed) {
+        if !matches!(self.phase, Phase::Closed)
+            && let Some(release) = self.queue.pop_front()
+        {
             // The old connection goes back before the new identity is looked at.
-            let next = std::mem::replace(&mut step.op, Op::Release);
-            self.queue.clear();
+            let next = std::mem::replace(&mut step.op, release);
             self.queue.push_back(next);
         }
         step.consumed = total;

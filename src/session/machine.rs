@@ -55,6 +55,13 @@ pub(super) enum Phase {
     Closed,
 }
 
+impl Phase {
+    /// A statement is under way, and nothing of it was sent to the database.
+    fn is_before_response(&self) -> bool {
+        matches!(self, Self::Deciding(_) | Self::Ruled(..) | Self::Connecting(..))
+    }
+}
+
 /// A command that waits: its bytes are still at the front of the client's buffer.
 #[derive(Clone, Debug)]
 pub(super) struct Pending {
@@ -72,6 +79,9 @@ pub(super) struct Pending {
 /// A prepared statement.
 pub(super) struct Prepared {
     pub(super) text: Arc<[u8]>,
+    /// The database and the `sql_mode` of its PREPARE: by them the server reads its names, whatever came since.
+    pub(super) schema: Option<String>,
+    pub(super) sql_mode: SqlMode,
     /// How many parameters it has.
     pub(super) parameters: u16,
     /// Bytes of SEND_LONG_DATA since the last EXECUTE.
@@ -167,21 +177,28 @@ impl Session {
     pub fn on_upstream_lost(&mut self, fault: &Fault, out: &mut Vec<u8>) -> Step {
         self.bound = false;
         self.statements.clear();
-        let seq = match &self.phase {
-            Phase::Response(response) => response.next_seq(),
-            _ => 0,
-        };
-        self.fail(fault, seq, out)
+        self.on_close(fault, out)
     }
 
     /// The driver ends the session: a drain, a kill, a deadline.
     pub fn on_close(&mut self, fault: &Fault, out: &mut Vec<u8>) -> Step {
-        let seq = match &self.phase {
-            Phase::Response(response) => response.next_seq(),
-            Phase::Deciding(_) | Phase::Ruled(..) | Phase::Connecting(..) => 1,
-            _ => 0,
-        };
-        self.fail(fault, seq, out)
+        match std::mem::replace(&mut self.phase, Phase::Closed) {
+            Phase::Response(response) => self.abort(&response, fault, out),
+            phase => {
+                let seq = u8::from(phase.is_before_response());
+                self.phase = phase;
+                self.fail(fault, seq, out)
+            }
+        }
+    }
+
+    /// What has been released of the response under way, or of the one whose end is still to be told.
+    pub fn released(&self) -> Outcome {
+        if let Phase::Response(response) = &self.phase {
+            return response.outcome;
+        }
+        let told = |op: &Op| if let Op::Done(outcome) = op { Some(*outcome) } else { None };
+        self.queue.iter().find_map(told).unwrap_or_default()
     }
 
     /// What a decision needs to know; `None` before the login.
@@ -191,12 +208,20 @@ impl Session {
             || self.status.has(Status::IN_TRANS_READONLY)
             || !self.status.has(Status::AUTOCOMMIT)
             || self.statements.values().any(|statement| statement.cursor_open);
-        Some(Facets {
-            principal,
-            schema: self.schema.as_deref(),
-            sql_mode: self.sql_mode,
-            in_transaction,
-        })
+        let prepared = self.deciding_prepared();
+        let now = (&self.schema, self.sql_mode);
+        let (schema, sql_mode) = prepared.map_or(now, |kept| (&kept.schema, kept.sql_mode));
+        Some(Facets { principal, schema: schema.as_deref(), sql_mode, in_transaction })
+    }
+
+    /// The prepared statement that waits for its ruling, if it is one.
+    fn deciding_prepared(&self) -> Option<&Prepared> {
+        match &self.phase {
+            Phase::Deciding(pending) if pending.kind.is_prepared() => {
+                self.statements.get(&pending.statement_id)
+            }
+            _ => None,
+        }
     }
 
     /// What an upstream connection must match.
@@ -227,27 +252,15 @@ impl Session {
         self.bound && !matches!(self.phase, Phase::Response(_))
     }
 
-    /// What became so far of the statement under way: what was released stays released, however the session ends.
-    pub fn outcome_so_far(&self) -> Outcome {
-        match &self.phase {
-            Phase::Response(response) => response.outcome,
-            _ => Outcome::default(),
-        }
-    }
-
     /// Emits an error and closes. A statement under way ends with it.
     pub(super) fn fail(&mut self, fault: &Fault, seq: u8, out: &mut Vec<u8>) -> Step {
-        let so_far = self.outcome_so_far();
-        let under_way = !matches!(
-            std::mem::replace(&mut self.phase, Phase::Closed),
-            Phase::Closed | Phase::Idle | Phase::Handshake(_)
-        );
+        let under_way = std::mem::replace(&mut self.phase, Phase::Closed).is_before_response();
         self.queue.clear();
         out.clear();
         emit_fault(fault, seq, out);
         if under_way {
             let (error_code, fault) = (fault.code, Some(fault.kind));
-            self.queue.push_back(Op::Done(Outcome { error_code, fault, ..so_far }));
+            self.queue.push_back(Op::Done(Outcome { error_code, fault, ..Outcome::default() }));
         }
         self.queue.push_back(Op::Close(Some(fault.kind)));
         Step { consumed: 0, op: Op::Emit(Side::Client) }
@@ -274,7 +287,7 @@ impl Session {
         self.status = Status(Status::AUTOCOMMIT);
         if self.bound {
             self.bound = false;
-            self.queue.push_back(Op::Release);
+            self.queue.push_back(Op::Release { schema: self.schema.clone() });
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::binding::Binding;
 use super::rows::{Group, Written};
-use crate::codec::{BinaryRow, TextRow, write_frame};
+use crate::codec::{BinaryRow, HEADER_LEN, MAX_PAYLOAD, TextRow, write_frame};
 use crate::fault::Fault;
 use crate::policy::{PluginFault, PluginHost, StreamColumn, StreamInfo};
 
@@ -164,6 +164,7 @@ impl Masks {
         let mut cells = self.cells.iter();
         for row in &self.rows {
             let mut result = Ok(());
+            let frame = out.len();
             write_frame(out, row.seq, |out| {
                 let mut at = row.start;
                 let bitmap = out.len() + 1;
@@ -192,6 +193,9 @@ impl Masks {
                 out.extend_from_slice(bytes.get(at..row.end).unwrap_or_default());
             });
             result?;
+            if out.len() - frame >= HEADER_LEN + MAX_PAYLOAD {
+                return Err(Fault::plugin("a masked row is longer than a packet of 16 MiB"));
+            }
         }
         self.rows.clear();
         self.cells.clear();

@@ -94,7 +94,10 @@ pub enum Op {
     /// A connection to the database is needed: answer with [`Session::on_upstream`].
     Connect,
     /// Give the database connection back to the pool (which resets it); the session has forgotten its state.
-    Release,
+    Release {
+        /// The database that the connection is in: a reset leaves it there.
+        schema: Option<String>,
+    },
     /// The statement is over (answered or refused).
     Done(Outcome),
     /// Close both sides, after whatever was emitted has been written. A bound database connection that is in
@@ -130,6 +133,13 @@ pub enum StatementKind {
     Execute,
     /// COM_STMT_FETCH: recorded; the plan is its EXECUTE's, so no ruling changes it.
     Fetch,
+}
+
+impl StatementKind {
+    /// Whether its text was prepared before.
+    pub fn is_prepared(self) -> bool {
+        matches!(self, Self::Execute | Self::Fetch)
+    }
 }
 
 /// A statement's text: in the lent buffer, or kept since its PREPARE.
@@ -196,9 +206,9 @@ pub struct Outcome {
 pub struct Facets<'a> {
     /// Who is logged in.
     pub principal: &'a Arc<Principal>,
-    /// The current database.
+    /// The current database; that of its PREPARE, for a prepared statement.
     pub schema: Option<&'a str>,
-    /// The current `sql_mode`.
+    /// The current `sql_mode`; that of its PREPARE, for a prepared statement.
     pub sql_mode: SqlMode,
     /// Inside a transaction (by the last status flags), or holding a lock or an open cursor: no waiting here.
     pub in_transaction: bool,

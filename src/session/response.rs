@@ -16,6 +16,10 @@ use crate::policy::PluginHost;
 /// The most columns a result can have: the servers' own limit.
 const MAX_COLUMNS: u64 = 4_096;
 
+/// Definitions held at the most, in bytes: 4,096 columns, each with six names of 64 four-byte characters, are under
+/// 8 MiB.
+const MAX_HELD: usize = 16 << 20;
+
 /// What kind of response.
 pub(super) enum Expect {
     /// OK, ERR or results in the text protocol.
@@ -139,9 +143,9 @@ impl Response {
         Ok(response)
     }
 
-    /// The sequence id that an error of the gateway's own would have.
-    pub(super) fn next_seq(&self) -> u8 {
-        self.seq
+    /// Whether the client has got a part of a packet and waits for its rest.
+    pub(super) fn in_packet(&self) -> bool {
+        self.skip > 0 || self.continues
     }
 
     /// Takes one whole packet that is not an unmasked row.
@@ -248,6 +252,9 @@ impl Response {
             ColumnDefinition::parse(payload).map_err(|_| upstream_broken("a column definition"))?;
         let mut result = Ok(());
         write_frame(&mut self.held, header.seq, |out| result = binding.define(&definition, out));
+        if self.held.len() > MAX_HELD {
+            return Err(upstream_broken("definitions that are too long"));
+        }
         result
     }
 

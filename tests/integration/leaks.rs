@@ -257,3 +257,35 @@ fn prepared(port: u16, (user, password): (&str, &str), governed: bool) {
         let _ = connection.disconnect().await;
     });
 }
+
+/// The server reads a prepared statement's names in the database of its PREPARE, whatever is current at EXECUTE.
+#[test]
+fn a_statement_prepared_elsewhere_is_masked_all_the_same() {
+    let stand = Stand::start();
+    let twin = "CREATE DATABASE other; CREATE TABLE other.customers LIKE shop.customers;";
+    stand.database.sql(twin).unwrap();
+    let token = stand.token("leak-agent", "agents");
+    let sql = "SELECT ssn, email FROM customers WHERE id = 7";
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let seen: Vec<Row> = runtime.block_on(async {
+        let url = format!("mysql://leak-agent:{token}@127.0.0.1:{}/shop", stand.gateway.port);
+        let mut connection = Conn::from_url(url).await.unwrap();
+        let statement = connection.prep(sql).await.unwrap();
+        connection.query_drop("USE other").await.unwrap();
+        let mut seen: Vec<Row> = connection.exec(&statement, ()).await.unwrap();
+        connection.query_drop("USE shop").await.unwrap();
+        // a prepared USE, had it been taken for one that happened, would have moved the gateway's view alone
+        let refused = connection.prep("USE other").await.unwrap_err();
+        assert!(refused.to_string().contains("1295"), "{refused}");
+        seen.extend(connection.query::<Row, _>(sql).await.unwrap());
+        let _ = connection.disconnect().await;
+        seen
+    });
+    let customer = shop::customer(7);
+    let raw = [customer.ssn, customer.email];
+    assert_eq!(seen.len(), 2);
+    for row in &seen {
+        let row: (String, String) = mysql_async::from_row(row.clone());
+        assert!(!raw.contains(&row.0) && !raw.contains(&row.1), "{row:?}");
+    }
+}

@@ -217,7 +217,7 @@ impl Pump<'_> {
             Op::Authenticate(login) => Box::pin(self.authenticate(*login)).await?,
             Op::Decide(statement) => self.rule(&statement).await?,
             Op::Connect => Box::pin(self.connect()).await?,
-            Op::Release => self.release(),
+            Op::Release { schema } => self.release(schema.as_deref()),
             Op::Done(outcome) => self.done(outcome).await?,
             Op::Close(kind) => return Err(Stop::Closed(kind)),
         }
@@ -259,7 +259,8 @@ impl Pump<'_> {
             Stop::UpstreamLost(fault) => fault.kind.label(),
         };
         if reusable {
-            self.release();
+            let schema = self.session.schema().map(str::to_owned);
+            self.release(schema.as_deref());
         } else {
             self.abandon_upstream();
         }

@@ -220,7 +220,7 @@ impl Pump<'_> {
     /// The session has ended.
     pub(super) fn closed(&mut self, reason: &'static str, lost: bool) {
         let error_code = if lost { 0 } else { 1158 };
-        self.complete(&Outcome { error_code, ..self.session.outcome_so_far() });
+        self.complete(&Outcome { error_code, ..self.session.released() });
         if std::mem::take(&mut self.recorded_open) {
             let at_us = self.worker.now().wall_us;
             let closed = Event::SessionClosed { session: self.id, at_us, reason };

@@ -27,11 +27,11 @@ impl Pump<'_> {
     }
 
     /// Gives the connection back to the pool, which resets it.
-    pub(super) fn release(&mut self) {
+    pub(super) fn release(&mut self, schema: Option<&str>) {
         self.sets.reset();
         let Some(upstream) = self.upstream.take() else { return };
         if let Some(pool) = self.worker.pool(self.target_index) {
-            pool.give_back(&self.worker, upstream, self.session.schema());
+            pool.give_back(&self.worker, upstream, schema);
         }
     }
 
