@@ -60,6 +60,68 @@ fn every_script_gives_what_it_says_however_its_bytes_arrive() {
     assert!(wrong.is_empty(), "not what the scripts say:\n{}", wrong.join("\n"));
 }
 
+/// A mask may make a cell longer, and so a row too long for the length in front of it.
+#[test]
+fn a_masked_row_that_outgrows_its_packet_ends_the_session() {
+    for (first, fits) in [("grow", false), ("same", true)] {
+        let mut player = Player::new("# long rows");
+        player.log_in("08 00");
+        player.arrive(Side::Client, &bytes_of("0: 03 \"SELECT ssn, text FROM long\""), usize::MAX);
+        player.answer("mask 0");
+        player.answer("connected");
+        let definition = |name: &str| {
+            format!("len\"def\" 00 00 00 len\"{name}\" 00 0c 2d 00 64 00 00 00 fd 00 00 00 00 00")
+        };
+        for packet in [
+            "1: 02",
+            &format!("2: {}", definition("ssn")),
+            &format!("3: {}", definition("text")),
+            "4: fe 00 00 02 00",
+        ] {
+            player.arrive(Side::Server, &bytes_of(packet), usize::MAX);
+        }
+        player.sent = [Vec::new(), Vec::new()];
+        let mut row = Vec::new();
+        write_frame(&mut row, 5, |out| {
+            write_lenenc_bytes(out, first.as_bytes());
+            write_lenenc_bytes(out, &vec![b'x'; (16 << 20) - 4 - 9]);
+        });
+        player.arrive(Side::Server, &row, usize::MAX);
+        let refused = player.transcript.contains("a masked row is longer than a packet");
+        assert_eq!(refused, !fits, "{}", player.transcript);
+        let header = Header::parse(&player.sent[0]).map(Header::total);
+        assert_eq!(header, fits.then_some(player.sent[0].len()));
+    }
+}
+
+/// What is kept of prepared statements has a bound of bytes, not of their number only.
+#[test]
+fn texts_of_prepared_statements_are_bounded() {
+    let mut player = Player::new("");
+    player.log_in("08 00");
+    for id in 1..=3_u8 {
+        let mut command = Vec::new();
+        write_frame(&mut command, 0, |out| {
+            out.push(0x16);
+            out.resize(30_000, b'x');
+        });
+        player.sent = [Vec::new(), Vec::new()];
+        player.arrive(Side::Client, &command, usize::MAX);
+        if id == 3 {
+            let answer = Header::parse(&player.sent[0]).unwrap().payload(&player.sent[0]).unwrap();
+            assert!(String::from_utf8_lossy(answer).contains("too many prepared statements"));
+            return;
+        }
+        player.answer("allow");
+        if id == 1 {
+            player.answer("connected");
+        }
+        let ok = format!("1: 00 0{id} 00 00 00 00 00 00 00 00 00 00");
+        player.arrive(Side::Server, &bytes_of(&ok), usize::MAX);
+        assert!(player.session.is_idle());
+    }
+}
+
 /// Plays a script, with input arriving in pieces of this size; the script with its output written anew.
 fn play(script: &str, piece: usize) -> String {
     let mut player = Player::new(script);
@@ -344,7 +406,7 @@ fn settings(script: &str) -> Settings {
         tls_required: script.contains("# TLS is required"),
         host: "host".to_owned(),
         max_statement_bytes: 1 << 16,
-        max_row_bytes: 1 << 16,
+        max_row_bytes: if script.contains("# long rows") { 16 << 20 } else { 1 << 16 },
         worker: 0,
     }
 }
@@ -397,8 +459,11 @@ impl RowFilter for Stars {
         let mut start = 0;
         for len in batch.lens.iter().filter(|len| **len != u32::MAX) {
             if *len > 0 {
-                edits.edits.push(Edit { start, len: *len, replacement_len: 1 });
-                edits.replacement.push(b'*');
+                let grows = batch.cells.starts_with(b"grow");
+                let stars = if grows { &[b'*'; 40][..] } else { b"*" };
+                let replacement_len = u32::try_from(stars.len()).unwrap();
+                edits.edits.push(Edit { start, len: *len, replacement_len });
+                edits.replacement.extend_from_slice(stars);
             }
             start += len;
         }

@@ -22,6 +22,10 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// 1040, as a server sends it before any handshake (so without an SQLSTATE).
 const TOO_MANY: &[u8] = b"\x1d\0\0\0\xff\x10\x04Rowgate: too many sessions";
 
+/// The same, for one address.
+const TOO_MANY_LOGINS: &[u8] =
+    b"\x3c\0\0\0\xff\x10\x04Rowgate: too many unfinished logins from this address yet";
+
 /// Ids of sessions: unique over restarts, so that the record's sessions are, and below 2^53 for JSON's sake.
 pub(super) struct SessionIds(AtomicU64);
 
@@ -89,9 +93,13 @@ fn accept_all(listener: &TcpListener, dispatch: &Dispatch) {
 impl Dispatch {
     fn hand_over(&self, stream: TcpStream, peer: SocketAddr) {
         if self.shared.sessions() >= self.shared.limits.max_connections {
-            refuse(stream);
+            refuse(stream, TOO_MANY);
             return;
         }
+        let Some(unproven) = self.shared.logins.begin(peer.ip()) else {
+            refuse(stream, TOO_MANY_LOGINS);
+            return;
+        };
         if let Err(error) = prepare(&stream, self.shared.driver.wants_nonblocking()) {
             tracing::debug!(%error, "a connection was gone before its session began");
             return;
@@ -103,21 +111,22 @@ impl Dispatch {
         };
         load.fetch_add(1, Ordering::Relaxed);
         let id = self.ids.next();
-        let event = WorkerEvent::Accepted(Accepted { stream, target: self.target, peer, id });
+        let target = self.target;
+        let event = WorkerEvent::Accepted(Accepted { stream, target, peer, id, unproven });
         let sent = self.inboxes.get(worker).map(|inbox| inbox.try_send(event));
         if let Some(Err(unsent)) = sent {
             load.fetch_sub(1, Ordering::Relaxed);
             if let WorkerEvent::Accepted(Accepted { stream, .. }) = unsent.into_inner() {
-                refuse(stream);
+                refuse(stream, TOO_MANY);
             }
         }
     }
 }
 
 /// Tells a client that there is no room, without waiting for it.
-fn refuse(mut stream: TcpStream) {
+fn refuse(mut stream: TcpStream, why: &[u8]) {
     if stream.set_nonblocking(true).is_ok() {
-        let _ = stream.write(TOO_MANY);
+        let _ = stream.write(why);
     }
 }
 
@@ -141,9 +150,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_refusal_is_one_whole_packet() {
-        assert_eq!(usize::from(TOO_MANY[0]), TOO_MANY.len() - 4);
-        assert_eq!(u16::from_le_bytes([TOO_MANY[5], TOO_MANY[6]]), 1040);
+    fn a_refusal_is_one_whole_packet() {
+        for packet in [TOO_MANY, TOO_MANY_LOGINS] {
+            assert_eq!(usize::from(packet[0]), packet.len() - 4);
+            assert_eq!(u16::from_le_bytes([packet[5], packet[6]]), 1040);
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod driver;
 mod halves;
 mod io;
 mod ledger;
+mod logins;
 mod pool;
 mod pump;
 mod rate;
@@ -42,6 +43,7 @@ use crate::audit::Writer;
 use crate::config::Driver;
 use crate::metrics::CoreCells;
 use crate::policy::Snapshot;
+use logins::Logins;
 use rate::LoginRate;
 use registry::Registry;
 use target::TargetState;
@@ -132,6 +134,7 @@ struct Shared {
     cores: Arc<Vec<CoreCells>>,
     limits: Limits,
     rate: LoginRate,
+    logins: Arc<Logins>,
     /// Set once: accepting ends, and sessions end as they become idle.
     draining: AtomicBool,
     /// Sessions of each worker; single counts, so that the acceptors find the least loaded.
@@ -179,6 +182,7 @@ pub fn start(config: NetConfig) -> Result<Net, NetError> {
         cores: config.cores,
         limits: config.limits,
         rate: LoginRate::new(config.limits.failed_logins_per_minute),
+        logins: Logins::new(config.limits.max_connections),
         draining: AtomicBool::new(false),
         loads: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
         registries: (0..workers).map(|_| Registry::default()).collect(),

@@ -24,6 +24,7 @@ use super::Shared;
 use super::buffers::Buffers;
 use super::decide::Decider;
 use super::ledger::Ledger;
+use super::logins::Unproven;
 use super::pool::Pool;
 use super::pump;
 use super::registry::SessionCell;
@@ -60,6 +61,7 @@ pub(super) struct Accepted {
     pub(super) target: usize,
     pub(super) peer: SocketAddr,
     pub(super) id: u64,
+    pub(super) unproven: Unproven,
 }
 
 /// Why a session is ended from outside.

@@ -8,7 +8,7 @@ use crate::record::Event;
 use crate::session::Login;
 use std::sync::Arc;
 
-/// Longest name that goes into the record of a failed login: what MySQL's own clients send at most.
+/// Longest name that goes into the record of a failed login, and back to the client: what MySQL's own clients send at most.
 const MAX_RECORDED_NAME: usize = 96;
 
 impl Pump<'_> {
@@ -26,8 +26,10 @@ impl Pump<'_> {
         } else {
             Err("limit")
         };
-        // Over TLS, a client whose hash is not that of a token is asked for the secret itself: that one counts.
+        // Over TLS, a client whose hash is not that of a token is asked for the secret itself: that one counts, or
+        // that it never comes.
         let asked_again = login.tls && matches!(login.proof, Proof::CachingSha2 { .. });
+        self.asked_again = None;
         let answer = match verified {
             Ok((principal, pass, serial)) => {
                 self.pass = Some((pass, serial));
@@ -39,16 +41,19 @@ impl Pump<'_> {
                 } else {
                     self.worker.metrics().login_refused("limit");
                 }
-                let refused = Fault::access_denied(&login.user, &self.source);
-                Err(Fault { kind: FaultKind::Limit, ..refused })
+                Err(Fault { kind: FaultKind::Limit, ..self.denied(&login.user) })
             }
-            Err(_) if asked_again => Err(Fault::access_denied(&login.user, &self.source)),
+            Err(_) if asked_again => {
+                let refused = self.denied(&login.user);
+                self.asked_again = Some(login.user);
+                Err(refused)
+            }
             Err(reason) => {
                 let delay = shared.rate.failed(self.address, self.now);
                 self.record_refused(&login.user, reason);
                 until_ended(&self.control, monoio::time::sleep(delay)).await?;
                 self.now = self.worker.now();
-                Err(Fault::access_denied(&login.user, &self.source))
+                Err(self.denied(&login.user))
             }
         };
         self.session.on_authenticated(answer);
@@ -83,6 +88,7 @@ impl Pump<'_> {
         };
         self.worker.record(&opened).map_err(|why| Fault::audit(&why.to_string()))?;
         self.recorded_open = true;
+        self.unproven = None;
         self.control.logged_in();
         self.cell.logged_in(&principal.subject);
         self.worker.metrics().login_ok();
@@ -90,11 +96,23 @@ impl Pump<'_> {
         Ok(principal)
     }
 
+    /// A client that was told that its hash is wrong, and then left, has failed as well.
+    pub(super) fn never_answered(&mut self) {
+        if let Some(user) = self.asked_again.take() {
+            let _ = self.worker.shared.rate.failed(self.address, self.now);
+            self.record_refused(&user, "proof");
+        }
+    }
+
+    /// The one error for all; a name longer than any is not echoed in full.
+    fn denied(&self, user: &str) -> Fault {
+        Fault::access_denied(recorded(user), &self.source)
+    }
+
     fn record_refused(&self, user: &str, reason: &'static str) {
-        let cut = user.floor_char_boundary(MAX_RECORDED_NAME);
         let refused = Event::LoginRefused {
             at_us: self.now.wall_us,
-            user: &user[..cut],
+            user: recorded(user),
             target: &self.target.runtime.name,
             source: &self.source,
             reason,
@@ -104,4 +122,8 @@ impl Pump<'_> {
         self.worker.metrics().login_refused(reason);
         tracing::info!(source = self.source, reason, "a login was refused");
     }
+}
+
+fn recorded(user: &str) -> &str {
+    &user[..user.floor_char_boundary(MAX_RECORDED_NAME)]
 }

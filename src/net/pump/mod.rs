@@ -20,6 +20,7 @@ use aws_lc_rs::rand::SecureRandom as _;
 
 use super::buffers::LARGE;
 use super::io::{self, ClientPort, Leg, Port};
+use super::logins::Unproven;
 use super::pool::Upstream;
 use super::records::Records;
 use super::registry::{Activity, SessionCell};
@@ -64,6 +65,12 @@ struct Pump<'a> {
     /// The clocks, read after each wait.
     now: Now,
     current: Current,
+    /// A write to the client has not ended: it may have got a part of a packet.
+    cut: bool,
+    /// Until the first login.
+    unproven: Option<Unproven>,
+    /// A hash that was no token's, for which the secret itself was asked: whose login it was.
+    asked_again: Option<String>,
     recorded_open: bool,
     /// What the login rests on; the snapshot in which that was last looked up.
     pass: Option<(Pass, u64)>,
@@ -80,7 +87,7 @@ pub(super) async fn serve(
     control: Rc<Control>,
     cell: Arc<SessionCell>,
 ) {
-    let Accepted { stream, target: target_index, peer, id } = accepted;
+    let Accepted { stream, target: target_index, peer, id, unproven } = accepted;
     let Some(target) = worker.shared.targets.get(target_index).cloned() else { return };
     let Ok((client, receiver)) = io::adopt(stream) else { return };
     let address = peer.ip().to_canonical();
@@ -104,6 +111,9 @@ pub(super) async fn serve(
         out: Vec::new(),
         now,
         current: Current::default(),
+        cut: false,
+        unproven: Some(unproven),
+        asked_again: None,
         recorded_open: false,
         pass: None,
         sets: settings::Settings::default(),
@@ -246,7 +256,9 @@ impl Pump<'_> {
         let reusable = !self.responding && self.session.upstream_is_reusable();
         let reason = match &stop {
             Stop::Ended(end) => {
-                Box::pin(self.say_goodbye(*end)).await;
+                if !self.cut {
+                    Box::pin(self.say_goodbye(*end)).await;
+                }
                 match end {
                     End::Kill => "killed",
                     End::LoginTimeout => "timeout",
@@ -264,6 +276,7 @@ impl Pump<'_> {
         } else {
             self.abandon_upstream();
         }
+        self.never_answered();
         self.closed(reason, matches!(stop, Stop::ClientGone));
     }
 

@@ -194,8 +194,9 @@ impl Pump<'_> {
         if from == Side::Server {
             self.may_release().await?;
         }
-        let Self { worker, control, client, upstream, responding, .. } = self;
+        let Self { worker, control, client, upstream, responding, cut, .. } = self;
         let Some(upstream) = upstream else { return Err(lost("it is not there")) };
+        *cut = from == Side::Server;
         let (source, sink) = match from {
             Side::Client => {
                 *responding = true;
@@ -207,6 +208,7 @@ impl Pump<'_> {
         let part = start..(start + n).min(buffer.len());
         let written = until_ended(control, sink.write(buffer, part, &worker.buffers)).await;
         let (result, buffer) = written?;
+        *cut = false;
         source.put_plain(buffer, start);
         source.consume(n);
         result.map_err(|_| gone(from))?;
@@ -221,7 +223,8 @@ impl Pump<'_> {
         if to == Side::Client {
             self.may_release().await?;
         }
-        let Self { worker, control, client, upstream, out, responding, .. } = self;
+        let Self { worker, control, client, upstream, out, responding, cut, .. } = self;
+        *cut = to == Side::Client;
         let sink = match (to, upstream) {
             (Side::Client, _) => client,
             (Side::Server, Some(upstream)) => {
@@ -234,10 +237,16 @@ impl Pump<'_> {
         let all = 0..buffer.len();
         let written = until_ended(control, sink.write(buffer, all, &worker.buffers)).await;
         let (result, mut buffer) = written?;
+        *cut = false;
+        let large = buffer.len() >= LARGE / 2;
         buffer.clear();
         *out = buffer;
         let from = if to == Side::Client { Side::Server } else { Side::Client };
-        result.map_err(|_| gone(from))
+        result.map_err(|_| gone(from))?;
+        if large && worker.shared.driver.wants_nonblocking() {
+            io::step_aside().await;
+        }
+        Ok(())
     }
 
     /// The last packet to a client, without much patience.
