@@ -210,7 +210,7 @@ pub struct Facets<'a> {
     pub schema: Option<&'a str>,
     /// The current `sql_mode`; that of its PREPARE, for a prepared statement.
     pub sql_mode: SqlMode,
-    /// Inside a transaction (by the last status flags), or holding a lock or an open cursor: no waiting here.
+    /// Inside a transaction (by the last status flags), or with an open cursor: no waiting here.
     pub in_transaction: bool,
 }
 

@@ -65,6 +65,8 @@ struct Pump<'a> {
     /// The clocks, read after each wait.
     now: Now,
     current: Current,
+    /// A statement on this connection to the database has taken a lock.
+    locked: bool,
     /// A write to the client has not ended: it may have got a part of a packet.
     cut: bool,
     /// Until the first login.
@@ -111,6 +113,7 @@ pub(super) async fn serve(
         out: Vec::new(),
         now,
         current: Current::default(),
+        locked: false,
         cut: false,
         unproven: Some(unproven),
         asked_again: None,

@@ -200,7 +200,7 @@ impl Pump<'_> {
             approver_groups: hold.approver_groups.clone(),
             approvers: hold.approvers,
             grant_key: self.worker.shared.desk.grant_key(&scope),
-            wait: !facets.in_transaction,
+            wait: !facets.in_transaction && !self.locked,
         })
     }
 }

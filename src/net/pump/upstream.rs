@@ -30,6 +30,7 @@ impl Pump<'_> {
     pub(super) fn release(&mut self, schema: Option<&str>) {
         self.sets.reset();
         let Some(upstream) = self.upstream.take() else { return };
+        self.locked = false;
         if let Some(pool) = self.worker.pool(self.target_index) {
             pool.give_back(&self.worker, upstream, schema);
         }

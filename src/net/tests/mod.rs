@@ -141,6 +141,38 @@ fn nothing_is_left_for_the_next_session() {
 }
 
 #[test]
+fn a_connection_given_back_in_a_database_is_not_lent_to_who_is_in_none() {
+    on_both(|stand| {
+        let mut raw = Raw::login(stand.port);
+        let mut in_database = |sql: &str| {
+            raw.0.write_all(&query(sql)).unwrap();
+            raw.packet()
+        };
+        assert_eq!(in_database("USE shop").first(), Some(&0));
+        raw.change_user();
+        let none = ["--user=bot", "--password=rgt_test", "-e", "SELECT IFNULL(DATABASE(), 'none')"];
+        for _ in 0..5 {
+            std::thread::sleep(Duration::from_millis(50));
+            let output = stand.client(&none).output().unwrap();
+            assert_eq!(String::from_utf8_lossy(&output.stdout), "none\n", "{}", errors(&output));
+        }
+    });
+}
+
+#[test]
+fn a_guess_that_never_answers_counts_as_a_failed_login() {
+    let mut options = Options::new(Driver::Epoll);
+    let (config, pem) = certificate();
+    options.client_tls = Some(config);
+    let Some(stand) = Stand::start(options) else { return };
+    for _ in 0..5 {
+        raw::guess_over_tls(stand.port, &pem);
+    }
+    wait_for("the count", || stand.net.as_ref().unwrap().session_count() == 0);
+    assert!(stand.refused("SELECT 1").contains("1045"), "the limit is over the address");
+}
+
+#[test]
 fn a_dead_client_s_statement_is_killed() {
     on_both(|stand| {
         // not SLEEP, which looks after its client by itself
@@ -328,10 +360,13 @@ fn a_client_that_dies_while_it_waits_calls_its_request_off() {
 }
 
 #[test]
-fn inside_a_transaction_there_is_a_ticket_instead_of_a_wait() {
+fn inside_a_transaction_or_with_a_lock_there_is_a_ticket_instead_of_a_wait() {
     on_both(|stand| {
-        let output = stand.ask("BEGIN; DROP TABLE item").wait_with_output().unwrap();
-        assert!(errors(&output).contains("RG-TICKET"), "{}", errors(&output));
+        for holding in ["BEGIN", "SELECT GET_LOCK('x', 0)", "LOCK TABLES item WRITE"] {
+            let sql = format!("{holding}; DROP TABLE item");
+            let output = stand.ask(&sql).wait_with_output().unwrap();
+            assert!(errors(&output).contains("RG-TICKET"), "{holding}: {}", errors(&output));
+        }
         assert_eq!(stand.ok("SELECT COUNT(*) FROM item"), "2000");
     });
 }
