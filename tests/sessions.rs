@@ -340,7 +340,7 @@ impl Player {
                     Text::Kept(text) => text.to_vec(),
                 };
                 let kind = statement.kind;
-                let facets = self.session.facets().unwrap();
+                let facets = self.session.facets().expect("a login");
                 let place = facets.schema.map(|name| format!(" in {name}")).unwrap_or_default();
                 let text = String::from_utf8_lossy(&text).into_owned();
                 self.note(&format!("decide {kind:?}{place}: {text}"));
@@ -461,7 +461,7 @@ impl RowFilter for Stars {
             if *len > 0 {
                 let grows = batch.cells.starts_with(b"grow");
                 let stars = if grows { &[b'*'; 40][..] } else { b"*" };
-                let replacement_len = u32::try_from(stars.len()).unwrap();
+                let replacement_len = u32::try_from(stars.len()).expect("a short length");
                 edits.edits.push(Edit { start, len: *len, replacement_len });
                 edits.replacement.extend_from_slice(stars);
             }
