@@ -12,7 +12,8 @@ use crate::clock::Now;
 use crate::fault::Fault;
 use crate::identity::Principal;
 use crate::policy::{
-    Effect, GuardDecision, GuardInput, Hold, MaskPlan, PluginFault, Request, Snapshot, Verdict,
+    Effect, GuardDecision, GuardInput, Hold, MaskPlan, PluginFault, PluginHost, Request, Snapshot,
+    Verdict,
 };
 use crate::schema::{Catalog, SqlMode};
 use crate::session::{Facets, Ruling, StatementKind};
@@ -46,7 +47,7 @@ pub struct Query<'a> {
 }
 
 /// What was decided, for this text.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Decision {
     /// What all statements of these facts share.
     pub shape: Arc<Shape>,
@@ -55,7 +56,6 @@ pub struct Decision {
 }
 
 /// What statements with equal facts share: the verdict, and what the record says of them.
-#[derive(Debug)]
 pub struct Shape {
     /// What to do.
     pub effect: Effect,
@@ -85,6 +85,12 @@ pub struct Shape {
     pub defines: bool,
     /// The analysis failed on a name: reading the catalogue again may help.
     pub unknown_name: bool,
+    /// Takes a lock that outlives it.
+    pub locks: bool,
+    /// The version of the policy that decided.
+    pub policy_version: String,
+    /// The plugins of the snapshot that decided: what was decided under one policy is masked under it.
+    pub plugins: Arc<dyn PluginHost>,
 }
 
 impl Shape {
@@ -101,11 +107,11 @@ impl Shape {
 
 impl Decision {
     /// The ruling that runs the statement (allowed, or approved after a hold).
-    pub fn run(&self, snapshot: &Snapshot) -> Ruling {
+    pub fn run(&self) -> Ruling {
         Ruling::Run {
             canonical: self.canonical.clone(),
             mask: self.shape.mask.clone(),
-            plugins: Arc::clone(&snapshot.plugins),
+            plugins: Arc::clone(&self.shape.plugins),
             rewrite_errors: self.shape.rewrite_errors,
             governed: self.shape.governed,
             uses: self.shape.uses.clone(),
@@ -114,9 +120,11 @@ impl Decision {
 }
 
 /// A worker's decisions.
-#[derive(Debug)]
 pub struct Decider {
     worker: usize,
+    /// The snapshot under which everything cached was decided: what another one decides is kept for nothing, and would
+    /// keep its plugins too.
+    serial: u64,
     hasher: RandomState,
     texts: Halves<TextEntry>,
     shapes: Halves<ShapeEntry>,
@@ -136,7 +144,6 @@ pub struct CacheStats {
     pub misses: u64,
 }
 
-#[derive(Debug)]
 struct TextEntry {
     text: Box<[u8]>,
     kind: StatementKind,
@@ -144,7 +151,6 @@ struct TextEntry {
     decision: Decision,
 }
 
-#[derive(Debug)]
 struct ShapeEntry {
     digest: Digest,
     facts: Facts,
@@ -153,10 +159,9 @@ struct ShapeEntry {
     shape: Arc<Shape>,
 }
 
-/// Everything but the statement that a verdict depends on.
+/// Everything but the statement and the snapshot that a verdict depends on.
 #[derive(Clone, Debug)]
 struct Key {
-    serial: u64,
     target: usize,
     principal: Arc<Principal>,
     schema: Option<Box<str>>,
@@ -166,9 +171,8 @@ struct Key {
 }
 
 impl Key {
-    fn of(query: &Query<'_>, serial: u64) -> Self {
+    fn of(query: &Query<'_>) -> Self {
         Self {
-            serial,
             target: query.target,
             principal: Arc::clone(query.facets.principal),
             schema: query.facets.schema.map(Into::into),
@@ -178,11 +182,10 @@ impl Key {
         }
     }
 
-    fn matches(&self, query: &Query<'_>, serial: u64) -> bool {
+    fn matches(&self, query: &Query<'_>) -> bool {
         let same_principal = Arc::ptr_eq(&self.principal, query.facets.principal)
             || *self.principal == **query.facets.principal;
-        self.serial == serial
-            && self.target == query.target
+        self.target == query.target
             && self.sql_mode == query.facets.sql_mode
             && self.prepared == is_prepared(query.kind)
             && self.schema.as_deref() == query.facets.schema
@@ -196,6 +199,7 @@ impl Decider {
     pub fn new(worker: usize) -> Self {
         Self {
             worker,
+            serial: 0,
             hasher: RandomState::new(),
             texts: Halves::new(),
             shapes: Halves::new(),
@@ -206,25 +210,27 @@ impl Decider {
 
     /// Decides one statement under one snapshot.
     pub fn decide(&mut self, snapshot: &Snapshot, query: &Query<'_>) -> Decision {
+        if self.serial != snapshot.serial {
+            self.serial = snapshot.serial;
+            (self.texts, self.shapes) = (Halves::new(), Halves::new());
+        }
         let hash = self.text_hash(query);
         let fits = |entry: &TextEntry| {
-            entry.kind == query.kind
-                && *entry.text == *query.text
-                && entry.key.matches(query, snapshot.serial)
+            entry.kind == query.kind && *entry.text == *query.text && entry.key.matches(query)
         };
         if let Some(entry) = self.texts.find(hash, fits) {
             self.stats.text_hits += 1;
             return entry.decision.clone();
         }
         let Some(catalog) = snapshot.catalogs.get(query.target).and_then(Option::as_ref) else {
-            return Self::not_ready();
+            return Self::not_ready(snapshot);
         };
         let (decision, cacheable) = self.analyse_and_decide(snapshot, catalog, query);
         if cacheable && query.text.len() <= MAX_CACHED_TEXT && self.was_seen(hash) {
             let entry = TextEntry {
                 text: query.text.into(),
                 kind: query.kind,
-                key: Key::of(query, snapshot.serial),
+                key: Key::of(query),
                 decision: decision.clone(),
             };
             self.texts.insert(hash, entry);
@@ -255,7 +261,7 @@ impl Decider {
         let hash = self.shape_hash(&analysis, query);
         let fits = |entry: &ShapeEntry| {
             entry.digest == analysis.digest
-                && entry.key.matches(query, snapshot.serial)
+                && entry.key.matches(query)
                 && entry.facts == analysis.facts
                 && entry.unknown == analysis.unknown
         };
@@ -273,7 +279,7 @@ impl Decider {
                 digest: analysis.digest,
                 facts: analysis.facts,
                 unknown: analysis.unknown,
-                key: Key::of(query, snapshot.serial),
+                key: Key::of(query),
                 shape: Arc::clone(&shape),
             };
             self.shapes.insert(hash, entry);
@@ -298,7 +304,7 @@ impl Decider {
         });
         let (verdict, guard_fault) = self.ask_guards(snapshot, catalog, query, analysis, verdict);
         let cacheable = verdict.cacheable && guard_fault.is_none();
-        (shape_of(verdict, guard_fault, analysis, catalog, query), cacheable)
+        (shape_of(verdict, guard_fault, analysis, query, (snapshot, catalog)), cacheable)
     }
 
     /// Lets deciding plugins tighten the verdict; they never loosen it. They see the statement's shape in place
@@ -351,11 +357,11 @@ impl Decider {
     }
 
     /// Refuses while the target's schema has never been read.
-    fn not_ready() -> Decision {
+    fn not_ready(snapshot: &Snapshot) -> Decision {
         let why = "the database's schema could not be read yet; see /readyz";
         let fault = Fault::upstream_down(why);
         let effect = Effect::Deny { rule: "not-ready".to_owned(), message: why.to_owned() };
-        let mut shape = Shape::bare(effect);
+        let mut shape = Shape::bare(effect, snapshot);
         shape.refusal = Some(fault);
         Decision { shape: Arc::new(shape), canonical: None }
     }
@@ -387,7 +393,7 @@ impl Decider {
 }
 
 impl Shape {
-    fn bare(effect: Effect) -> Self {
+    fn bare(effect: Effect, snapshot: &Snapshot) -> Self {
         Self {
             effect,
             refusal: None,
@@ -403,6 +409,9 @@ impl Shape {
             uses: None,
             defines: false,
             unknown_name: false,
+            locks: false,
+            policy_version: snapshot.version.clone(),
+            plugins: Arc::clone(&snapshot.plugins),
         }
     }
 }
@@ -411,8 +420,8 @@ fn shape_of(
     verdict: Verdict,
     guard_fault: Option<PluginFault>,
     analysis: &Analysis,
-    catalog: &Catalog,
     query: &Query<'_>,
+    (snapshot, catalog): (&Snapshot, &Catalog),
 ) -> Shape {
     let refusal = match (&guard_fault, &verdict.effect) {
         (Some(fault), _) => Some(Fault::plugin(&fault.to_string())),
@@ -446,6 +455,9 @@ fn shape_of(
         uses: uses(facts, query),
         defines: defining.contains(&facts.verb),
         unknown_name: matches!(analysis.unknown, Some(Unknown::Name(_))),
+        locks: facts.takes_lock,
+        policy_version: snapshot.version.clone(),
+        plugins: Arc::clone(&snapshot.plugins),
         effect,
     }
 }

@@ -105,7 +105,7 @@ fn on_target(facts: &Facts, digest: &str) -> Option<Action> {
         Verb::Truncate => (!defines).then_some(Action::Truncate),
         Verb::Rename => (!defines).then_some(Action::Rename),
         Verb::Grant => Some(Action::Grant),
-        Verb::Set if sets_globally(digest) => Some(Action::Admin),
+        Verb::Set if facts.sets_globally => Some(Action::Admin),
         Verb::Set | Verb::Use | Verb::Do | Verb::Transaction => Some(Action::Session),
         Verb::Show => Some(show(digest)),
         Verb::Call => Some(Action::Call),
@@ -115,12 +115,6 @@ fn on_target(facts: &Facts, digest: &str) -> Option<Action> {
             Some(Action::Admin)
         }
     }
-}
-
-fn sets_globally(digest: &str) -> bool {
-    words(digest).any(|word| {
-        ["GLOBAL", "PERSIST", "PERSIST_ONLY"].iter().any(|name| word.eq_ignore_ascii_case(name))
-    })
 }
 
 /// What `SHOW` may show as `show`: the description of what is there, and settings. All else (other sessions'

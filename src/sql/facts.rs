@@ -270,6 +270,11 @@ pub struct Facts {
     pub calls_sensitive: bool,
     /// USE: the database that becomes current.
     pub use_database: Option<String>,
+    /// SET of what holds for other sessions too.
+    pub sets_globally: bool,
+    /// Takes a lock that outlives it: LOCK TABLES, FLUSH TABLES WITH READ LOCK, GET_LOCK. None of them shows in the
+    /// server's status flags. Too many are named rather than too few.
+    pub takes_lock: bool,
 }
 
 impl Facts {

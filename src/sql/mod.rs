@@ -81,6 +81,9 @@ pub fn analyse(text: &[u8], cx: &Context<'_>) -> Analysis {
     Analysis { canonical, digest, digest_text, facts, unknown }
 }
 
+/// Scopes of a SET beyond the session.
+const GLOBALLY: [&str; 3] = ["global", "persist", "persist_only"];
+
 /// Verb and tables by the tokens; and, inside the sensitive closure, lineage by the tree.
 fn classify(
     text: &[u8],
@@ -107,6 +110,9 @@ fn classify(
     let named = tables::named(&words, cx, head.verb, head.at);
     facts.tables = named.tables;
     facts.calls_sensitive = named.calls_sensitive;
+    facts.sets_globally = head.verb == Verb::Set && words.says_any(&GLOBALLY);
+    let locks_tables = head.verb == Verb::Lock && !facts.tables.is_empty();
+    facts.takes_lock = locks_tables || head.verb == Verb::Admin || words.says_any(&["get_lock"]);
     let opaque = opaque(&words).map(Unknown::Construct);
     if let Some(unknown) = head.unknown.or(opaque).or(named.unknown) {
         return Some(unknown);

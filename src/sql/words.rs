@@ -69,6 +69,21 @@ impl<'a> Words<'a> {
         None
     }
 
+    /// Whether any token is one of these names, whatever its quotes, or a system variable of one (`@@global.x`).
+    pub(super) fn says_any(&self, names: &[&str]) -> bool {
+        self.tokens.iter().any(|token| {
+            let name = token.bytes(self.text);
+            let name = match token.kind {
+                Kind::Word => name,
+                Kind::Quoted => name.get(1..name.len().saturating_sub(1)).unwrap_or_default(),
+                Kind::SysVar => name.strip_prefix(b"@@").unwrap_or(name),
+                _ => return false,
+            };
+            let first = name.split(|byte| *byte == b'.').next().unwrap_or_default();
+            names.iter().any(|known| first.eq_ignore_ascii_case(known.as_bytes()))
+        })
+    }
+
     /// Whether any token from `from` is one of these words.
     pub(super) fn has_any(&self, from: usize, words: &[&str]) -> bool {
         (from..self.tokens.len()).any(|at| self.is_any(at, words))

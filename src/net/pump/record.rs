@@ -133,31 +133,29 @@ impl Pump<'_> {
         text: Option<&str>,
     ) -> Result<(), Fault> {
         let Some(facets) = self.session.facets() else { return Err(Fault::internal()) };
-        let ticket = self.worker.with_snapshot(|snapshot| {
-            let intent = Intent {
-                session: self.id,
-                statement: self.current.number,
-                at_us: self.now.wall_us,
-                identity: &facets.principal.subject,
-                target: &self.target.runtime.name,
-                schema: facets.schema,
-                command: command(kind),
-                verb: shape.verb,
-                digest: shape.digest,
-                text: text.unwrap_or(&shape.digest_text),
-                verdict: shape.label(),
-                rules: &shape.rules,
-                masked: &shape.masked,
-                tables: &shape.tables,
-                policy_version: &snapshot.version,
-            };
-            self.worker.append(&Event::Intent(intent))
-        });
+        let intent = Intent {
+            session: self.id,
+            statement: self.current.number,
+            at_us: self.now.wall_us,
+            identity: &facets.principal.subject,
+            target: &self.target.runtime.name,
+            schema: facets.schema,
+            command: command(kind),
+            verb: shape.verb,
+            digest: shape.digest,
+            text: text.unwrap_or(&shape.digest_text),
+            verdict: shape.label(),
+            rules: &shape.rules,
+            masked: &shape.masked,
+            tables: &shape.tables,
+            policy_version: &shape.policy_version,
+        };
+        let ticket = self.worker.append(&Event::Intent(intent));
         let current = &mut self.current;
         current.gate = Some(ticket);
         current.open = true;
         current.defines = shape.defines;
-        current.locks = takes_lock(shape);
+        current.locks = shape.locks;
         current.verb = shape.verb;
         current.verdict = shape.label();
         self.cell.statement(current.number, shape.verb);
@@ -233,13 +231,6 @@ impl Pump<'_> {
         }
         tracing::debug!(session = self.id, reason, "closed");
     }
-}
-
-/// LOCK TABLES, FLUSH TABLES WITH READ LOCK, GET_LOCK: none of them shows in the server's status flags. Too many are
-/// named rather than too few; the lock counts as held for as long as the session keeps its connection.
-fn takes_lock(shape: &Shape) -> bool {
-    let locks_tables = shape.verb == Verb::Lock && !shape.tables.is_empty();
-    locks_tables || shape.verb == Verb::Admin || shape.digest_text.contains("get_lock")
 }
 
 fn command(kind: StatementKind) -> &'static str {

@@ -72,7 +72,7 @@ impl Pump<'_> {
     async fn admit_statement(&mut self, decision: &Decision) -> Result<Ruling, Stop> {
         match self.make_durable(decision.shape.verb).await? {
             Admission::Refused(fault) => Ok(Ruling::Refuse(fault)),
-            Admission::Admitted => Ok(self.worker.with_snapshot(|snapshot| decision.run(snapshot))),
+            Admission::Admitted => Ok(decision.run()),
         }
     }
 

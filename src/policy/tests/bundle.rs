@@ -115,9 +115,6 @@ fn the_default_bundle_for_others() {
 fn what_statements_say_beyond_their_verb() {
     let policies = load(DEFAULT);
     for (verb, text, expected) in [
-        (Verb::Set, "SET GLOBAL max_connections = ?", "deny default-deny"),
-        (Verb::Set, "SET @@global.sql_mode = ?", "deny default-deny"),
-        (Verb::Set, "SET autocommit = ?", "allow"),
         (Verb::Show, "SHOW WARNINGS", "deny agents-diagnostics"),
         (Verb::Show, "show errors LIMIT ?", "deny agents-diagnostics"),
         (Verb::Show, "SHOW COUNT(*) WARNINGS", "deny agents-diagnostics"),
@@ -129,6 +126,14 @@ fn what_statements_say_beyond_their_verb() {
     ] {
         let analysis = Analysis { digest_text: text.to_owned(), ..analysis(plain(verb)) };
         assert_eq!(told(&rule_on(&policies, "agents", &analysis)), expected, "{text}");
+    }
+}
+
+#[test]
+fn settings_of_all_sessions_are_administration() {
+    let policies = load(DEFAULT);
+    for (sets_globally, expected) in [(true, "deny default-deny"), (false, "allow")] {
+        check(&policies, "agents", Facts { sets_globally, ..plain(Verb::Set) }, expected);
     }
 }
 
