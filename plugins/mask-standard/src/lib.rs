@@ -54,13 +54,10 @@ impl Plugin for MaskStandard {
     }
 
     fn mask(&self, masks: &[Mask], cells: &Cells<'_>, edits: &mut Edits) -> Result<(), String> {
-        if masks.is_empty() {
-            return Err("a stream without columns".to_owned());
-        }
         // One look at the batch in place of one at each cell.
         let ascii = cells.bytes.is_ascii();
-        for cell in cells.iter() {
-            match &masks[cell.index % masks.len()] {
+        for (cell, mask) in cells.with(masks) {
+            match mask {
                 Mask::Redact => edits.replace_all(&cell, REDACTED),
                 Mask::Null => edits.make_null(&cell),
                 Mask::KeepLast(count) if ascii => {

@@ -15,7 +15,7 @@ pub struct Cells<'a> {
 /// One cell that is not NULL.
 #[derive(Clone, Copy, Debug)]
 pub struct Cell<'a> {
-    /// Its index in the batch; modulo the columns it is the column's.
+    /// Its index in the batch, NULLs counted.
     pub index: usize,
     /// Where it starts in the batch.
     pub start: u32,
@@ -26,17 +26,24 @@ pub struct Cell<'a> {
 impl<'a> Cells<'a> {
     /// The cells that are not NULL, in order.
     pub fn iter(&self) -> impl Iterator<Item = Cell<'a>> {
-        let (bytes, lens) = (self.bytes, self.lens);
+        self.with(&[()]).map(|(cell, ())| cell)
+    }
+
+    /// The cells that are not NULL, in order, each with its column's mask.
+    pub fn with<'m, M>(&self, masks: &'m [M]) -> impl Iterator<Item = (Cell<'a>, &'m M)> {
+        let bytes = self.bytes;
         let mut at = 0;
-        lens.iter().enumerate().filter_map(move |(index, len)| {
-            if *len == NULL {
-                return None;
-            }
-            let start = at;
-            at += len;
-            let value = bytes.get(start as usize..at as usize)?;
-            Some(Cell { index, start, value })
-        })
+        self.lens.iter().enumerate().zip(masks.iter().cycle()).filter_map(
+            move |((index, len), mask)| {
+                if *len == NULL {
+                    return None;
+                }
+                let start = at;
+                at += len;
+                let value = bytes.get(start as usize..at as usize)?;
+                Some((Cell { index, start, value }, mask))
+            },
+        )
     }
 }
 
@@ -102,5 +109,26 @@ impl Edits {
             result[cell.index] = (!null).then_some(value);
         }
         result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cells_come_with_their_columns_masks() {
+        let cells = Cells { bytes: b"abcdef", lens: &[1, NULL, 2, 0, 3] };
+        let found: Vec<_> = cells
+            .with(&["first", "second"])
+            .map(|(cell, mask)| (cell.index, cell.start, cell.value, *mask))
+            .collect();
+        let wanted: [(usize, u32, &[u8], &str); 4] = [
+            (0, 0, b"a", "first"),
+            (2, 1, b"bc", "first"),
+            (3, 3, b"", "second"),
+            (4, 3, b"def", "first"),
+        ];
+        assert_eq!(found, wanted);
     }
 }

@@ -102,6 +102,9 @@ pub fn mask_batch<P: Plugin>(
     let state = state.borrow();
     let masks = state.streams.get(&stream_id).ok_or_else(|| failed("no such stream".to_owned()))?;
     let plugin = state.plugin.as_ref().ok_or_else(|| failed("not configured".to_owned()))?;
+    if masks.is_empty() {
+        return Err(failed("a stream without columns".to_owned()));
+    }
     let mut edits = Edits::with_capacity(lens.len(), cells.len());
     plugin.mask(masks, &Cells { bytes: cells, lens }, &mut edits).map_err(failed)?;
     Ok(if edits.edits.is_empty() {
