@@ -160,6 +160,51 @@ impl Masks {
         for group in &mut self.groups {
             group.filter(count).map_err(|fault| plugin_fault(&fault))?;
         }
+        let changed = match self.patch(bytes, out)? {
+            Some(changed) => changed,
+            None => self.rewrite(bytes, out)?,
+        };
+        self.rows.clear();
+        self.cells.clear();
+        self.gathered = 0;
+        self.groups.iter_mut().for_each(Group::clear);
+        Ok(changed)
+    }
+
+    /// Copies the batch whole and patches its cells, where no cell changes its length. `None`: it can't be done so.
+    fn patch(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<Option<u64>, Fault> {
+        let in_place = self.columns.iter().all(|masked| masked.group.is_some())
+            && self.groups.iter().all(Group::keeps_lengths);
+        let (Some(first), Some(last)) = (self.rows.first(), self.rows.last()) else {
+            return Ok(None);
+        };
+        let start = first.start - HEADER_LEN;
+        // Rows that lie one behind the other, headers and all.
+        let Some(rows) = bytes.get(start..last.end).filter(|_| in_place) else { return Ok(None) };
+        let base = out.len();
+        out.extend_from_slice(rows);
+        let mut changed = 0;
+        for (cell, masked) in self.cells.iter().zip(self.columns.iter().cycle()) {
+            let Some(group) = masked.group.and_then(|group| self.groups.get_mut(group)) else {
+                return Err(out_of_plan());
+            };
+            let raw = cell.value.and_then(|value| bytes.get(value..cell.end));
+            let at = base + cell.value.unwrap_or(cell.end) - start;
+            let place = out.get_mut(at..base + cell.end - start).unwrap_or_default();
+            match group.patch(raw, place).map_err(|fault| plugin_fault(&fault))? {
+                Some(other) => changed += u64::from(other),
+                None => {
+                    out.truncate(base);
+                    self.groups.iter_mut().for_each(Group::rewind);
+                    return Ok(None);
+                }
+            }
+        }
+        Ok(Some(changed))
+    }
+
+    /// Appends row by row, cells with their new lengths.
+    fn rewrite(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<u64, Fault> {
         let mut changed = 0;
         let mut cells = self.cells.iter();
         for row in &self.rows {
@@ -197,10 +242,6 @@ impl Masks {
                 return Err(Fault::plugin("a masked row is longer than a packet of 16 MiB"));
             }
         }
-        self.rows.clear();
-        self.cells.clear();
-        self.gathered = 0;
-        self.groups.iter_mut().for_each(Group::clear);
         Ok(changed)
     }
 }

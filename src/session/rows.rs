@@ -1,8 +1,10 @@
 //! One plugin's cells of a batch: gathered flat, handed over in one call, its edits checked and applied.
 
+use std::ops::Range;
+
 use crate::codec::write_lenenc_int;
 use crate::fault::Fault;
-use crate::policy::{Batch, Edits, NULL, PluginFault, RowFilter};
+use crate::policy::{Batch, Edit, Edits, NULL, PluginFault, RowFilter};
 
 /// The longest answer to one batch: a batch is at most one row of 16 MiB, and a mask that grows cells past
 /// that is broken.
@@ -19,11 +21,29 @@ pub(super) struct Group {
     edits: Edits,
     /// Cells and replacements are ASCII throughout, so whatever is put together of them is UTF-8.
     ascii: bool,
-    /// Where writing is: the next cell's column, its offset, the next edit, the next replacement byte.
+    /// No cell changes its length, and none becomes NULL by an edit.
+    keeps_lengths: bool,
+    at: Cursor,
+}
+
+/// Where writing is.
+#[derive(Clone, Copy, Default)]
+struct Cursor {
+    /// The next cell's column.
     column: usize,
+    /// Where that cell starts in the batch.
     offset: u32,
+    /// The next edit.
     edit: usize,
+    /// The next byte of the replacements.
     replaced: usize,
+}
+
+/// An edit of one cell: the bytes that go, and what comes in their place (`None`: the cell becomes NULL).
+struct CellEdit {
+    from: usize,
+    to: usize,
+    new: Option<Range<usize>>,
 }
 
 /// What was written for a cell.
@@ -54,10 +74,8 @@ impl Group {
             lens: Vec::new(),
             edits: Edits::default(),
             ascii: false,
-            column: 0,
-            offset: 0,
-            edit: 0,
-            replaced: 0,
+            keeps_lengths: false,
+            at: Cursor::default(),
         }
     }
 
@@ -84,6 +102,7 @@ impl Group {
         let all = u32::try_from(self.cells.len()).map_err(|_| self.broke("a batch too long"))?;
         let mut end = 0;
         let mut sum = 0_usize;
+        self.keeps_lengths = true;
         for edit in &self.edits.edits {
             let edit_end = edit.start.checked_add(edit.len);
             let inside = edit_end.is_some_and(|at| at <= all) && edit.start >= end && edit.len > 0;
@@ -91,6 +110,7 @@ impl Group {
                 return Err(self.broke("edits out of order or out of bounds"));
             }
             end = edit_end.unwrap_or(all);
+            self.keeps_lengths &= edit.replacement_len == edit.len;
             if edit.replacement_len != NULL {
                 sum = sum.saturating_add(edit.replacement_len as usize);
             }
@@ -110,26 +130,16 @@ impl Group {
         raw: Option<&[u8]>,
         out: &mut Vec<u8>,
     ) -> Result<Written, PluginFault> {
-        let (may_keep, utf8) = self.limits.get(self.column).copied().unwrap_or((Some(0), true));
-        self.column += 1;
-        if self.column >= self.limits.len() {
-            self.column = 0;
-        }
+        let (may_keep, utf8) = self.next_limits();
         let Some(raw) = raw else { return Ok(Written { is_null: true, changed: false }) };
         let head = out.len();
         out.push(0); // its length's place: one byte for nearly all
         let applied = self.apply(raw, out)?;
-        if may_keep.is_some_and(|limit| applied.kept > limit as usize) {
-            return Err(self.broke("more of a cell kept than its mask may"));
-        }
+        self.check_kept(applied.kept, may_keep)?;
         let masked = out.get(head + 1..).unwrap_or_default();
-        if utf8 && !self.ascii && std::str::from_utf8(masked).is_err() {
-            return Err(self.broke("a value that is not UTF-8"));
-        }
-        // Masks mostly change the first byte, which saves the comparison of the rest.
-        let same = masked.first() == raw.first() && masked == raw;
-        // A mask that must change a value gave it back as it was: whatever its reason, NULL tells nothing.
-        if applied.to_null || (same && may_keep.is_some() && !raw.is_empty()) {
+        self.check_text(masked, utf8)?;
+        let same = is_same(masked, raw);
+        if applied.to_null || must_change(same, raw, may_keep) {
             out.truncate(head);
             return Ok(Written { is_null: true, changed: true });
         }
@@ -137,32 +147,23 @@ impl Group {
         Ok(Written { is_null: false, changed: !same })
     }
 
-    /// Appends the value with its edits applied, and checks that they are edits of this cell.
+    /// Appends the value with its edits applied.
     fn apply(&mut self, raw: &[u8], out: &mut Vec<u8>) -> Result<Applied, PluginFault> {
-        let start = self.offset;
-        let end = start + u32::try_from(raw.len()).unwrap_or(0);
-        self.offset = end;
+        let (start, end) = self.next_cell(raw);
         let mut applied = Applied { kept: 0, to_null: false };
         let mut at = 0;
-        while let Some(edit) = self.edits.edits.get(self.edit).filter(|edit| edit.start < end) {
-            let (from, to) =
-                ((edit.start - start) as usize, (edit.start + edit.len - start) as usize);
-            let before = raw.get(at..from).unwrap_or_default();
-            match edit.replacement_len {
-                _ if to > raw.len() => return Err(self.broke("an edit over the end of a cell")),
-                NULL if from == 0 && to == raw.len() => applied.to_null = true,
-                NULL => return Err(self.broke("NULL for a part of a cell")),
-                len => {
-                    let replaced = self.replaced + len as usize;
-                    let new = self.edits.replacement.get(self.replaced..replaced);
-                    out.extend_from_slice(before);
+        while let Some(edit) = self.next_edit(start, end)? {
+            let before = raw.get(at..edit.from).unwrap_or_default();
+            out.extend_from_slice(before);
+            match edit.new {
+                Some(new) => {
+                    let new = self.edits.replacement.get(new);
                     out.extend_from_slice(new.unwrap_or_default());
-                    self.replaced = replaced;
                 }
+                None => applied.to_null = true,
             }
             applied.kept += before.len();
-            at = to;
-            self.edit += 1;
+            at = edit.to;
         }
         let rest = raw.get(at..).unwrap_or_default();
         out.extend_from_slice(rest);
@@ -170,15 +171,99 @@ impl Group {
         Ok(applied)
     }
 
+    /// Whether [`Self::patch`] can do for this batch.
+    pub(super) fn keeps_lengths(&self) -> bool {
+        self.keeps_lengths
+    }
+
+    /// Writes the next cell's masked value over its copy in `place`. Gives whether it changed; `None` where it would have
+    /// to become NULL, which takes [`Self::write`] after [`Self::rewind`].
+    pub(super) fn patch(
+        &mut self,
+        raw: Option<&[u8]>,
+        place: &mut [u8],
+    ) -> Result<Option<bool>, PluginFault> {
+        let (may_keep, utf8) = self.next_limits();
+        let Some(raw) = raw else { return Ok(Some(false)) };
+        if place.len() != raw.len() {
+            return Err(self.broke("a copy of another length"));
+        }
+        let (start, end) = self.next_cell(raw);
+        let mut kept = raw.len();
+        while let Some(edit) = self.next_edit(start, end)? {
+            let new = edit.new.and_then(|new| self.edits.replacement.get(new));
+            match (place.get_mut(edit.from..edit.to), new) {
+                (Some(old), Some(new)) if old.len() == new.len() => old.copy_from_slice(new),
+                _ => return Err(self.broke("replacement lengths that do not add up")),
+            }
+            kept -= edit.to - edit.from;
+        }
+        self.check_kept(kept, may_keep)?;
+        self.check_text(place, utf8)?;
+        let same = is_same(place, raw);
+        Ok((!must_change(same, raw, may_keep)).then_some(!same))
+    }
+
+    /// Back to the batch's first cell.
+    pub(super) fn rewind(&mut self) {
+        self.at = Cursor::default();
+    }
+
+    fn next_limits(&mut self) -> (Option<u32>, bool) {
+        let limits = self.limits.get(self.at.column).copied().unwrap_or((Some(0), true));
+        self.at.column += 1;
+        if self.at.column >= self.limits.len() {
+            self.at.column = 0;
+        }
+        limits
+    }
+
+    /// Where the next cell lies in the batch.
+    fn next_cell(&mut self, raw: &[u8]) -> (u32, u32) {
+        let start = self.at.offset;
+        let end = start + u32::try_from(raw.len()).unwrap_or(0);
+        self.at.offset = end;
+        (start, end)
+    }
+
+    /// The next edit, if it is of the cell that lies there; checked to be of no other besides.
+    fn next_edit(&mut self, start: u32, end: u32) -> Result<Option<CellEdit>, PluginFault> {
+        let edit = self.edits.edits.get(self.at.edit).filter(|edit| edit.start < end);
+        let Some(Edit { start: first, len, replacement_len }) = edit.copied() else {
+            return Ok(None);
+        };
+        let (from, to) = (first - start, first - start + len);
+        let new = match replacement_len {
+            _ if to > end - start => return Err(self.broke("an edit over the end of a cell")),
+            NULL if len == end - start => None,
+            NULL => return Err(self.broke("NULL for a part of a cell")),
+            len => Some(self.at.replaced..self.at.replaced + len as usize),
+        };
+        self.at.edit += 1;
+        self.at.replaced = new.as_ref().map_or(self.at.replaced, |new| new.end);
+        Ok(Some(CellEdit { from: from as usize, to: to as usize, new }))
+    }
+
+    fn check_kept(&self, kept: usize, may_keep: Option<u32>) -> Result<(), PluginFault> {
+        if may_keep.is_some_and(|limit| kept > limit as usize) {
+            return Err(self.broke("more of a cell kept than its mask may"));
+        }
+        Ok(())
+    }
+
+    fn check_text(&self, masked: &[u8], utf8: bool) -> Result<(), PluginFault> {
+        if utf8 && !self.ascii && std::str::from_utf8(masked).is_err() {
+            return Err(self.broke("a value that is not UTF-8"));
+        }
+        Ok(())
+    }
+
     /// Forgets the batch, keeping its memory.
     pub(super) fn clear(&mut self) {
         self.cells.clear();
         self.lens.clear();
         self.edits.clear();
-        self.column = 0;
-        self.offset = 0;
-        self.edit = 0;
-        self.replaced = 0;
+        self.rewind();
     }
 
     fn broke(&self, why: &'static str) -> PluginFault {
@@ -191,6 +276,16 @@ struct Applied {
     /// Bytes of the value that stay.
     kept: usize,
     to_null: bool,
+}
+
+/// Masks mostly change the first byte, which saves the comparison of the rest.
+fn is_same(masked: &[u8], raw: &[u8]) -> bool {
+    masked.first() == raw.first() && masked == raw
+}
+
+/// A mask that must change a value gave it back as it was: whatever its reason, NULL tells nothing.
+fn must_change(same: bool, raw: &[u8], may_keep: Option<u32>) -> bool {
+    same && may_keep.is_some() && !raw.is_empty()
 }
 
 /// Writes the length of the value behind `head`, where one byte was left for it.
@@ -209,7 +304,6 @@ fn set_length(out: &mut Vec<u8>, head: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::Edit;
 
     /// Answers with these edits.
     struct Fixed(Vec<Edit>, &'static [u8]);
@@ -239,6 +333,8 @@ mod tests {
             group.push(cell.map(str::as_bytes)).unwrap();
         }
         group.filter(1).map_err(|fault| fault.to_string())?;
+        let patched = group.keeps_lengths().then(|| patched(&mut group, cells));
+        group.rewind();
         let mut masked = Vec::new();
         for cell in cells {
             let mut out = Vec::new();
@@ -247,7 +343,21 @@ mod tests {
             let text = out.get(1..).map(|text| String::from_utf8(text.to_vec()).unwrap());
             masked.push(text.filter(|_| !written.is_null));
         }
+        if let Some(Some(patched)) = patched {
+            assert_eq!(patched, masked, "both ways of writing give the same");
+        }
         Ok(masked)
+    }
+
+    /// The cells masked in their places; `None` where that can't be done, or must not.
+    fn patched(group: &mut Group, cells: &[Option<&str>]) -> Option<Vec<Option<String>>> {
+        let patch = |cell: &Option<&str>| {
+            let raw = cell.map(str::as_bytes);
+            let mut place = raw.unwrap_or_default().to_vec();
+            group.patch(raw, &mut place).ok()??;
+            Some(raw.map(|_| String::from_utf8(place).unwrap()))
+        };
+        cells.iter().map(patch).collect()
     }
 
     #[test]
@@ -256,6 +366,22 @@ mod tests {
         let got = check(&cells, None, &[edit(5, 4, 3), edit(18, 1, NULL)], b"[*]");
         let wanted = [Some("call [*] now"), None, Some("plain"), None];
         assert_eq!(got, Ok(wanted.map(|text| text.map(str::to_owned)).to_vec()));
+    }
+
+    #[test]
+    fn edits_that_keep_lengths() {
+        let cells = [Some("4111"), None, Some(""), Some("note"), Some("x")];
+        let got = check(&cells, None, &[edit(0, 2, 2), edit(3, 1, 1), edit(4, 4, 4)], b"**#MASK");
+        let wanted = [Some("**1#"), None, Some(""), Some("MASK"), Some("x")];
+        assert_eq!(got, Ok(wanted.map(|text| text.map(str::to_owned)).to_vec()));
+        let mut group = Group::new("p", Box::new(Fixed(Vec::new(), b"")), vec![(Some(1), true)]);
+        group.push(Some(b"secret")).unwrap();
+        group.filter(1).unwrap();
+        let kept = group.patch(Some(b"secret"), &mut b"secret".to_vec()).unwrap_err();
+        assert!(kept.to_string().contains("kept"), "{kept}");
+        group.rewind();
+        let elsewhere = group.patch(Some(b"secret"), &mut []).unwrap_err();
+        assert!(elsewhere.to_string().contains("another length"), "{elsewhere}");
     }
 
     #[test]
