@@ -5,6 +5,9 @@ use rowgate_plugin::{Cell, Cells, Edits, Plugin, hmac_sha256};
 /// What a redacted value becomes: always the same, so that not even its length is told.
 const REDACTED: &[u8] = b"[redacted]";
 
+/// Stars at the most: more would tell the length of a long text and nothing else.
+const MAX_STARS: usize = 64;
+
 /// The plugin. It has no settings.
 pub struct MaskStandard;
 
@@ -86,8 +89,7 @@ fn keep_last(cell: &Cell<'_>, count: usize, edits: &mut Edits) {
 
 /// Stars for the first characters, which take so many bytes.
 fn hide(cell: &Cell<'_>, characters: usize, bytes: usize, edits: &mut Edits) {
-    const STARS: [u8; 64] = [b'*'; 64];
-    edits.replace(cell, 0, bytes, &STARS[..characters.min(STARS.len())]);
+    edits.replace_by(cell, 0, bytes, b'*', characters.min(MAX_STARS));
 }
 
 fn hash(cell: &Cell<'_>, key: &str, edits: &mut Edits) -> Result<(), String> {

@@ -64,13 +64,31 @@ impl Edits {
 
     /// Replaces `len` bytes of a cell from `from` on.
     pub fn replace(&mut self, cell: &Cell<'_>, from: usize, len: usize, with: &[u8]) {
-        if len > 0 {
-            let start = cell.start + u32::try_from(from).unwrap_or(0);
-            let (len, with_len) =
-                (u32::try_from(len).unwrap_or(0), u32::try_from(with.len()).unwrap_or(0));
-            self.edits.extend([start, len, with_len]);
+        if self.push(cell, from, len, with.len()) {
             self.replacement.extend_from_slice(with);
         }
+    }
+
+    /// Replaces `len` bytes of a cell from `from` on by `count` times the same byte.
+    pub fn replace_by(&mut self, cell: &Cell<'_>, from: usize, len: usize, byte: u8, count: usize) {
+        if self.push(cell, from, len, count) {
+            // Blocks of a length that the compiler knows: a copy of another is a call out of the sandbox.
+            let end = self.replacement.len() + count;
+            while self.replacement.len() < end {
+                self.replacement.extend_from_slice(&[byte; 16]);
+            }
+            self.replacement.truncate(end);
+        }
+    }
+
+    fn push(&mut self, cell: &Cell<'_>, from: usize, len: usize, with_len: usize) -> bool {
+        let start = cell.start + u32::try_from(from).unwrap_or(0);
+        let (len, with_len) =
+            (u32::try_from(len).unwrap_or(0), u32::try_from(with_len).unwrap_or(0));
+        if len > 0 {
+            self.edits.extend_from_slice(&[start, len, with_len]);
+        }
+        len > 0
     }
 
     /// Replaces a whole cell.
@@ -82,7 +100,7 @@ impl Edits {
     pub fn make_null(&mut self, cell: &Cell<'_>) {
         if !cell.value.is_empty() {
             let len = u32::try_from(cell.value.len()).unwrap_or(0);
-            self.edits.extend([cell.start, len, NULL]);
+            self.edits.extend_from_slice(&[cell.start, len, NULL]);
         }
     }
 
