@@ -75,10 +75,10 @@ pub fn upstream_config(
                 .map_err(|error| TlsError::Refused(error.to_string()))?
         }
         config::UpstreamTls::VerifyCa => {
-            Arc::new(ChainOnly { roots: roots(ca)?, provider: provider() })
+            Arc::new(Verifier { check: Check::Chain(roots(ca)?), provider: provider() })
         }
         config::UpstreamTls::Pin => {
-            Arc::new(Pinned { digest: parse_pin(pin)?, provider: provider() })
+            Arc::new(Verifier { check: Check::Pin(parse_pin(pin)?), provider: provider() })
         }
     };
     let name = ServerName::try_from(host.to_owned())
@@ -134,21 +134,22 @@ fn parse_pin(pin: Option<&str>) -> Result<[u8; 32], TlsError> {
     Ok(digest)
 }
 
-/// `verify-ca`: the chain must lead to our bundle; the name may be any.
+/// Checks a database's certificate otherwise than by chain and name together.
 #[derive(Debug)]
-struct ChainOnly {
-    roots: RootCertStore,
+struct Verifier {
+    check: Check,
     provider: Arc<CryptoProvider>,
 }
 
-/// `pin`: this certificate and no other. MySQL's own certificates have no name to verify.
 #[derive(Debug)]
-struct Pinned {
-    digest: [u8; 32],
-    provider: Arc<CryptoProvider>,
+enum Check {
+    /// `verify-ca`: the chain must lead to our bundle; the name may be any.
+    Chain(RootCertStore),
+    /// `pin`: this certificate and no other. MySQL's own certificates have no name to verify.
+    Pin([u8; 32]),
 }
 
-impl ServerCertVerifier for ChainOnly {
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -157,56 +158,22 @@ impl ServerCertVerifier for ChainOnly {
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let certificate = ParsedCertificate::try_from(end_entity)?;
-        rustls::client::verify_server_cert_signed_by_trust_anchor(
-            &certificate,
-            &self.roots,
-            intermediates,
-            now,
-            self.provider.signature_verification_algorithms.all,
-        )?;
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls12_signature(message, cert, dss, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls13_signature(message, cert, dss, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
-}
-
-impl ServerCertVerifier for Pinned {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, end_entity);
-        if secret::equal(digest.as_ref(), &self.digest) {
-            return Ok(ServerCertVerified::assertion());
+        match &self.check {
+            Check::Chain(roots) => rustls::client::verify_server_cert_signed_by_trust_anchor(
+                &ParsedCertificate::try_from(end_entity)?,
+                roots,
+                intermediates,
+                now,
+                self.provider.signature_verification_algorithms.all,
+            )?,
+            Check::Pin(pin) => {
+                let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, end_entity);
+                if !secret::equal(digest.as_ref(), pin) {
+                    return Err(CertificateError::ApplicationVerificationFailure.into());
+                }
+            }
         }
-        Err(CertificateError::ApplicationVerificationFailure.into())
+        Ok(ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
