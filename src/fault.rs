@@ -166,12 +166,17 @@ impl Fault {
 
     /// 3101/HY000: the record cannot be written, so nothing runs.
     pub fn audit(what: &str) -> Self {
-        Self::new(
-            FaultKind::Audit,
-            3101,
-            *b"HY000",
-            format!("Rowgate [RG-AUDIT]: {what}; the statement was not run"),
-        )
+        Self::unrecorded(what, "the statement was not run")
+    }
+
+    /// 3101/HY000: the record of a read could not be written while the database worked, so nothing is shown.
+    pub fn audit_withheld(what: &str) -> Self {
+        Self::unrecorded(what, "the result was withheld")
+    }
+
+    fn unrecorded(what: &str, outcome: &str) -> Self {
+        let text = format!("Rowgate [RG-AUDIT]: {what}; {outcome}");
+        Self::new(FaultKind::Audit, 3101, *b"HY000", text)
     }
 
     /// 1158/08S01: the database went away, or broke the protocol. (Not 2013: that is a client's own number, and

@@ -191,14 +191,13 @@ impl Masks {
             let raw = cell.value.and_then(|value| bytes.get(value..cell.end));
             let at = base + cell.value.unwrap_or(cell.end) - start;
             let place = out.get_mut(at..base + cell.end - start).unwrap_or_default();
-            match group.patch(raw, place).map_err(|fault| plugin_fault(&fault))? {
-                Some(other) => changed += u64::from(other),
-                None => {
-                    out.truncate(base);
-                    self.groups.iter_mut().for_each(Group::rewind);
-                    return Ok(None);
-                }
-            }
+            let patched = group.patch(raw, place).map_err(|fault| plugin_fault(&fault))?;
+            let Some(other) = patched else {
+                out.truncate(base);
+                self.groups.iter_mut().for_each(Group::rewind);
+                return Ok(None);
+            };
+            changed += u64::from(other);
         }
         Ok(Some(changed))
     }

@@ -291,14 +291,13 @@ fn must_change(same: bool, raw: &[u8], may_keep: Option<u32>) -> bool {
 /// Writes the length of the value behind `head`, where one byte was left for it.
 fn set_length(out: &mut Vec<u8>, head: usize) {
     let len = out.len() - head - 1;
-    match (u8::try_from(len), out.get_mut(head)) {
-        (Ok(byte @ 0..=0xFA), Some(place)) => *place = byte,
-        _ => {
-            let mut longer = Vec::with_capacity(9);
-            write_lenenc_int(&mut longer, len as u64);
-            out.splice(head..=head, longer);
-        }
+    if let (Ok(byte @ 0..=0xFA), Some(place)) = (u8::try_from(len), out.get_mut(head)) {
+        *place = byte;
+        return;
     }
+    let mut longer = Vec::with_capacity(9);
+    write_lenenc_int(&mut longer, len as u64);
+    out.splice(head..=head, longer);
 }
 
 #[cfg(test)]
@@ -351,13 +350,13 @@ mod tests {
 
     /// The cells masked in their places; `None` where that can't be done, or must not.
     fn patched(group: &mut Group, cells: &[Option<&str>]) -> Option<Vec<Option<String>>> {
-        let patch = |cell: &Option<&str>| {
+        let patch = |cell: Option<&str>| {
             let raw = cell.map(str::as_bytes);
             let mut place = raw.unwrap_or_default().to_vec();
             group.patch(raw, &mut place).ok()??;
             Some(raw.map(|_| String::from_utf8(place).unwrap()))
         };
-        cells.iter().map(patch).collect()
+        cells.iter().copied().map(patch).collect()
     }
 
     #[test]

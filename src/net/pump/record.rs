@@ -186,7 +186,7 @@ impl Pump<'_> {
         let durable = self.worker.durable(ticket);
         match until_ended(&self.control, durable).await? {
             Ok(()) => Ok(()),
-            Err(fault) => Err(Stop::UpstreamLost(Fault::audit(&fault.to_string()))),
+            Err(fault) => Err(Stop::UpstreamLost(Fault::audit_withheld(&fault.to_string()))),
         }
     }
 

@@ -1,4 +1,4 @@
-//! Functions that may be applied to a masked column, because their whole result is redacted and they can't fail in a
+//! Functions that may be applied to a masked column, because their whole result becomes NULL and they can't fail in a
 //! way that tells the value. Everything else over a masked column is refused.
 
 /// Lower-case names. Total on strings, no errors and no warnings: functions whose result can grow (REPEAT, REPLACE,
@@ -8,7 +8,7 @@ const MASKED_WHOLE: [&str; 13] = [
     "substr", "ucase", "upper",
 ];
 
-/// Whether a function's result over a masked column can be redacted whole.
+/// Whether a function may be applied to a masked column, its result then masked whole.
 pub(super) fn is_masked_whole(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     MASKED_WHOLE.contains(&name.as_str()) || ["mid", "substring", "trim"].contains(&name.as_str())
