@@ -116,6 +116,8 @@ fn catalog(flavour: Flavour) -> Catalog {
         name: name.to_owned(),
         data_type: "varchar".to_owned(),
         labels,
+        computed: false,
+        invisible: false,
     };
     let customers = Table {
         schema: "shop".to_owned(),
