@@ -19,7 +19,7 @@ pub use facts::{
 };
 
 use crate::schema::{Catalog, LabelSet, Routine, ServerProfile, SqlMode, Table, fold};
-use token::{Kind, Token};
+use token::{Kind, Lexed, Token};
 use words::Words;
 
 /// What the text is read against.
@@ -61,8 +61,14 @@ pub struct Analysis {
 /// Analyses one statement. Never fails: what is not understood is in [`Analysis::unknown`].
 pub fn analyse(text: &[u8], cx: &Context<'_>) -> Analysis {
     let mut lexed = lexer::lex(text, &cx.catalog.profile, cx.sql_mode);
-    let canonical = canonical::canonical(text, &lexed);
+    let mut canonical = canonical::canonical(text, &lexed);
     let mut unknown = lexed.unknown.take();
+    if canonical.as_ref().is_some_and(|canonical| reads_otherwise(canonical, &lexed, cx)) {
+        // `5--/**/1` is two minus signs, and with the comment blanked a comment to the statement's end.
+        canonical = None;
+        unknown
+            .get_or_insert(Unknown::Lex("a comment keeps apart what reads otherwise without it"));
+    }
     while lexed.tokens.last().is_some_and(|token| token.kind == Kind::Semicolon) {
         lexed.tokens.pop();
     }
@@ -79,6 +85,12 @@ pub fn analyse(text: &[u8], cx: &Context<'_>) -> Analysis {
         facts.verb = verb::head(&words).verb;
     }
     Analysis { canonical, digest, digest_text, facts, unknown }
+}
+
+/// Whether the text that would be sent has other tokens than the text that is analysed.
+fn reads_otherwise(canonical: &[u8], lexed: &Lexed, cx: &Context<'_>) -> bool {
+    let again = lexer::lex(canonical, &cx.catalog.profile, cx.sql_mode);
+    again.tokens != lexed.tokens || !again.blanks.is_empty()
 }
 
 /// Scopes of a SET beyond the session.

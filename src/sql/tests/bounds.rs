@@ -97,3 +97,23 @@ fn rows_of_an_insert() {
         );
     }
 }
+
+#[test]
+fn a_blanked_comment_makes_no_comment_of_what_stands_before_it() {
+    for sql in [
+        "DELETE FROM payments WHERE amount > 0--/**/0 AND id = 5",
+        "DELETE FROM payments WHERE amount > 0--#\n0 AND id = 5",
+        "DELETE FROM payments WHERE amount > 0--/*!50000 0*/ AND id = 5",
+        "SELECT 1 ----",
+    ] {
+        for flavour in [Flavour::MariaDb, Flavour::MySql] {
+            let analysis = run(sql, flavour);
+            assert!(matches!(analysis.unknown, Some(Unknown::Lex(_))), "{sql}: {analysis:?}");
+            assert_eq!(analysis.canonical, None, "{sql}");
+        }
+    }
+    for sql in ["SELECT 1 - /**/ -1", "SELECT 1-/**/-1", "SELECT 1 -- x", "SELECT /*+ x */ 1 /**/"]
+    {
+        assert_eq!(run(sql, Flavour::MariaDb).unknown, None, "{sql}");
+    }
+}
