@@ -51,6 +51,9 @@ fn pending_approvals_are_counted() {
 #[test]
 fn a_reader_that_has_had_enough_is_no_error() {
     let stand = Stand::start();
+    // An empty record has nothing to write to a full disk.
+    let tail = || stand.gateway.cli_ok(&["audit", "tail"]).unwrap();
+    wait_for("a record", || (!tail().is_empty()).then_some(()));
     for verb in ["audit tail", "token list", "completions bash", "status --output json"] {
         let config = stand.gateway.dir().join("rowgate.toml");
         let line = format!(
