@@ -142,11 +142,11 @@ fn walk(dir: &Path, mut record: impl FnMut(&Chain, Option<Record>)) -> Result<Re
         if report.segments == 0 {
             report.first_segment = scanned.number;
         }
-        if scanned.frames == 0 {
+        if scanned.records == 0 {
             record(&scanned.chain, None);
         }
         report.segments += 1;
-        report.records += scanned.frames;
+        report.records += scanned.records;
         report.torn_bytes = scanned.torn;
         expected = Some(scanned.number + 1);
         chain = Some(scanned.chain);

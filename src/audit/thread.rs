@@ -116,14 +116,9 @@ impl Disk {
         let mut chain = segment.chain;
         let mut records = 0;
         for batch in &self.batches {
-            let mut rest = batch.records.as_slice();
-            while let Some((head, after)) = rest.split_first_chunk::<4>() {
-                let len = u32::from_le_bytes(*head) as usize;
-                let Some((payload, next)) = after.split_at_checked(len) else { break };
-                chain = frame(&chain, payload, &mut self.frames);
-                records += 1;
-                rest = next;
-            }
+            let (next, count) = frame(&chain, &batch.records, &mut self.frames);
+            chain = next;
+            records += count;
         }
         segment.append(&self.frames, chain)?;
         self.shared.records.fetch_add(records, Ordering::Relaxed);

@@ -6,7 +6,7 @@ use super::machine::{Phase, upstream_broken, wait};
 use super::masks::Masks;
 use super::response::{At, Expect, Packet, Response};
 use super::{Op, Session, Side, Step};
-use crate::codec::{HEADER_LEN, Header, Status};
+use crate::codec::{HEADER_LEN, Header, MAX_PAYLOAD, Status};
 use crate::fault::{Fault, FaultKind};
 use crate::schema::{Flavour, SqlMode};
 
@@ -44,13 +44,9 @@ impl Session {
     ) -> Result<Step, Fault> {
         let mut pos = 0;
         let at_least = loop {
+            pos = response.hop_rest(bytes, pos);
             if response.skip > 0 {
-                let passing = response.skip.min(bytes.len() - pos);
-                response.skip -= passing;
-                pos += passing;
-                if response.skip > 0 {
-                    break 1;
-                }
+                break 1;
             }
             let rest = bytes.get(pos..).unwrap_or_default();
             let Some(header) = Header::parse(rest) else { break HEADER_LEN };
@@ -218,6 +214,33 @@ impl Session {
 }
 
 impl Response {
+    /// Hops over the rest of the packet in passing, and over the rows that follow it. Gives where it stopped.
+    fn hop_rest(&mut self, bytes: &[u8], pos: usize) -> usize {
+        let passing = self.skip.min(bytes.len() - pos);
+        self.skip -= passing;
+        let rows = self.at == At::Rows && self.masks.is_none() && !self.continues;
+        if rows && self.skip == 0 { self.hop_rows(bytes, pos + passing) } else { pos + passing }
+    }
+
+    /// Hops over rows in a loop of little else: a streamed result has one for every hundred bytes or so. Stops before
+    /// whatever may be no row (see [`Self::may_end`]) or may go on in a next packet.
+    fn hop_rows(&mut self, bytes: &[u8], mut pos: usize) -> usize {
+        while let Some(&[a, b, c, seq, first]) = bytes.get(pos..).and_then(<[u8]>::first_chunk) {
+            let len = u32::from_le_bytes([a, b, c, 0]) as usize;
+            if first >= 0xFE || len == 0 || len >= MAX_PAYLOAD {
+                break;
+            }
+            self.outcome.rows += 1;
+            self.seq = seq.wrapping_add(1);
+            pos += HEADER_LEN + len;
+            if let Some(missing) = pos.checked_sub(bytes.len()).filter(|missing| *missing > 0) {
+                self.skip = missing;
+                return bytes.len();
+            }
+        }
+        pos
+    }
+
     /// Rows under masks: the whole ones that are there, batch by batch, and the end of the result if it is there too.
     fn masked(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<Step, Fault> {
         let Some(mut masks) = self.masks.take() else { return Err(Fault::internal()) };
