@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
-use anyhow::Result;
-use xtask::setup;
+use anyhow::{Context as _, Result};
 use xtask::sh::{self, step};
+use xtask::{mysql, setup};
 
 use crate::{demo, plugins};
 
@@ -24,6 +24,11 @@ pub(crate) fn prepare() -> Result<()> {
     setup::ensure(&setup::BUILD)?;
     setup::ensure(&setup::DATABASE)?;
     setup::pymysql()?;
+    if !mysql::is_left_out() {
+        mysql::fetch().with_context(|| {
+            format!("the tests on MySQL need it; {}=1 leaves them out", mysql::LEAVE_OUT)
+        })?;
+    }
     plugins::build()
 }
 

@@ -8,6 +8,7 @@
 
 pub mod gateway;
 pub mod mariadb;
+pub mod mysql;
 pub mod setup;
 pub mod sh;
 pub mod shop;

@@ -15,7 +15,9 @@ mod plugins;
 
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
+use xtask::mariadb::free_port;
+use xtask::mysql;
 
 const HELP: &str = "\
 cargo xtask <chore>
@@ -28,6 +30,8 @@ cargo xtask <chore>
   bench [--no-pin] [--seconds N] [--binary PATH] [--only TEXT]
                      point selects and streams beside direct and HAProxy; writes target/bench/report.md;
                      --only runs those whose heading contains TEXT, such as Stream
+  mysql [up [PORT] | down]
+                     a real MySQL 9 under target/mysql9: fetched; up on a port of loopback with the sample shop; ended
   capture            record stock clients talking to a real server into tests/captures
   fuzz               30 s of every fuzz target (needs a nightly toolchain)
   deny               licences, bans and sources of the dependencies
@@ -62,6 +66,10 @@ fn dispatch(words: &[String]) -> Result<()> {
         ["setup"] => ci::prepare(),
         ["plugins"] => plugins::build(),
         ["plugins", folder] => plugins::build_own(folder),
+        ["mysql"] => mysql::fetch().map(drop),
+        ["mysql", "up"] => mysql::up(free_port()?),
+        ["mysql", "up", port] => mysql::up(port.parse().context("the port")?),
+        ["mysql", "down"] => mysql::down(),
         ["capture"] => capture::capture(),
         ["fuzz"] => ci::fuzz(),
         ["deny"] => ci::deny(),

@@ -167,7 +167,7 @@ fn program(name: &str) -> Result<PathBuf> {
 }
 
 /// mariadbd refuses to run as root unless told to.
-fn as_root() -> Option<&'static str> {
+pub(crate) fn as_root() -> Option<&'static str> {
     let is_root = fs::metadata("/proc/self").is_ok_and(|meta| {
         use std::os::unix::fs::MetadataExt as _;
         meta.uid() == 0
