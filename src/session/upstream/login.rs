@@ -90,23 +90,29 @@ impl Login {
             self.write_login(seq, out);
             return Step { consumed: 0, op: Op::Emit };
         }
-        let (header, payload) = match packet(bytes) {
-            Ok(packet) => packet,
-            Err(step) => return step,
-        };
-        self.packets += 1;
-        if self.packets > MAX_PACKETS {
-            return failed(Fault::upstream_lost("the database's login does not end"));
-        }
-        let seq = header.seq.wrapping_add(1);
-        let op = match self.state {
-            State::Greeting => self.greeting(payload, seq, out),
-            State::PublicKey => self.public_key(payload, seq, out),
-            _ => self.answer(payload, seq, out),
-        };
-        match op {
-            Ok(op) => Step { consumed: header.total(), op },
-            Err(fault) => failed(fault),
+        let mut consumed = 0;
+        loop {
+            let (header, payload) = match packet(bytes.get(consumed..).unwrap_or_default()) {
+                Ok(packet) => packet,
+                Err(step) => return Step { consumed, ..step },
+            };
+            consumed += header.total();
+            self.packets += 1;
+            if self.packets > MAX_PACKETS {
+                return failed(Fault::upstream_lost("the database's login does not end"));
+            }
+            let seq = header.seq.wrapping_add(1);
+            let op = match self.state {
+                State::Greeting => self.greeting(payload, seq, out).map(Some),
+                State::PublicKey => self.public_key(payload, seq, out).map(Some),
+                _ => self.answer(payload, seq, out),
+            };
+            match op {
+                // What follows may have arrived with it.
+                Ok(None) => {}
+                Ok(Some(op)) => return Step { consumed, op },
+                Err(fault) => return failed(fault),
+            }
         }
     }
 
@@ -170,23 +176,21 @@ impl Login {
         self.state = State::Answer;
     }
 
-    fn answer(&mut self, payload: &[u8], seq: u8, out: &mut Vec<u8>) -> Result<Op, Fault> {
+    /// `None`: nothing is to be said to it.
+    fn answer(&mut self, payload: &[u8], seq: u8, out: &mut Vec<u8>) -> Result<Option<Op>, Fault> {
         match payload {
-            [0, ..] => Ok(Op::Done),
-            [0xFF, ..] => Err(refusal("refused the gateway's account", payload)),
-            [0xFE, ..] => self.switch(payload, seq, out),
-            [1, AUTH_FAST_OK] => Ok(Op::Read { at_least: 4 }),
-            [1, AUTH_FULL] if self.in_tls => {
-                self.write_clear(seq, out);
-                Ok(Op::Emit)
-            }
+            [0, ..] => return Ok(Some(Op::Done)),
+            [0xFF, ..] => return Err(refusal("refused the gateway's account", payload)),
+            [0xFE, ..] => return self.switch(payload, seq, out).map(Some),
+            [1, AUTH_FAST_OK] => return Ok(None),
+            [1, AUTH_FULL] if self.in_tls => self.write_clear(seq, out),
             [1, AUTH_FULL] => {
                 write_frame(out, seq, |out| out.push(AUTH_KEY_REQUEST));
                 self.state = State::PublicKey;
-                Ok(Op::Emit)
             }
-            _ => Err(malformed()),
+            _ => return Err(malformed()),
         }
+        Ok(Some(Op::Emit))
     }
 
     fn switch(&mut self, payload: &[u8], seq: u8, out: &mut Vec<u8>) -> Result<Op, Fault> {
@@ -270,4 +274,36 @@ impl Login {
 
 fn xor(a: &[u8], b: &[u8]) -> Vec<u8> {
     a.iter().zip(b).map(|(a, b)| a ^ b).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GREETING: &[u8] =
+        b"\x0a9.7.4-2\0\x07\0\0\0abcdefgh\0\xff\xff\xff\x02\0\xff\xdf\x15\0\0\0\0\0\0\0\0\0\0\
+        ijklmnopqrst\0caching_sha2_password\0";
+
+    fn frame(seq: u8, payload: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        write_frame(&mut out, seq, |out| out.extend_from_slice(payload));
+        out
+    }
+
+    fn login() -> Login {
+        let account =
+            Account { user: "rowgate".to_owned(), password: Arc::new(Secret::from("secret")) };
+        Login::new(account, UpstreamKey { capabilities: 0, collation: 45 }, false)
+    }
+
+    #[test]
+    fn an_ok_that_arrives_with_what_comes_before_it_ends_the_login() {
+        let mut login = login();
+        let mut out = Vec::new();
+        assert!(matches!(login.on_bytes(&frame(0, GREETING), &mut out).op, Op::Emit));
+        let both = [frame(2, &[1, AUTH_FAST_OK]), frame(3, &[0, 0, 0, 2, 0, 0, 0])].concat();
+        let step = login.on_bytes(&both, &mut out);
+        assert!(matches!(step.op, Op::Done), "{step:?}");
+        assert_eq!(step.consumed, both.len());
+    }
 }
