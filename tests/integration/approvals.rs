@@ -2,7 +2,15 @@
 
 use std::process::Child;
 
-use crate::stand::{Stand, wait_for};
+use crate::stand::{Flavour, Stand, on_both, wait_for};
+
+on_both!(
+    approved_runs_and_denied_does_not,
+    a_wait_that_is_too_long_becomes_a_ticket_that_works_once,
+    another_statement_cannot_use_the_grant,
+    inside_a_transaction_it_is_a_ticket_at_once,
+    what_a_session_has_set_is_part_of_what_was_approved,
+);
 
 const ALTER: &str = "ALTER TABLE orders ADD COLUMN gift TINYINT";
 
@@ -15,9 +23,8 @@ fn gift_exists(stand: &Stand) -> bool {
     stand.database.sql("SHOW COLUMNS FROM shop.orders LIKE 'gift'").unwrap().contains("gift")
 }
 
-#[test]
-fn approved_runs_and_denied_does_not() {
-    let stand = Stand::start();
+fn approved_runs_and_denied_does_not(flavour: Flavour) {
+    let stand = Stand::on(flavour);
     let token = stand.token("bot", "agents");
     let held = stand.spawn_sql("bot", &token, ALTER);
     let id = stand.pending();
@@ -67,9 +74,8 @@ fn the_clients_death_cancels() {
     assert!(!gift_exists(&stand));
 }
 
-#[test]
-fn a_wait_that_is_too_long_becomes_a_ticket_that_works_once() {
-    let stand = Stand::with(|options| options.wait_s = 1);
+fn a_wait_that_is_too_long_becomes_a_ticket_that_works_once(flavour: Flavour) {
+    let stand = Stand::on_with(flavour, |options| options.wait_s = 1);
     let token = stand.token("bot", "agents");
     let ticket = stand.sql_refused("bot", &token, ALTER);
     assert!(ticket.contains("45000") && ticket.contains("RG-TICKET"), "{ticket}");
@@ -83,9 +89,8 @@ fn a_wait_that_is_too_long_becomes_a_ticket_that_works_once() {
     assert!(stand.sql_refused("bot", &token, ALTER).contains("RG-TICKET"), "a grant is used once");
 }
 
-#[test]
-fn another_statement_cannot_use_the_grant() {
-    let stand = Stand::with(|options| options.wait_s = 1);
+fn another_statement_cannot_use_the_grant(flavour: Flavour) {
+    let stand = Stand::on_with(flavour, |options| options.wait_s = 1);
     let token = stand.token("bot", "agents");
     stand.sql_refused("bot", &token, "DELETE FROM payments WHERE id < 10");
     let id = stand.pending();
@@ -99,9 +104,8 @@ fn another_statement_cannot_use_the_grant() {
     assert_eq!(stand.database.sql("SELECT COUNT(*) FROM shop.payments").unwrap().trim(), "11991");
 }
 
-#[test]
-fn inside_a_transaction_it_is_a_ticket_at_once() {
-    let stand = Stand::start();
+fn inside_a_transaction_it_is_a_ticket_at_once(flavour: Flavour) {
+    let stand = Stand::on(flavour);
     let token = stand.token("bot", "agents");
     let sql = "BEGIN; SELECT 1; DELETE FROM payments; COMMIT";
     let ticket = stand.sql_refused("bot", &token, sql);
@@ -126,9 +130,8 @@ fn a_request_outlives_the_gateway_as_a_ticket() {
     assert!(gift_exists(&stand));
 }
 
-#[test]
-fn what_a_session_has_set_is_part_of_what_was_approved() {
-    let stand = Stand::with(|options| options.wait_s = 1);
+fn what_a_session_has_set_is_part_of_what_was_approved(flavour: Flavour) {
+    let stand = Stand::on_with(flavour, |options| options.wait_s = 1);
     let token = stand.token("bot", "agents");
     let sql = "UPDATE orders SET total_cents = @n";
     let refused = stand.sql_refused("bot", &token, &format!("SET @n = 5; {sql}"));

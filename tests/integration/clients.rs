@@ -6,7 +6,9 @@ use mysql_async::prelude::Queryable as _;
 use mysql_async::{Conn, OptsBuilder, Row, Value};
 use xtask::{mariadb, shop};
 
-use crate::stand::{Stand, errors};
+use crate::stand::{Flavour, Stand, errors, on_both};
+
+on_both!(pymysql, a_rust_driver_text_and_prepared,);
 
 #[test]
 fn mariadb_dump_is_byte_for_byte_the_same() {
@@ -27,9 +29,8 @@ fn mariadb_dump_is_byte_for_byte_the_same() {
     assert!(direct == through, "the dumps differ");
 }
 
-#[test]
-fn pymysql() {
-    let stand = Stand::start();
+fn pymysql(flavour: Flavour) {
+    let stand = Stand::on(flavour);
     let token = stand.token("py", "agents");
     let script = format!(
         r#"
@@ -67,9 +68,8 @@ with c.cursor() as k:
     assert!(!text.contains(&shop::customer(5).ssn));
 }
 
-#[test]
-fn a_rust_driver_text_and_prepared() {
-    let stand = Stand::start();
+fn a_rust_driver_text_and_prepared(flavour: Flavour) {
+    let stand = Stand::on(flavour);
     let token = stand.token("rust", "agents");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {

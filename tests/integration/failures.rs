@@ -5,35 +5,33 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use xtask::{mariadb, shop};
+use xtask::shop;
 
-use crate::stand::{Stand, errors, wait_for};
+use crate::stand::{Flavour, Stand, errors, on_both, wait_for};
 
-#[test]
-fn the_database_dies_in_mid_query() {
-    let mut stand = Stand::start();
+on_both!(the_database_dies_in_mid_query, the_client_dies_and_its_statement_is_killed);
+
+fn the_database_dies_in_mid_query(flavour: Flavour) {
+    let mut stand = Stand::on(flavour);
     let token = stand.token("bot", "agents");
     let running = stand.spawn_sql("bot", &token, "SELECT SLEEP(30)");
     wait_for("the query upstream", || {
         let list = stand.database.sql("SHOW PROCESSLIST").ok()?;
         list.contains("SLEEP(30)").then_some(())
     });
-    let port = stand.database.port();
-    stand.database.kill().unwrap();
+    stand.database.kill();
     let error = errors(&running.wait_with_output().unwrap());
     assert!(error.contains("1158") && error.contains("RG-UPSTREAM"), "{error}");
     let down = stand.sql_refused("bot", &token, "SELECT 1");
     assert!(down.contains("RG-UPSTREAM"), "{down}");
     wait_for("not ready", || (stand.gateway.get("/readyz").unwrap().0 == 503).then_some(()));
-    let home = stand.folder.path().join("mariadb");
-    stand.database = mariadb::Server::start_again(&home, port, &[]).unwrap();
+    stand.database.start_again(stand.folder.path());
     stand.gateway.wait_until("/readyz", Duration::from_mins(1)).unwrap();
     assert!(stand.sql_ok("bot", &token, "SELECT 40 + 2").contains("42"));
 }
 
-#[test]
-fn the_client_dies_and_its_statement_is_killed() {
-    let stand = Stand::start();
+fn the_client_dies_and_its_statement_is_killed(flavour: Flavour) {
+    let stand = Stand::on(flavour);
     let token = stand.token("bot", "agents");
     let mut running = stand.spawn_sql("bot", &token, "SELECT SLEEP(300)");
     let listed = || stand.database.sql("SHOW PROCESSLIST").unwrap().contains("SLEEP(300)");

@@ -3,11 +3,15 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Command, Stdio};
 
-use crate::stand::{Stand, errors};
+use crate::stand::{Flavour, Stand, errors, on_both};
 
-#[test]
-fn a_wrong_token_says_1045_and_nothing_else() {
-    let stand = Stand::start();
+on_both!(
+    a_wrong_token_says_1045_and_nothing_else,
+    a_revoked_or_expired_token_ends_live_sessions_at_their_next_statement,
+);
+
+fn a_wrong_token_says_1045_and_nothing_else(flavour: Flavour) {
+    let stand = Stand::on(flavour);
     let token = stand.token("bot", "agents");
     let wrong = stand.sql_refused("bot", "rgt_wrong", "SELECT 1");
     assert!(wrong.contains("ERROR 1045 (28000)"), "{wrong}");
@@ -45,9 +49,8 @@ fn a_revoked_token_is_refused() {
     assert!(stand.sql_refused("bot", &token, "SELECT 1").contains("1045"));
 }
 
-#[test]
-fn a_revoked_or_expired_token_ends_live_sessions_at_their_next_statement() {
-    let stand = Stand::with(|options| options.wait_s = 30);
+fn a_revoked_or_expired_token_ends_live_sessions_at_their_next_statement(flavour: Flavour) {
+    let stand = Stand::on_with(flavour, |options| options.wait_s = 30);
     let made = |more: &[&str]| {
         let words = ["token", "create", "--identity", "bot", "--group", "agents"];
         let words = [&words[..], more, &["--output", "json"]].concat();
@@ -56,7 +59,7 @@ fn a_revoked_or_expired_token_ends_live_sessions_at_their_next_statement() {
         (word("tok_"), word("rgt_"))
     };
     let (id, token) = made(&[]);
-    let mut client = stand.gateway.client("bot", &token);
+    let mut client = stand.client("bot", &token);
     client.args(["--batch", "--unbuffered", "--skip-column-names", "--force", "--skip-reconnect"]);
     client.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut live = client.spawn().unwrap();

@@ -1,4 +1,4 @@
-//! Rowgate as its users meet it: the real binary over a real MariaDB, with stock clients.
+//! Rowgate as its users meet it: the real binary over real databases, with stock clients.
 //!
 //! Each test starts a database and a gateway of its own on free ports of loopback, in a temporary folder, and
 //! ends them by pid. `cargo xtask test` installs and builds what they need.
@@ -17,3 +17,4 @@ mod policy;
 mod relay;
 mod sessions;
 mod stand;
+mod tries;

@@ -6,13 +6,17 @@ use std::process::Stdio;
 
 use xtask::{sh, shop};
 
-use crate::stand::{Stand, wait_for};
+use crate::stand::{Flavour, Stand, on_both, wait_for};
 
-#[test]
-fn a_swap_reaches_the_next_statement_of_a_live_connection() {
-    let stand = Stand::start();
+on_both!(
+    a_swap_reaches_the_next_statement_of_a_live_connection,
+    a_new_table_is_known_before_its_first_select,
+);
+
+fn a_swap_reaches_the_next_statement_of_a_live_connection(flavour: Flavour) {
+    let stand = Stand::on(flavour);
     let token = stand.token("bot", "agents");
-    let mut client = stand.gateway.client("bot", &token);
+    let mut client = stand.client("bot", &token);
     client.args(["--batch", "--unbuffered", "--skip-column-names"]);
     let mut child = client.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut input = child.stdin.take().unwrap();
@@ -45,9 +49,8 @@ fn a_swap_reaches_the_next_statement_of_a_live_connection() {
     child.wait().unwrap();
 }
 
-#[test]
-fn a_new_table_is_known_before_its_first_select() {
-    let stand = Stand::start();
+fn a_new_table_is_known_before_its_first_select(flavour: Flavour) {
+    let stand = Stand::on(flavour);
     let dba = stand.token("dora", "dba");
     let sql = "CREATE TABLE shop.fresh (id INT PRIMARY KEY); INSERT INTO shop.fresh VALUES (7); SELECT id FROM shop.fresh";
     assert!(stand.sql_ok("dora", &dba, sql).contains('7'));

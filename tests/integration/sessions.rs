@@ -1,6 +1,8 @@
 //! Connections: both drivers, nothing that leaks from one session to the next, commands refused by name.
 
-use crate::stand::Stand;
+use crate::stand::{Flavour, Stand, on_both};
+
+on_both!(state_does_not_leak_to_the_next_session, a_refusal_leaves_the_connection_usable,);
 
 fn drives(driver: &str) {
     let stand = Stand::with(|options| driver.clone_into(&mut options.driver));
@@ -21,9 +23,8 @@ fn on_io_uring() {
     drives("io_uring");
 }
 
-#[test]
-fn state_does_not_leak_to_the_next_session() {
-    let stand = Stand::with(|options| {
+fn state_does_not_leak_to_the_next_session(flavour: Flavour) {
+    let stand = Stand::on_with(flavour, |options| {
         options.workers = 1;
         options.more.clear();
     });
@@ -39,15 +40,14 @@ fn state_does_not_leak_to_the_next_session() {
     }
 }
 
-#[test]
-fn a_refusal_leaves_the_connection_usable() {
-    let stand = Stand::start();
+fn a_refusal_leaves_the_connection_usable(flavour: Flavour) {
+    let stand = Stand::on(flavour);
     let token = stand.token("bot", "agents");
     let file = stand.folder.path().join("statements.sql");
     let sql = "SELECT id FROM customers WHERE ssn = '1';\nSELECT nonsense FROM customers;\n\
                SELECT nonsense FROM orders;\nHANDLER customers OPEN;\nSELECT CONNECTION_ID(), 40 + 2;\n";
     std::fs::write(&file, format!("SELECT CONNECTION_ID();\n{sql}")).unwrap();
-    let mut client = stand.gateway.client("bot", &token);
+    let mut client = stand.client("bot", &token);
     client.args(["--batch", "--force", "--skip-column-names", "--database=shop"]);
     let output = client.stdin(std::fs::File::open(&file).unwrap()).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();

@@ -1,23 +1,109 @@
 //! A database with the sample shop and a gateway over it, for one test.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use xtask::gateway::{Gateway, Options};
-use xtask::mariadb::Server;
-use xtask::shop;
+use xtask::{mariadb, mysql, shop};
 
 /// The binary under test.
 pub(crate) fn binary() -> PathBuf {
     PathBuf::from(env!("CARGO_BIN_EXE_rowgate"))
 }
 
+/// Which database a test runs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flavour {
+    MariaDb,
+    MySql,
+}
+
+/// Makes two tests of a function of a [`Flavour`]: one on each database.
+macro_rules! on_both {
+    ($($name:ident),* $(,)?) => {$(
+        mod $name {
+            #[test]
+            fn on_mariadb() {
+                super::$name(crate::stand::Flavour::MariaDb);
+            }
+
+            #[test]
+            fn on_mysql() {
+                if !xtask::mysql::is_left_out() {
+                    super::$name(crate::stand::Flavour::MySql);
+                }
+            }
+        }
+    )*};
+}
+pub(crate) use on_both;
+
+/// A private server of either kind.
+pub(crate) enum Database {
+    MariaDb(mariadb::Server),
+    MySql(mysql::Server),
+}
+
+impl Database {
+    /// A server with the shop and the gateway's account.
+    fn start(flavour: Flavour, folder: &Path) -> Self {
+        match flavour {
+            Flavour::MariaDb => Self::MariaDb(shop_database(folder)),
+            Flavour::MySql => {
+                let server = mysql::Server::start(&folder.join("mysql"), &[]).unwrap();
+                server.load(&shop::write_sql(folder).unwrap()).unwrap();
+                server.add_service_account().unwrap();
+                Self::MySql(server)
+            }
+        }
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        match self {
+            Self::MariaDb(server) => server.port(),
+            Self::MySql(server) => server.port(),
+        }
+    }
+
+    /// Runs SQL as root.
+    pub(crate) fn sql(&self, text: &str) -> anyhow::Result<String> {
+        match self {
+            Self::MariaDb(server) => server.sql(text),
+            Self::MySql(server) => server.sql(text),
+        }
+    }
+
+    /// Ends it at once, as a crash would.
+    pub(crate) fn kill(&mut self) {
+        match self {
+            Self::MariaDb(server) => server.kill().unwrap(),
+            Self::MySql(server) => server.kill().unwrap(),
+        }
+    }
+
+    /// Starts it again on its folder and port.
+    pub(crate) fn start_again(&mut self, folder: &Path) {
+        let port = self.port();
+        *self = match self {
+            Self::MariaDb(_) => {
+                let home = folder.join("mariadb");
+                Self::MariaDb(mariadb::Server::start_again(&home, port, &[]).unwrap())
+            }
+            Self::MySql(_) => {
+                let home = folder.join("mysql");
+                Self::MySql(mysql::Server::start_again(&home, port, &[]).unwrap())
+            }
+        };
+    }
+}
+
 /// A test's world; everything in it ends when it is dropped.
 pub(crate) struct Stand {
     pub(crate) gateway: Gateway,
-    pub(crate) database: Server,
+    pub(crate) database: Database,
+    pub(crate) flavour: Flavour,
     pub(crate) folder: TempDir,
 }
 
@@ -29,13 +115,23 @@ impl Stand {
 
     /// The demo's set-up, changed.
     pub(crate) fn with(change: impl FnOnce(&mut Options)) -> Self {
+        Self::on_with(Flavour::MariaDb, change)
+    }
+
+    /// The demo's set-up over this database.
+    pub(crate) fn on(flavour: Flavour) -> Self {
+        Self::on_with(flavour, |_| {})
+    }
+
+    /// The demo's set-up over this database, changed.
+    pub(crate) fn on_with(flavour: Flavour, change: impl FnOnce(&mut Options)) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let database = shop_database(folder.path());
+        let database = Database::start(flavour, folder.path());
         let mut options = Options::new(database.port());
         change(&mut options);
         let dir = folder.path().join("gateway");
         let gateway = Gateway::start(&binary(), &dir, &options).unwrap();
-        Self { gateway, database, folder }
+        Self { gateway, database, flavour, folder }
     }
 
     /// A token for an identity in this group.
@@ -43,9 +139,21 @@ impl Stand {
         self.gateway.token(identity, group).unwrap()
     }
 
+    /// The stock client of this database; add `-e` and the rest.
+    pub(crate) fn client(&self, user: &str, token: &str) -> Command {
+        if self.flavour == Flavour::MariaDb {
+            return self.gateway.client(user, token);
+        }
+        let mut client = mysql::Tree::here().unwrap().program("mysql");
+        client.args(["--no-defaults", "--protocol=tcp", "--host=127.0.0.1"]);
+        client.arg(format!("--port={}", self.gateway.port)).arg(format!("--user={user}"));
+        client.env("MYSQL_PWD", token).stdin(Stdio::null());
+        client
+    }
+
     /// Runs SQL with the stock client; what it printed.
     pub(crate) fn sql(&self, user: &str, token: &str, sql: &str) -> Output {
-        let mut client = self.gateway.client(user, token);
+        let mut client = self.client(user, token);
         client.args(["--batch", "--database=shop", "-e", sql]).output().unwrap()
     }
 
@@ -65,7 +173,7 @@ impl Stand {
 
     /// Starts SQL in the background.
     pub(crate) fn spawn_sql(&self, user: &str, token: &str, sql: &str) -> Child {
-        let mut client = self.gateway.client(user, token);
+        let mut client = self.client(user, token);
         client.args(["--batch", "--database=shop", "-e", sql]);
         client.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     }
@@ -87,8 +195,8 @@ impl Stand {
 }
 
 /// A MariaDB with the shop and the gateway's account.
-pub(crate) fn shop_database(folder: &Path) -> Server {
-    let database = Server::start(&folder.join("mariadb"), &[]).unwrap();
+pub(crate) fn shop_database(folder: &Path) -> mariadb::Server {
+    let database = mariadb::Server::start(&folder.join("mariadb"), &[]).unwrap();
     database.load(&shop::write_sql(folder).unwrap()).unwrap();
     database.add_service_account().unwrap();
     database
