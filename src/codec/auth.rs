@@ -8,6 +8,10 @@ pub const NATIVE_PASSWORD: &str = "mysql_native_password";
 pub const CACHING_SHA2: &str = "caching_sha2_password";
 /// `mysql_clear_password`.
 pub const CLEAR_PASSWORD: &str = "mysql_clear_password";
+/// `sha256_password`.
+pub const SHA256_PASSWORD: &str = "sha256_password";
+/// `client_ed25519`: MariaDB's.
+pub const CLIENT_ED25519: &str = "client_ed25519";
 
 /// caching_sha2's "the fast path succeeded".
 pub const AUTH_FAST_OK: u8 = 3;
@@ -15,6 +19,8 @@ pub const AUTH_FAST_OK: u8 = 3;
 pub const AUTH_FULL: u8 = 4;
 /// caching_sha2's request for the server's public key.
 pub const AUTH_KEY_REQUEST: u8 = 2;
+/// sha256_password's request for the server's public key.
+pub const SHA256_KEY_REQUEST: u8 = 1;
 
 /// The plugins that are implemented.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -25,6 +31,10 @@ pub enum Plugin {
     CachingSha2,
     /// `mysql_clear_password`.
     Clear,
+    /// `sha256_password`.
+    Sha256,
+    /// `client_ed25519`.
+    Ed25519,
 }
 
 impl Plugin {
@@ -34,6 +44,8 @@ impl Plugin {
             NATIVE_PASSWORD => Some(Self::Native),
             CACHING_SHA2 => Some(Self::CachingSha2),
             CLEAR_PASSWORD => Some(Self::Clear),
+            SHA256_PASSWORD => Some(Self::Sha256),
+            CLIENT_ED25519 => Some(Self::Ed25519),
             _ => None,
         }
     }
@@ -44,6 +56,8 @@ impl Plugin {
             Self::Native => NATIVE_PASSWORD,
             Self::CachingSha2 => CACHING_SHA2,
             Self::Clear => CLEAR_PASSWORD,
+            Self::Sha256 => SHA256_PASSWORD,
+            Self::Ed25519 => CLIENT_ED25519,
         }
     }
 }

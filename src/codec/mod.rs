@@ -19,7 +19,8 @@ mod tests;
 
 pub use auth::{
     AUTH_FAST_OK, AUTH_FULL, AUTH_KEY_REQUEST, AuthSwitch, CACHING_SHA2, CLEAR_PASSWORD,
-    NATIVE_PASSWORD, Plugin, write_auth_more, write_auth_switch,
+    CLIENT_ED25519, NATIVE_PASSWORD, Plugin, SHA256_KEY_REQUEST, SHA256_PASSWORD, write_auth_more,
+    write_auth_switch,
 };
 pub use capability::Capabilities;
 pub use change_user::ChangeUser;

@@ -230,6 +230,10 @@ fn upstream(target: &Target, path: &dyn Fn(&'static str) -> Vec<Step>) -> Checke
         let mend = "write env:NAME or file:PATH; passwords don't belong in this file";
         return complain(&path("password"), "not a reference to a password", mend);
     }
+    if target.server_public_key.is_some() && target.tls != UpstreamTls::Off {
+        let mend = "leave it out: inside TLS the password needs no other protection";
+        return complain(&path("server_public_key"), "has no effect with this tls mode", mend);
+    }
     match target.tls {
         UpstreamTls::VerifyIdentity | UpstreamTls::VerifyCa if target.tls_ca.is_none() => {
             let mend = "name the PEM bundle of the database's CA, or use tls = \"pin\"";

@@ -319,6 +319,10 @@ pub struct Target {
     /// `sha256:…` of the certificate (DER), for `pin`.
     #[serde(default)]
     pub tls_pin: Option<String>,
+    /// PEM of the database's RSA key (`public_key.pem` in its data folder), for accounts of caching_sha2_password
+    /// and sha256_password without TLS; none: the database is asked for it.
+    #[serde(default)]
+    pub server_public_key: Option<PathBuf>,
     /// TLS towards the clients of this listener.
     #[serde(default)]
     pub client_tls: ClientTls,

@@ -2,16 +2,14 @@
 //! and are shown to nobody but the classifying plugins.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
-use super::{GatewayError, Inputs, Texts, credential};
+use super::{GatewayError, Inputs, Texts, account};
 use crate::catalog;
 use crate::net::side::SideTarget;
 use crate::net::upstream_config;
 use crate::plugin::ColumnName;
 use crate::schema::{Table, TableKind};
-use crate::session::upstream::Account;
 
 /// Longest value that is looked at, in bytes.
 const MAX_SAMPLE: usize = 4 << 10;
@@ -53,10 +51,7 @@ pub fn classify(
     let host = target.address.rsplit_once(':').map_or(target.address.as_str(), |(host, _)| host);
     let side = SideTarget {
         address: target.address.clone(),
-        account: Account {
-            user: target.user.clone(),
-            password: Arc::new(credential(file, target)?),
-        },
+        account: account(file, target)?,
         tls: upstream_config(&target.tls, host, ca.as_deref(), target.tls_pin.as_deref())
             .map_err(|error| failed(&error))?,
     };

@@ -15,10 +15,12 @@ pub use inputs::{Inputs, Texts};
 pub use serve::run;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::config::Config;
 use crate::secret::Secret;
+use crate::session::upstream::Account;
 
 /// Why the gateway does not start, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +46,22 @@ fn credential(file: &Path, target: &crate::config::Target) -> Result<Secret, Gat
     crate::vault::resolve(&target.password).map_err(|error| {
         let name = &target.name;
         GatewayError::Input(format!("{}: targets.{name}.password: {error}", file.display()))
+    })
+}
+
+/// The gateway's account at a target.
+fn account(file: &Path, target: &crate::config::Target) -> Result<Account, GatewayError> {
+    let read = |path: &PathBuf| {
+        std::fs::read(path).map(Arc::from).map_err(|error| {
+            let (name, path) = (&target.name, path.display());
+            let text = format!("targets.{name}.server_public_key: {path}: {error}");
+            GatewayError::Input(format!("{}: {text}", file.display()))
+        })
+    };
+    Ok(Account {
+        user: target.user.clone(),
+        password: Arc::new(credential(file, target)?),
+        public_key: target.server_public_key.as_ref().map(read).transpose()?,
     })
 }
 

@@ -20,7 +20,6 @@ use crate::metrics::Metrics;
 use crate::net::side::SideTarget;
 use crate::net::{Net, NetConfig};
 use crate::record::Event;
-use crate::session::upstream::Account;
 use crate::store::Store;
 
 /// How often the files are looked at for change.
@@ -90,8 +89,7 @@ impl Serving {
         let publisher = Publisher::new(inputs, tokens);
         let (found, looks) = mpsc::channel(LOOKS);
         let sides = config.targets.iter().zip(&targets).map(|(target, runtime)| {
-            let account =
-                Account { user: runtime.user.clone(), password: Arc::clone(&runtime.password) };
+            let account = runtime.account.clone();
             let (address, tls) = (runtime.address.clone(), runtime.tls.clone());
             let every = Duration::from_secs(target.catalog_refresh_s.max(1));
             (SideTarget { address, account, tls }, every)

@@ -1,11 +1,11 @@
-//! From the configuration to what the data path is started with: listeners, bounds, targets with their credentials.
+//! From the configuration to what the data path is started with: listeners, bounds, targets with their accounts.
 
 use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{GatewayError, credential};
+use super::{GatewayError, account};
 use crate::config::{ClientTls, Config, Target};
 use crate::net::{Limits, TargetRuntime, server_config, upstream_config};
 use crate::schema::{Flavour, ServerProfile, SqlMode};
@@ -86,8 +86,7 @@ pub(super) fn targets(file: &Path, config: &Config) -> Result<Vec<TargetRuntime>
         Ok(TargetRuntime {
             name: target.name.clone(),
             address: target.address.clone(),
-            user: target.user.clone(),
-            password: Arc::new(credential(file, target)?),
+            account: account(file, target)?,
             tls,
             client_tls: client_tls.clone(),
             client_tls_required: required,

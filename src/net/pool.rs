@@ -21,7 +21,7 @@ use super::worker::Worker;
 use crate::codec::{Command, write_frame};
 use crate::fault::Fault;
 use crate::session::UpstreamKey;
-use crate::session::upstream::{Account, Baseline, Login, Op, Query, Step};
+use crate::session::upstream::{Baseline, Login, Op, Query, Step};
 
 /// From the first SYN to the end of the baseline. A database that takes longer is as good as down.
 const ESTABLISH: Duration = Duration::from_secs(10);
@@ -180,10 +180,8 @@ impl Pool {
         let runtime = &self.target.runtime;
         let (leg, receiver) = self.connect().await?;
         let mut wire = Wire { leg, receiver };
-        let account =
-            Account { user: runtime.user.clone(), password: Arc::clone(&runtime.password) };
         let use_tls = matches!(runtime.tls, UpstreamTls::On { .. });
-        let mut login = Login::new(account, key, use_tls);
+        let mut login = Login::new(runtime.account.clone(), key, use_tls);
         let step = |bytes: &[u8], out: &mut Vec<u8>| login.on_bytes(bytes, out);
         wire.converse(&worker.buffers, Vec::new(), &runtime.tls, step).await?;
         let connection_id = login.established().map_or(0, |found| found.connection_id);

@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 use super::tls::UpstreamTls;
 use crate::fault::Fault;
 use crate::schema::ServerProfile;
-use crate::secret::Secret;
+use crate::session::upstream::Account;
 
 /// A database as the gateway configures it.
 #[derive(Clone, Debug)]
@@ -20,9 +20,7 @@ pub struct TargetRuntime {
     /// `host:port`.
     pub address: String,
     /// The gateway's account there.
-    pub user: String,
-    /// That account's password.
-    pub password: Arc<Secret>,
+    pub account: Account,
     /// TLS towards the database.
     pub tls: UpstreamTls,
     /// The certificate shown to clients, if any.

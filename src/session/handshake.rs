@@ -196,6 +196,8 @@ impl Session {
     ) -> Step {
         let plugin = match named.map(Plugin::from_name) {
             Some(Some(Plugin::Clear)) if !self.tls => None,
+            // The database's own, which no token can be checked by.
+            Some(Some(Plugin::Sha256 | Plugin::Ed25519)) => None,
             Some(plugin) => plugin,
             None => Some(Plugin::Native),
         };
@@ -231,7 +233,9 @@ impl Session {
                 }
                 Proof::Clear(Secret::new(secret))
             }
-            Plugin::Clear => return self.fail(&tls_required(), claim.seq, out),
+            Plugin::Clear | Plugin::Sha256 | Plugin::Ed25519 => {
+                return self.fail(&tls_required(), claim.seq, out);
+            }
         };
         let login = Login {
             user: claim.user.clone(),

@@ -48,11 +48,11 @@ pub(crate) enum Database {
 
 impl Database {
     /// A server with the shop and the gateway's account.
-    fn start(flavour: Flavour, folder: &Path) -> Self {
+    pub(crate) fn start(flavour: Flavour, folder: &Path, extra: &[&str]) -> Self {
         match flavour {
-            Flavour::MariaDb => Self::MariaDb(shop_database(folder)),
+            Flavour::MariaDb => Self::MariaDb(shop_database_with(folder, extra)),
             Flavour::MySql => {
-                let server = mysql::Server::start(&folder.join("mysql"), &[]).unwrap();
+                let server = mysql::Server::start(&folder.join("mysql"), extra).unwrap();
                 server.load(&shop::write_sql(folder).unwrap()).unwrap();
                 server.add_service_account().unwrap();
                 Self::MySql(server)
@@ -64,6 +64,14 @@ impl Database {
         match self {
             Self::MariaDb(server) => server.port(),
             Self::MySql(server) => server.port(),
+        }
+    }
+
+    /// The data folder, where MySQL keeps the certificates and keys that it made for itself.
+    pub(crate) fn data(&self) -> PathBuf {
+        match self {
+            Self::MariaDb(server) => server.data(),
+            Self::MySql(server) => server.data(),
         }
     }
 
@@ -125,8 +133,19 @@ impl Stand {
 
     /// The demo's set-up over this database, changed.
     pub(crate) fn on_with(flavour: Flavour, change: impl FnOnce(&mut Options)) -> Self {
+        Self::after(flavour, &[], |_| {}, change)
+    }
+
+    /// The demo's set-up over this database, its server's options extended, after `prepare` had it, changed.
+    pub(crate) fn after(
+        flavour: Flavour,
+        extra: &[&str],
+        prepare: impl FnOnce(&Database),
+        change: impl FnOnce(&mut Options),
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let database = Database::start(flavour, folder.path());
+        let database = Database::start(flavour, folder.path(), extra);
+        prepare(&database);
         let mut options = Options::new(database.port());
         change(&mut options);
         let dir = folder.path().join("gateway");
@@ -196,7 +215,11 @@ impl Stand {
 
 /// A MariaDB with the shop and the gateway's account.
 pub(crate) fn shop_database(folder: &Path) -> mariadb::Server {
-    let database = mariadb::Server::start(&folder.join("mariadb"), &[]).unwrap();
+    shop_database_with(folder, &[])
+}
+
+fn shop_database_with(folder: &Path, extra: &[&str]) -> mariadb::Server {
+    let database = mariadb::Server::start(&folder.join("mariadb"), extra).unwrap();
     database.load(&shop::write_sql(folder).unwrap()).unwrap();
     database.add_service_account().unwrap();
     database

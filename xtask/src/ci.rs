@@ -24,6 +24,7 @@ pub(crate) fn prepare() -> Result<()> {
     setup::ensure(&setup::BUILD)?;
     setup::ensure(&setup::DATABASE)?;
     setup::pymysql()?;
+    setup::mariadb_plugins()?;
     if !mysql::is_left_out() {
         mysql::fetch().with_context(|| {
             format!("the tests on MySQL need it; {}=1 leaves them out", mysql::LEAVE_OUT)

@@ -31,6 +31,8 @@ pub struct Options {
     pub wait_s: u64,
     /// TOML appended to the configuration.
     pub more: String,
+    /// TOML of the target's TLS towards the database.
+    pub upstream_tls: String,
     /// TOML of `[[labels]]`; the shop's by default.
     pub labels: String,
     /// TOML of `[[plugins]]`; the shipped three by default.
@@ -51,6 +53,7 @@ impl Options {
             durability: "sync".to_owned(),
             wait_s: 50,
             more: String::new(),
+            upstream_tls: "tls = \"off\"".to_owned(),
             labels: SHOP_LABELS.to_owned(),
             plugins: shipped_plugins(),
             audit_dir: None,
@@ -320,7 +323,7 @@ listen = "127.0.0.1:{port}"
 address = "127.0.0.1:{database_port}"
 user = "{SERVICE_USER}"
 password = "env:ROWGATE_DEMO_PASSWORD"
-tls = "off"
+{upstream_tls}
 catalog_refresh_s = {refresh}
 
 {plugins}
@@ -334,6 +337,7 @@ catalog_refresh_s = {refresh}
         wait_s = options.wait_s,
         database_port = options.database_port,
         refresh = options.catalog_refresh_s,
+        upstream_tls = options.upstream_tls,
         labels = options.labels,
         plugins = options.plugins,
         more = options.more,

@@ -71,6 +71,11 @@ impl Server {
         self.child.id()
     }
 
+    /// The data folder.
+    pub fn data(&self) -> PathBuf {
+        self.dir.join("data")
+    }
+
     /// Runs SQL as root over the server's socket and gives what the client printed.
     pub fn sql(&self, text: &str) -> Result<String> {
         let mut client = Command::new(program("mariadb")?);

@@ -45,6 +45,24 @@ fn python(module: &str, package: &str) -> Result<PathBuf> {
     Ok(folder)
 }
 
+/// Unpacks MariaDB's plugins into `target/mariadb-plugins`; the folder. Their package would start a service.
+pub fn mariadb_plugins() -> Result<PathBuf> {
+    let folder = sh::target_dir().join("mariadb-plugins");
+    let plugins = folder.join("usr/lib/mysql/plugin");
+    if plugins.exists() {
+        return Ok(plugins);
+    }
+    sh::step("unpacking MariaDB's plugins into target/mariadb-plugins (once)");
+    let package = folder.join("package");
+    std::fs::create_dir_all(&package)?;
+    sh::run_words(&["apt-get", "update", "-qq"])?;
+    sh::run(sh::command(&["apt-get", "-qq", "download", "mariadb-server"]).current_dir(&package))?;
+    for file in std::fs::read_dir(&package)? {
+        sh::run(sh::command(&["dpkg", "-x"]).arg(file?.path()).arg(&folder))?;
+    }
+    Ok(plugins)
+}
+
 /// Installs the packages of those programs that are missing.
 pub fn ensure(needs: &[Need]) -> Result<()> {
     let missing: Vec<&Need> =

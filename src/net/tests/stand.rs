@@ -23,6 +23,7 @@ use crate::schema::{
     Catalog, Column, Flavour, LabelSet, Labels, ServerProfile, SqlMode, Table, TableKind,
 };
 use crate::secret::Secret;
+use crate::session::upstream::Account;
 use crate::store::{ApprovalState, Store};
 
 pub(super) const TOKEN: &str = "rgt_test";
@@ -112,8 +113,11 @@ impl Stand {
             targets: vec![TargetRuntime {
                 name: "shop".to_owned(),
                 address: format!("127.0.0.1:{}", database.port()),
-                user: "gate".to_owned(),
-                password: Arc::new(Secret::from(PASSWORD)),
+                account: Account {
+                    user: "gate".to_owned(),
+                    password: Arc::new(Secret::from(PASSWORD)),
+                    public_key: None,
+                },
                 tls: options.upstream_tls,
                 client_tls: options.client_tls,
                 client_tls_required: false,

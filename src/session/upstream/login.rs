@@ -1,17 +1,12 @@
-//! The gateway's own login: mysql_native_password, caching_sha2_password (fast; full over TLS or by RSA), clear
-//! text inside TLS. The password never leaves in clear outside TLS.
+//! The gateway's own login: mysql_native_password, caching_sha2_password and sha256_password (inside TLS, or under
+//! the server's public key), client_ed25519, clear text inside TLS. The password never leaves in clear outside TLS.
 
 use std::sync::Arc;
 
-use aws_lc_rs::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY, SHA256, digest};
-use aws_lc_rs::rsa::{OAEP_SHA1_MGF1SHA1, OaepPublicEncryptingKey, PublicEncryptingKey};
-use rustls_pki_types::SubjectPublicKeyInfoDer;
-use rustls_pki_types::pem::PemObject as _;
-
-use super::{Op, Step, failed, malformed, packet, refusal};
+use super::{Op, Step, failed, malformed, packet, proof, refusal};
 use crate::codec::{
     AUTH_FAST_OK, AUTH_FULL, AUTH_KEY_REQUEST, AuthSwitch, Capabilities, Handshake, LoginRequest,
-    Plugin, SslRequest, write_frame,
+    Plugin, SHA256_KEY_REQUEST, SslRequest, write_frame,
 };
 use crate::fault::Fault;
 use crate::schema::Flavour;
@@ -28,6 +23,9 @@ pub struct Account {
     pub user: String,
     /// Its password.
     pub password: Arc<Secret>,
+    /// The server's public key (PEM), by which the password goes where there is no TLS. Without it the server is
+    /// asked for its key, and believed: the configuration allows plain TCP on loopback only.
+    pub public_key: Option<Arc<[u8]>>,
 }
 
 /// What a login found.
@@ -157,8 +155,8 @@ impl Login {
     }
 
     fn write_login(&mut self, seq: u8, out: &mut Vec<u8>) {
-        // The clear plugin's answer would be the password: it is only given when asked for, inside TLS.
-        if self.plugin == Plugin::Clear {
+        // What the others say first is the password, or a signature of more than this scramble: the server asks for it.
+        if !matches!(self.plugin, Plugin::Native | Plugin::CachingSha2) {
             self.plugin = Plugin::Native;
         }
         let response = self.scrambled();
@@ -179,18 +177,28 @@ impl Login {
     /// `None`: nothing is to be said to it.
     fn answer(&mut self, payload: &[u8], seq: u8, out: &mut Vec<u8>) -> Result<Option<Op>, Fault> {
         match payload {
-            [0, ..] => return Ok(Some(Op::Done)),
-            [0xFF, ..] => return Err(refusal("refused the gateway's account", payload)),
-            [0xFE, ..] => return self.switch(payload, seq, out).map(Some),
-            [1, AUTH_FAST_OK] => return Ok(None),
-            [1, AUTH_FULL] if self.in_tls => self.write_clear(seq, out),
-            [1, AUTH_FULL] => {
-                write_frame(out, seq, |out| out.push(AUTH_KEY_REQUEST));
-                self.state = State::PublicKey;
+            [0, ..] => Ok(Some(Op::Done)),
+            [0xFF, ..] => Err(refusal("refused the gateway's account", payload)),
+            [0xFE, ..] => self.switch(payload, seq, out).map(Some),
+            [1, AUTH_FAST_OK] if self.plugin == Plugin::CachingSha2 => Ok(None),
+            [1, AUTH_FULL] if self.plugin == Plugin::CachingSha2 => {
+                self.whole_password(AUTH_KEY_REQUEST, seq, out).map(Some)
             }
-            _ => return Err(malformed()),
+            _ => Err(malformed()),
         }
-        Ok(Some(Op::Emit))
+    }
+
+    /// The whole password: as it stands where TLS protects it, else under the server's public key.
+    fn whole_password(&mut self, ask: u8, seq: u8, out: &mut Vec<u8>) -> Result<Op, Fault> {
+        if self.in_tls {
+            self.write_clear(seq, out);
+        } else if let Some(key) = self.account.public_key.clone() {
+            self.write_encrypted(&key, seq, out)?;
+        } else {
+            write_frame(out, seq, |out| out.push(ask));
+            self.state = State::PublicKey;
+        }
+        Ok(Op::Emit)
     }
 
     fn switch(&mut self, payload: &[u8], seq: u8, out: &mut Vec<u8>) -> Result<Op, Fault> {
@@ -199,17 +207,28 @@ impl Login {
             let text = "the database asks for an authentication plugin that is not supported";
             Fault::upstream_down(text)
         })?;
-        if plugin == Plugin::Clear {
-            if !self.in_tls {
+        self.plugin = plugin;
+        match plugin {
+            Plugin::Clear if self.in_tls => self.write_clear(seq, out),
+            Plugin::Clear => {
                 return Err(Fault::upstream_down("the database asks for the password in clear"));
             }
-            self.write_clear(seq, out);
-            return Ok(Op::Emit);
+            Plugin::Ed25519 => {
+                let nonce = switch.data.get(..proof::NONCE_LEN).and_then(|n| n.try_into().ok());
+                let password = self.account.password.expose();
+                let signature = proof::ed25519(password, nonce.ok_or_else(malformed)?);
+                write_frame(out, seq, |out| out.extend_from_slice(&signature));
+            }
+            Plugin::Native | Plugin::CachingSha2 => {
+                self.scramble = switch.scramble().ok_or_else(malformed)?;
+                let response = self.scrambled();
+                write_frame(out, seq, |out| out.extend_from_slice(&response));
+            }
+            Plugin::Sha256 => {
+                self.scramble = switch.scramble().ok_or_else(malformed)?;
+                return self.whole_password(SHA256_KEY_REQUEST, seq, out);
+            }
         }
-        self.plugin = plugin;
-        self.scramble = switch.scramble().ok_or_else(malformed)?;
-        let response = self.scrambled();
-        write_frame(out, seq, |out| out.extend_from_slice(&response));
         Ok(Op::Emit)
     }
 
@@ -222,58 +241,35 @@ impl Login {
         // `out` is the driver's buffer; it is overwritten by the next packet.
     }
 
-    /// Outside TLS: the password, masked with the scramble, under the server's public key.
+    /// Outside TLS, the answer to a request for the server's public key.
     fn public_key(&mut self, payload: &[u8], seq: u8, out: &mut Vec<u8>) -> Result<Op, Fault> {
-        let [1, pem @ ..] = payload else { return Err(malformed()) };
-        let encrypted = self.encrypt(pem).ok_or_else(|| {
+        match payload {
+            [1, pem @ ..] => self.write_encrypted(pem, seq, out)?,
+            [0xFF, ..] => return Err(refusal("refused the gateway's account", payload)),
+            _ => return Err(malformed()),
+        }
+        Ok(Op::Emit)
+    }
+
+    fn write_encrypted(&mut self, pem: &[u8], seq: u8, out: &mut Vec<u8>) -> Result<(), Fault> {
+        let password = self.account.password.expose();
+        let encrypted = proof::rsa(password, &self.scramble, pem).ok_or_else(|| {
             Fault::upstream_down("the database's public key can't be used; use TLS for this target")
         })?;
         write_frame(out, seq, |out| out.extend_from_slice(&encrypted));
         self.state = State::Answer;
-        Ok(Op::Emit)
-    }
-
-    fn encrypt(&self, pem: &[u8]) -> Option<Vec<u8>> {
-        let der = SubjectPublicKeyInfoDer::from_pem_slice(pem).ok()?;
-        let key = PublicEncryptingKey::from_der(&der).ok()?;
-        let key = OaepPublicEncryptingKey::new(key).ok()?;
-        let mut masked = zeroize::Zeroizing::new(self.account.password.expose().to_vec());
-        masked.push(0);
-        masked.iter_mut().zip(self.scramble.iter().cycle()).for_each(|(byte, mask)| *byte ^= mask);
-        let mut encrypted = vec![0; key.ciphertext_size()];
-        let len = key.encrypt(&OAEP_SHA1_MGF1SHA1, &masked, &mut encrypted, None).ok()?.len();
-        encrypted.truncate(len);
-        Some(encrypted)
+        Ok(())
     }
 
     /// The password's answer to the scramble, by the plugin at hand.
     fn scrambled(&self) -> Vec<u8> {
         let password = self.account.password.expose();
-        if password.is_empty() {
-            return Vec::new();
-        }
-        if self.plugin == Plugin::CachingSha2 {
-            let hash = |parts: &[&[u8]]| {
-                let mut context = Context::new(&SHA256);
-                parts.iter().for_each(|part| context.update(part));
-                context.finish()
-            };
-            let first = hash(&[password]);
-            let second = hash(&[first.as_ref()]);
-            let mask = hash(&[second.as_ref(), &self.scramble]);
-            xor(first.as_ref(), mask.as_ref())
-        } else {
-            let hash = |bytes: &[u8]| digest(&SHA1_FOR_LEGACY_USE_ONLY, bytes);
-            let first = hash(password);
-            let second = hash(first.as_ref());
-            let mask = hash(&[&self.scramble[..], second.as_ref()].concat());
-            xor(first.as_ref(), mask.as_ref())
+        match self.plugin {
+            _ if password.is_empty() => Vec::new(),
+            Plugin::CachingSha2 => proof::caching_sha2(password, &self.scramble),
+            _ => proof::native(password, &self.scramble),
         }
     }
-}
-
-fn xor(a: &[u8], b: &[u8]) -> Vec<u8> {
-    a.iter().zip(b).map(|(a, b)| a ^ b).collect()
 }
 
 #[cfg(test)]
@@ -291,8 +287,11 @@ mod tests {
     }
 
     fn login() -> Login {
-        let account =
-            Account { user: "rowgate".to_owned(), password: Arc::new(Secret::from("secret")) };
+        let account = Account {
+            user: "rowgate".to_owned(),
+            password: Arc::new(Secret::from("secret")),
+            public_key: None,
+        };
         Login::new(account, UpstreamKey { capabilities: 0, collation: 45 }, false)
     }
 

@@ -3,6 +3,7 @@
 
 mod baseline;
 mod login;
+mod proof;
 mod query;
 
 pub use baseline::Baseline;
