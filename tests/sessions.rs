@@ -23,7 +23,7 @@ use std::sync::Arc;
 use rowgate::clock::Now;
 use rowgate::codec::{Header, write_frame, write_lenenc_bytes};
 use rowgate::fault::Fault;
-use rowgate::identity::{Principal, PrincipalKind, Proof};
+use rowgate::identity::{LoginKey, Principal, PrincipalKind, Proof};
 use rowgate::policy::{
     Batch, Edit, Edits, GuardDecision, GuardInput, MaskPlan, MaskSpec, MaskedColumn, PluginFault,
     PluginHost, RowFilter, StreamInfo,
@@ -38,6 +38,7 @@ fn every_script_gives_what_it_says_however_its_bytes_arrive() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sessions");
     let mut paths: Vec<_> =
         std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.retain(|path: &std::path::PathBuf| path.extension().is_some_and(|end| end == "txt"));
     paths.sort();
     assert!(paths.len() >= 10, "the scripts are missing");
     let mut wrong = Vec::new();
@@ -402,6 +403,8 @@ fn settings(script: &str) -> Settings {
         }),
         connection_id: 1 << 31,
         scramble: *b"abcdefghijklmnopqrst",
+        scramble_key: [7; 32],
+        login_key: script.contains("# it has a key for logins").then(login_key),
         tls_available: script.contains("# TLS is available"),
         tls_required: script.contains("# TLS is required"),
         host: "host".to_owned(),
@@ -409,6 +412,12 @@ fn settings(script: &str) -> Settings {
         max_row_bytes: if script.contains("# long rows") { 16 << 20 } else { 1 << 16 },
         worker: 0,
     }
+}
+
+/// Made for these tests; nothing else has it.
+fn login_key() -> Arc<LoginKey> {
+    let pem = include_bytes!("sessions/login_key.pem");
+    Arc::new(LoginKey::from_pem(pem).unwrap())
 }
 
 fn ruling(masked: Option<u16>, governed: bool) -> Ruling {

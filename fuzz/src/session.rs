@@ -123,6 +123,8 @@ fn settings() -> Settings {
         }),
         connection_id: 1 << 31,
         scramble: *b"abcdefghijklmnopqrst",
+        scramble_key: [7; 32],
+        login_key: None,
         tls_available: false,
         tls_required: false,
         host: "fuzz".to_owned(),

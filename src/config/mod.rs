@@ -84,6 +84,9 @@ pub struct Server {
     pub login_timeout_s: u64,
     /// Failed logins per address and minute, over which more are refused unseen.
     pub failed_logins_per_minute: u32,
+    /// The RSA key under which clients of caching_sha2_password send a whole secret outside TLS: `generated` at each
+    /// start, or `file:PATH` (PKCS#8, PEM). None: only their hashes count there.
+    pub login_key: Option<String>,
 }
 
 impl Default for Server {
@@ -97,6 +100,7 @@ impl Default for Server {
             max_connections: 9_000,
             login_timeout_s: 10,
             failed_logins_per_minute: 60,
+            login_key: None,
         }
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::{GatewayError, account};
 use crate::config::{ClientTls, Config, Target};
+use crate::identity::LoginKey;
 use crate::net::{Limits, TargetRuntime, server_config, upstream_config};
 use crate::schema::{Flavour, ServerProfile, SqlMode};
 
@@ -60,6 +61,7 @@ pub(super) fn targets(file: &Path, config: &Config) -> Result<Vec<TargetRuntime>
             Some(made.map_err(|error| input("tls".to_owned(), &error))?)
         }
     };
+    let login_key = login_key(file, config.server.login_key.as_deref())?;
     let target = |target: &Target| {
         let key = format!("targets.{}", target.name);
         let ca = match &target.tls_ca {
@@ -90,11 +92,31 @@ pub(super) fn targets(file: &Path, config: &Config) -> Result<Vec<TargetRuntime>
             tls,
             client_tls: client_tls.clone(),
             client_tls_required: required,
+            login_key: login_key.clone(),
             max_upstream: target.max_upstream,
             profile: Arc::new(unseen()),
         })
     };
     config.targets.iter().map(target).collect()
+}
+
+/// The key for whole secrets outside TLS.
+fn login_key(file: &Path, place: Option<&str>) -> Result<Option<Arc<LoginKey>>, GatewayError> {
+    let refused = |what: &dyn std::fmt::Display| {
+        GatewayError::Input(format!("{}: server.login_key: {what}", file.display()))
+    };
+    let key = match place {
+        None => return Ok(None),
+        Some("generated") => LoginKey::generate(),
+        Some(place) => {
+            let pem = crate::vault::resolve(place).map_err(|error| refused(&error))?;
+            LoginKey::from_pem(pem.expose())
+        }
+    };
+    match key {
+        Some(key) => Ok(Some(Arc::new(key))),
+        None => Err(refused(&"no RSA key of 2048 bits and more in PKCS#8 PEM (BEGIN PRIVATE KEY)")),
+    }
 }
 
 /// What the handshake says of a server that was never seen. Every statement is refused until it has been.

@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 
 use super::tls::UpstreamTls;
 use crate::fault::Fault;
+use crate::identity::LoginKey;
 use crate::schema::ServerProfile;
 use crate::session::upstream::Account;
 
@@ -27,6 +28,8 @@ pub struct TargetRuntime {
     pub client_tls: Option<Arc<rustls::ServerConfig>>,
     /// Logins outside TLS are refused.
     pub client_tls_required: bool,
+    /// The key for whole secrets outside TLS, if any.
+    pub login_key: Option<Arc<LoginKey>>,
     /// Connections to the database at once, over all workers.
     pub max_upstream: usize,
     /// What the handshake says until the server was first seen.

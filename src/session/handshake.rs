@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::machine::{Pending, Phase, broken, wait};
-use super::{Login, Op, Session, Side, StatementKind, Step, Text};
+use super::{Login, Op, Session, Settings, Side, StatementKind, Step, Text};
 use crate::codec::{
-    AUTH_FAST_OK, AUTH_FULL, Capabilities, ChangeUser, Handshake, Header, LoginRequest, Plugin,
-    SslRequest, Status, write_auth_more, write_auth_switch, write_frame,
+    AUTH_FAST_OK, AUTH_FULL, AUTH_KEY_REQUEST, Capabilities, ChangeUser, Handshake, Header,
+    LoginRequest, Plugin, SslRequest, Status, write_auth_more, write_auth_switch, write_frame,
 };
 use crate::fault::{Fault, FaultKind};
 use crate::identity::{Principal, Proof};
@@ -32,8 +32,11 @@ pub(super) enum Handshaking {
     Switched(Claim, Plugin),
     /// The gateway's answer to [`Op::Authenticate`].
     Checking(Claim, Plugin, Option<Result<Arc<Principal>, Fault>>),
-    /// The whole password, after caching_sha2's fast path failed inside TLS.
+    /// The whole secret, after caching_sha2's fast path failed: inside TLS as it stands, outside it sealed, or a
+    /// request for the key to seal it under.
     Full(Claim),
+    /// The sealed secret: the key has been given.
+    Sealed(Claim),
 }
 
 /// Who the client says it is.
@@ -82,10 +85,8 @@ impl Session {
                     Handshaking::Switched(claim, plugin) => {
                         self.prove(claim.after(packet.0), plugin, packet.1, out)
                     }
-                    Handshaking::Full(claim) => {
-                        let claim = claim.after(packet.0);
-                        self.prove(claim, Plugin::Clear, packet.1, out)
-                    }
+                    Handshaking::Full(claim) => self.whole(claim.after(packet.0), packet.1, out),
+                    Handshaking::Sealed(claim) => self.unseal(claim.after(packet.0), packet.1),
                     _ => self.request(packet.0, packet.1, out),
                 };
                 step.consumed = packet.0.total();
@@ -194,6 +195,10 @@ impl Session {
         response: &[u8],
         out: &mut Vec<u8>,
     ) -> Step {
+        // What a client sends with COM_CHANGE_USER answers a challenge that has been used: it gets a fresh one, where
+        // it can be asked at all.
+        let may_ask = self.capabilities.has(Capabilities::PLUGIN_AUTH);
+        let response = if claim.change_user && may_ask { &[] } else { response };
         let plugin = match named.map(Plugin::from_name) {
             Some(Some(Plugin::Clear)) if !self.tls => None,
             // The database's own, which no token can be checked by.
@@ -212,11 +217,18 @@ impl Session {
     }
 
     fn switch(&mut self, mut claim: Claim, plugin: Plugin, out: &mut Vec<u8>) -> Step {
-        let scramble = self.settings.scramble;
+        let scramble = self.fresh_scramble();
         write_frame(out, claim.seq, |out| write_auth_switch(out, plugin.name(), &scramble));
         claim.seq = claim.seq.wrapping_add(1);
         self.phase = Phase::Handshake(Handshaking::Switched(claim, plugin));
         Step { consumed: 0, op: Op::Emit(Side::Client) }
+    }
+
+    /// The next challenge, which nobody has answered yet.
+    fn fresh_scramble(&mut self) -> [u8; 20] {
+        let Settings { scramble, scramble_key, .. } = &mut self.settings;
+        *scramble = challenge(*blake3::keyed_hash(scramble_key, scramble).as_bytes());
+        *scramble
     }
 
     /// Hands the proof to the driver.
@@ -237,15 +249,48 @@ impl Session {
                 return self.fail(&tls_required(), claim.seq, out);
             }
         };
+        self.check(claim, plugin, proof)
+    }
+
+    fn check(&mut self, claim: Claim, plugin: Plugin, proof: Proof) -> Step {
         let login = Login {
             user: claim.user.clone(),
             proof,
             tls: self.tls,
             attributes: claim.attributes.clone(),
             change_user: claim.change_user,
+            asks_again: self.asks_for_the_whole(plugin),
         };
         self.phase = Phase::Handshake(Handshaking::Checking(claim, plugin, None));
         Step { consumed: 0, op: Op::Authenticate(Box::new(login)) }
+    }
+
+    /// Whether a wrong proof by this plugin is answered by asking for the secret itself.
+    fn asks_for_the_whole(&self, plugin: Plugin) -> bool {
+        plugin == Plugin::CachingSha2 && (self.tls || self.settings.login_key.is_some())
+    }
+
+    /// The whole secret, or the request for the key to seal it under.
+    fn whole(&mut self, mut claim: Claim, payload: &[u8], out: &mut Vec<u8>) -> Step {
+        if self.tls {
+            return self.prove(claim, Plugin::Clear, payload, out);
+        }
+        let Some(key) = self.settings.login_key.clone().filter(|_| payload == [AUTH_KEY_REQUEST])
+        else {
+            // It has the key already.
+            return self.unseal(claim, payload);
+        };
+        write_frame(out, claim.seq, |out| write_auth_more(out, key.public_pem()));
+        claim.seq = claim.seq.wrapping_add(1);
+        self.phase = Phase::Handshake(Handshaking::Sealed(claim));
+        Step { consumed: 0, op: Op::Emit(Side::Client) }
+    }
+
+    /// Opens a sealed secret. One that does not open is checked all the same: as wrong as any other.
+    fn unseal(&mut self, claim: Claim, sealed: &[u8]) -> Step {
+        let key = self.settings.login_key.as_ref();
+        let secret = key.and_then(|key| key.open(sealed, &self.settings.scramble));
+        self.check(claim, Plugin::Clear, Proof::Clear(secret.unwrap_or_default()))
     }
 
     fn checked(
@@ -257,8 +302,8 @@ impl Session {
     ) -> Step {
         let principal = match answer {
             Ok(principal) => principal,
-            Err(fault) if plugin == Plugin::CachingSha2 && self.tls && may_retry(&fault) => {
-                // Not one of our tokens by its hash: ask for the secret itself, which TLS protects.
+            Err(fault) if self.asks_for_the_whole(plugin) && may_retry(&fault) => {
+                // Not one of our tokens by its hash: ask for the secret itself, which TLS or our key protects.
                 write_frame(out, claim.seq, |out| write_auth_more(out, &[AUTH_FULL]));
                 claim.seq = claim.seq.wrapping_add(1);
                 self.phase = Phase::Handshake(Handshaking::Full(claim));
@@ -298,6 +343,16 @@ impl Claim {
         self.seq = header.seq.wrapping_add(1);
         self
     }
+}
+
+/// A challenge of random bytes: of those that may stand in a handshake, which are no NUL and no `$`.
+pub fn challenge<const N: usize>(random: [u8; N]) -> [u8; 20] {
+    let mut challenge = [1; 20];
+    for (byte, random) in challenge.iter_mut().zip(random) {
+        let plain = random & 0x7F;
+        *byte = if matches!(plain, 0 | b'$') { plain + 1 } else { plain };
+    }
+    challenge
 }
 
 /// The packet at the front, once it is whole.

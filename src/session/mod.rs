@@ -18,10 +18,11 @@ pub mod upstream;
 use std::ops::Range;
 use std::sync::Arc;
 
+pub use handshake::challenge;
 pub use machine::Session;
 
 use crate::fault::{Fault, FaultKind};
-use crate::identity::{Principal, Proof};
+use crate::identity::{LoginKey, Principal, Proof};
 use crate::policy::{MaskPlan, PluginHost};
 use crate::schema::{ServerProfile, SqlMode};
 
@@ -41,8 +42,12 @@ pub struct Settings {
     pub profile: Arc<ServerProfile>,
     /// Ours, with bit 31 set.
     pub connection_id: u32,
-    /// 20 random bytes without NUL or `$`.
+    /// 20 random bytes without NUL or `$`: the greeting's challenge, then that of the latest switch.
     pub scramble: [u8; 20],
+    /// What the challenges of switches are derived from.
+    pub scramble_key: [u8; 32],
+    /// The key for whole secrets outside TLS; none: they are not asked for there.
+    pub login_key: Option<Arc<LoginKey>>,
     /// A certificate is configured: advertise TLS.
     pub tls_available: bool,
     /// Refuse a login outside TLS.
@@ -118,6 +123,8 @@ pub struct Login {
     pub attributes: Vec<(String, String)>,
     /// COM_CHANGE_USER rather than the first login.
     pub change_user: bool,
+    /// If the proof is wrong, the client will be asked for the whole secret.
+    pub asks_again: bool,
 }
 
 /// How a statement came.

@@ -4,18 +4,20 @@ use std::process::Command;
 
 use mysql_async::prelude::Queryable as _;
 use mysql_async::{Conn, OptsBuilder, Row, Value};
-use xtask::{mariadb, shop};
+use xtask::{mariadb, mysql, shop};
 
 use crate::stand::{Flavour, Stand, errors, on_both};
 
-on_both!(pymysql, a_rust_driver_text_and_prepared,);
+on_both!(a_dump_is_byte_for_byte_the_same, pymysql, a_rust_driver_text_and_prepared,);
 
-#[test]
-fn mariadb_dump_is_byte_for_byte_the_same() {
-    let stand = Stand::start();
+fn a_dump_is_byte_for_byte_the_same(flavour: Flavour) {
+    let stand = Stand::on(flavour);
     let token = stand.token("backup", "dumpers");
     let dump = |port: u16, user: &str, password: &str| {
-        let mut dump = Command::new("mariadb-dump");
+        let mut dump = match flavour {
+            Flavour::MariaDb => Command::new("mariadb-dump"),
+            Flavour::MySql => mysql::Tree::here().unwrap().program("mysqldump"),
+        };
         dump.args(["--no-defaults", "--protocol=tcp", "--host=127.0.0.1", "--skip-dump-date"]);
         dump.arg(format!("--port={port}")).arg(format!("--user={user}"));
         dump.env("MYSQL_PWD", password).args(["--single-transaction", "shop"]);

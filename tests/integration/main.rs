@@ -13,6 +13,7 @@ mod docs;
 mod failures;
 mod leaks;
 mod login;
+mod methods;
 mod operations;
 mod policy;
 mod relay;

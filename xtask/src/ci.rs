@@ -24,6 +24,7 @@ pub(crate) fn prepare() -> Result<()> {
     setup::ensure(&setup::BUILD)?;
     setup::ensure(&setup::DATABASE)?;
     setup::pymysql()?;
+    setup::connector()?;
     setup::mariadb_plugins()?;
     if !mysql::is_left_out() {
         mysql::fetch().with_context(|| {

@@ -29,6 +29,8 @@ pub struct Options {
     pub durability: String,
     /// Seconds that a held statement waits.
     pub wait_s: u64,
+    /// More TOML of `[server]`.
+    pub server: String,
     /// TOML appended to the configuration.
     pub more: String,
     /// TOML of the target's TLS towards the database.
@@ -52,6 +54,7 @@ impl Options {
             workers: 2,
             durability: "sync".to_owned(),
             wait_s: 50,
+            server: String::new(),
             more: String::new(),
             upstream_tls: "tls = \"off\"".to_owned(),
             labels: SHOP_LABELS.to_owned(),
@@ -293,6 +296,7 @@ fn config(dir: &Path, port: u16, admin_port: u16, options: &Options) -> String {
 [server]
 driver = "{driver}"
 workers = {workers}
+{server}
 
 [admin]
 socket = "{dir}/admin.sock"
@@ -331,6 +335,7 @@ catalog_refresh_s = {refresh}
 "#,
         driver = options.driver,
         workers = options.workers,
+        server = options.server,
         dir = dir.display(),
         audit = audit.display(),
         durability = options.durability,

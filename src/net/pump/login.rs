@@ -3,7 +3,7 @@
 use super::waits::until_ended;
 use super::{Pump, Stop};
 use crate::fault::{Fault, FaultKind};
-use crate::identity::{Principal, Proof};
+use crate::identity::Principal;
 use crate::record::Event;
 use crate::session::Login;
 use std::sync::Arc;
@@ -26,9 +26,8 @@ impl Pump<'_> {
         } else {
             Err("limit")
         };
-        // Over TLS, a client whose hash is not that of a token is asked for the secret itself: that one counts, or
-        // that it never comes.
-        let asked_again = login.tls && matches!(login.proof, Proof::CachingSha2 { .. });
+        // A client whose hash is not that of a token may be asked for the secret itself: that one counts, or that it
+        // never comes.
         self.asked_again = None;
         let answer = match verified {
             Ok((principal, pass, serial)) => {
@@ -43,7 +42,7 @@ impl Pump<'_> {
                 }
                 Err(Fault { kind: FaultKind::Limit, ..self.denied(&login.user) })
             }
-            Err(_) if asked_again => {
+            Err(_) if login.asks_again => {
                 let refused = self.denied(&login.user);
                 self.asked_again = Some(login.user);
                 Err(refused)

@@ -29,7 +29,7 @@ use super::worker::{Accepted, Control, End, Worker};
 use crate::clock::Now;
 use crate::fault::{Fault, FaultKind};
 use crate::identity::Pass;
-use crate::session::{Op, Session, Settings, Side, Step};
+use crate::session::{Op, Session, Settings, Side, Step, challenge};
 use record::Current;
 
 /// Why a session can't go on.
@@ -143,7 +143,9 @@ fn settings(
     Some(Settings {
         profile: seen.unwrap_or_else(|| Arc::clone(&target.runtime.profile)),
         connection_id: connection,
-        scramble: scramble()?,
+        scramble: challenge(random()?),
+        scramble_key: random()?,
+        login_key: target.runtime.login_key.clone(),
         tls_available: target.runtime.client_tls.is_some(),
         tls_required: target.runtime.client_tls_required,
         host: address.to_string(),
@@ -153,16 +155,9 @@ fn settings(
     })
 }
 
-/// 20 random bytes, of those that may stand in a handshake: no NUL and no `$`.
-fn scramble() -> Option<[u8; 20]> {
-    let mut bytes = [0; 20];
+fn random() -> Option<[u8; 32]> {
+    let mut bytes = [0; 32];
     aws_lc_rs::rand::SystemRandom::new().fill(&mut bytes).ok()?;
-    for byte in &mut bytes {
-        *byte &= 0x7f;
-        if *byte == 0 || *byte == b'$' {
-            *byte += 1;
-        }
-    }
     Some(bytes)
 }
 

@@ -121,6 +121,7 @@ impl Stand {
                 tls: options.upstream_tls,
                 client_tls: options.client_tls,
                 client_tls_required: false,
+                login_key: None,
                 max_upstream: options.max_upstream,
                 profile: Arc::new(profile()),
             }],

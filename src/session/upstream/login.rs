@@ -286,21 +286,109 @@ mod tests {
         out
     }
 
-    fn login() -> Login {
+    const OK: &[u8] = &[0, 0, 0, 2, 0, 0, 0];
+
+    fn login(use_tls: bool) -> Login {
         let account = Account {
             user: "rowgate".to_owned(),
             password: Arc::new(Secret::from("secret")),
             public_key: None,
         };
-        Login::new(account, UpstreamKey { capabilities: 0, collation: 45 }, false)
+        Login::new(account, UpstreamKey { capabilities: 0, collation: 45 }, use_tls)
+    }
+
+    /// A login that has been sent, by caching_sha2_password.
+    fn sent(use_tls: bool) -> Login {
+        let mut login = login(use_tls);
+        let mut out = Vec::new();
+        let step = login.on_bytes(&frame(0, GREETING), &mut out);
+        if use_tls {
+            assert!(matches!(step.op, Op::StartTls), "{step:?}");
+            out.clear();
+            assert!(matches!(login.on_bytes(&[], &mut out).op, Op::Emit));
+        }
+        let sent = String::from_utf8_lossy(&out).into_owned();
+        assert!(sent.contains("caching_sha2_password") && !sent.contains("secret"), "{sent}");
+        login
+    }
+
+    fn switch(plugin: &str, data: &[u8]) -> Vec<u8> {
+        let payload = [&[0xFE], plugin.as_bytes(), &[0], data, &[0]].concat();
+        frame(2, &payload)
+    }
+
+    /// What it answers to `packet`, without the header; `None` where it fails.
+    fn answer(login: &mut Login, packet: &[u8]) -> Option<Vec<u8>> {
+        let mut out = Vec::new();
+        match login.on_bytes(packet, &mut out).op {
+            Op::Emit => Some(out.split_off(4)),
+            Op::Failed(_) => None,
+            op => panic!("{op:?}"),
+        }
+    }
+
+    #[test]
+    fn the_password_goes_in_clear_inside_tls_only() {
+        let clear = switch("mysql_clear_password", b"");
+        assert_eq!(answer(&mut sent(true), &clear).unwrap(), b"secret\0");
+        assert_eq!(answer(&mut sent(false), &clear), None);
+        let full = frame(2, &[1, AUTH_FULL]);
+        assert_eq!(answer(&mut sent(true), &full).unwrap(), b"secret\0");
+        assert_eq!(answer(&mut sent(false), &full).unwrap(), [AUTH_KEY_REQUEST]);
+        let sha256 = switch("sha256_password", b"ABCDEFGHIJKLMNOPQRST");
+        assert_eq!(answer(&mut sent(true), &sha256).unwrap(), b"secret\0");
+        assert_eq!(answer(&mut sent(false), &sha256).unwrap(), [SHA256_KEY_REQUEST]);
+    }
+
+    #[test]
+    fn a_switch_is_answered_by_the_plugin_it_names_to_the_challenge_it_brings() {
+        let challenge = *b"ABCDEFGHIJKLMNOPQRST";
+        for use_tls in [false, true] {
+            let native = switch("mysql_native_password", &challenge);
+            let wanted = proof::native(b"secret", &challenge);
+            assert_eq!(answer(&mut sent(use_tls), &native).unwrap(), wanted);
+            let sha2 = switch("caching_sha2_password", &challenge);
+            let wanted = proof::caching_sha2(b"secret", &challenge);
+            let mut login = sent(use_tls);
+            assert_eq!(answer(&mut login, &native).unwrap().len(), 20);
+            assert_eq!(answer(&mut login, &sha2).unwrap(), wanted);
+            let nonce = [9; proof::NONCE_LEN];
+            let ed25519 = switch("client_ed25519", &nonce);
+            let wanted = proof::ed25519(b"secret", &nonce);
+            assert_eq!(answer(&mut login, &ed25519).unwrap(), wanted);
+            assert!(matches!(login.on_bytes(&frame(4, OK), &mut Vec::new()).op, Op::Done));
+        }
+    }
+
+    #[test]
+    fn what_no_database_says_ends_the_login() {
+        let native = switch("mysql_native_password", b"ABCDEFGHIJKLMNOPQRST");
+        for packets in [
+            vec![switch("dialog", b"Password: ")],
+            vec![switch("mysql_native_password", b"short")],
+            vec![switch("client_ed25519", b"ABCDEFGHIJKLMNOPQRST")],
+            vec![frame(2, &[0xFE])],
+            vec![frame(2, &[1, 9])],
+            // The words of a plugin that is not at hand.
+            vec![native.clone(), frame(4, &[1, AUTH_FULL])],
+            vec![native.clone(), frame(4, &[1, AUTH_FAST_OK])],
+            // A key that is none, and an OK in the place of a key.
+            vec![frame(2, &[1, AUTH_FULL]), frame(4, b"\x01-----BEGIN PUBLIC KEY-----")],
+            vec![frame(2, &[1, AUTH_FULL]), frame(4, OK)],
+            vec![native; 20],
+        ] {
+            let mut login = sent(false);
+            let failed = packets.iter().any(|packet| answer(&mut login, packet).is_none());
+            assert!(failed, "{packets:?}");
+        }
     }
 
     #[test]
     fn an_ok_that_arrives_with_what_comes_before_it_ends_the_login() {
-        let mut login = login();
+        let mut login = login(false);
         let mut out = Vec::new();
         assert!(matches!(login.on_bytes(&frame(0, GREETING), &mut out).op, Op::Emit));
-        let both = [frame(2, &[1, AUTH_FAST_OK]), frame(3, &[0, 0, 0, 2, 0, 0, 0])].concat();
+        let both = [frame(2, &[1, AUTH_FAST_OK]), frame(3, OK)].concat();
         let step = login.on_bytes(&both, &mut out);
         assert!(matches!(step.op, Op::Done), "{step:?}");
         assert_eq!(step.consumed, both.len());
