@@ -1,6 +1,7 @@
-//! A private MySQL in a temporary folder, on a free port of loopback, stopped by its pid. The
-//! binaries come from [`tree`].
+//! A private MySQL in a temporary folder, on a free port of loopback, stopped by its pid; or a
+//! turn on the server that [`ELSEWHERE`] names. The binaries come from [`tree`].
 
+mod elsewhere;
 mod tree;
 
 use std::fs;
@@ -15,6 +16,8 @@ use anyhow::{Context as _, Result, bail};
 use crate::mariadb::{SERVICE_PASSWORD, SERVICE_USER, as_root, free_port};
 use crate::{sh, shop};
 
+pub use elsewhere::ELSEWHERE;
+use elsewhere::Elsewhere;
 pub use tree::{Tree, fetch};
 
 /// Set to `1`, it leaves out the tests that need MySQL, where Debian's mirror can't be reached.
@@ -32,18 +35,37 @@ pub fn is_left_out() -> bool {
     left_out
 }
 
+/// Whether the tests run on a server that is not theirs to stop or to look into; said on the terminal.
+pub fn is_elsewhere() -> bool {
+    let elsewhere = std::env::var_os(ELSEWHERE).is_some();
+    if elsewhere {
+        println!("{ELSEWHERE} is set: LEFT OUT, this needs a server of the test's own");
+    }
+    elsewhere
+}
+
 /// A running server; stopped when dropped.
 #[derive(Debug)]
 pub struct Server {
     tree: Tree,
     dir: PathBuf,
     port: u16,
-    child: Child,
+    runs: Runs,
+}
+
+#[derive(Debug)]
+enum Runs {
+    Here(Child),
+    Elsewhere(Elsewhere),
 }
 
 impl Server {
     /// Makes a data folder in `dir` and starts a server on it. `extra` are more options of mysqld.
     pub fn start(dir: &Path, extra: &[&str]) -> Result<Self> {
+        if let Some(there) = Elsewhere::take()? {
+            let (tree, port) = (Tree::here()?, there.port);
+            return Ok(Self { tree, dir: dir.to_path_buf(), port, runs: Runs::Elsewhere(there) });
+        }
         Self::start_on(dir, free_port()?, extra)
     }
 
@@ -75,7 +97,7 @@ impl Server {
         daemon.arg("--performance-schema=OFF").args(extra);
         daemon.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let child = daemon.spawn().context("starting mysqld")?;
-        let mut server = Self { tree, dir: dir.to_path_buf(), port, child };
+        let mut server = Self { tree, dir: dir.to_path_buf(), port, runs: Runs::Here(child) };
         server.wait_until_up()?;
         Ok(server)
     }
@@ -85,9 +107,12 @@ impl Server {
         self.port
     }
 
-    /// The server's process id.
-    pub fn pid(&self) -> u32 {
-        self.child.id()
+    /// The server's process id, where it is this one's.
+    pub fn pid(&self) -> Option<u32> {
+        match &self.runs {
+            Runs::Here(child) => Some(child.id()),
+            Runs::Elsewhere(_) => None,
+        }
     }
 
     /// The socket's path.
@@ -102,10 +127,7 @@ impl Server {
 
     /// Runs SQL as root over the server's socket and gives what the client printed.
     pub fn sql(&self, text: &str) -> Result<String> {
-        let mut client = self.client();
-        client.args(["--batch", "--skip-column-names", "-e", text]);
-        let output = sh::capture(&mut client)?;
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        sql(self.client(), text)
     }
 
     /// Feeds a file of SQL to the server as root.
@@ -119,21 +141,29 @@ impl Server {
 
     /// Makes the gateway's account.
     pub fn add_service_account(&self) -> Result<()> {
+        let host = match &self.runs {
+            Runs::Here(_) => "127.0.0.1",
+            Runs::Elsewhere(_) => "%",
+        };
         self.sql(&format!(
-            "CREATE USER IF NOT EXISTS {SERVICE_USER}@'127.0.0.1' IDENTIFIED BY '{SERVICE_PASSWORD}'; \
-             GRANT ALL ON *.* TO {SERVICE_USER}@'127.0.0.1' WITH GRANT OPTION;"
+            "CREATE USER IF NOT EXISTS {SERVICE_USER}@'{host}' IDENTIFIED BY '{SERVICE_PASSWORD}'; \
+             GRANT ALL ON *.* TO {SERVICE_USER}@'{host}' WITH GRANT OPTION;"
         ))?;
         Ok(())
     }
 
     /// Ends the server at once, as a crash would.
     pub fn kill(&mut self) -> Result<()> {
-        self.child.kill()?;
-        self.child.wait()?;
+        let Runs::Here(child) = &mut self.runs else { bail!("{ELSEWHERE} is not ours to stop") };
+        child.kill()?;
+        child.wait()?;
         Ok(())
     }
 
     fn client(&self) -> Command {
+        if let Runs::Elsewhere(there) = &self.runs {
+            return there.client(&self.tree);
+        }
         let mut client = self.tree.program("mysql");
         client.args(["--no-defaults", "--user=root"]);
         client.arg(format!("--socket={}", self.socket().display()));
@@ -144,7 +174,8 @@ impl Server {
         let deadline = Instant::now() + START;
         let log = self.dir.join("mysqld.log");
         while Instant::now() < deadline {
-            if let Some(status) = self.child.try_wait()? {
+            let Runs::Here(child) = &mut self.runs else { return Ok(()) };
+            if let Some(status) = child.try_wait()? {
                 let said = fs::read_to_string(&log).unwrap_or_default();
                 bail!("mysqld ended at start ({status}):\n{said}");
             }
@@ -160,9 +191,17 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        if let Runs::Here(child) = &mut self.runs {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
+}
+
+/// Runs SQL with this client and gives what it printed.
+fn sql(mut client: Command, text: &str) -> Result<String> {
+    let output = sh::capture(client.args(["--batch", "--skip-column-names", "-e", text]))?;
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// Starts a server that stays up, with the sample shop, and says how to reach it.
@@ -178,7 +217,10 @@ pub fn up(port: u16) -> Result<()> {
         server.load(&shop::write_sql(&dir)?)?;
         server.add_service_account()?;
     }
-    println!("MySQL is up on 127.0.0.1:{port} (pid {}), with the sample shop:", server.pid());
+    println!(
+        "MySQL is up on 127.0.0.1:{port} (pid {}), with the sample shop:",
+        server.pid().unwrap_or(0)
+    );
     println!("  as root by its socket: {}", show(server.client()));
     println!("  as the gateway: user {SERVICE_USER}, password {SERVICE_PASSWORD}");
     // It is meant to outlive this process.
