@@ -21,7 +21,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rowgate::clock::Now;
-use rowgate::codec::{Header, write_frame, write_lenenc_bytes};
+use rowgate::codec::{Header, MAX_PAYLOAD, write_frame, write_lenenc_bytes, write_packet};
 use rowgate::fault::Fault;
 use rowgate::identity::{LoginKey, Principal, PrincipalKind, Proof};
 use rowgate::policy::{
@@ -59,6 +59,62 @@ fn every_script_gives_what_it_says_however_its_bytes_arrive() {
         }
     }
     assert!(wrong.is_empty(), "not what the scripts say:\n{}", wrong.join("\n"));
+}
+
+/// What the database sends between two of several statements would else be taken for the second's result.
+#[test]
+fn a_database_that_speaks_between_two_statements_ends_the_session() {
+    let mut player = Player::new("");
+    player.log_in("08 00");
+    for packet in ["0: 1b 00 00", "0: 03 \"DO 1; SELECT ssn\""] {
+        player.arrive(Side::Client, &bytes_of(packet), usize::MAX);
+    }
+    for answer in ["allow", "allow", "connected"] {
+        player.answer(answer);
+    }
+    let both = [bytes_of("1: 00 00 00 02 00 00 00"), bytes_of("1: 01")].concat();
+    player.arrive(Side::Server, &both, usize::MAX);
+    player.flush();
+    assert!(player.transcript.ends_with("close: upstream\n"), "{}", player.transcript);
+}
+
+/// A command in packets of 16 MiB is one text; what is sent in its place keeps to the packets; an exact multiple ends
+/// in an empty one; answers follow the last.
+#[test]
+fn commands_of_several_packets() {
+    for (len, packets) in
+        [(MAX_PAYLOAD - 2, 1), (MAX_PAYLOAD - 1, 2), (2 * MAX_PAYLOAD - 1, 3), (20 << 20, 2)]
+    {
+        let mut payload = vec![3];
+        payload.extend((0..len).map(|at| b'a' + u8::try_from(at % 23).unwrap()));
+        let mut sent = Vec::new();
+        assert_eq!(write_packet(&mut sent, 0, &payload), packets);
+        for ruled in ["blank", "refuse"] {
+            let mut player = Player::new("# long statements");
+            player.log_in("08 00");
+            player.arrive(Side::Client, &sent, 1 << 22);
+            assert!(player.reads.is_none(), "{len}: no decision is awaited");
+            player.transcript.clear();
+            if ruled == "refuse" {
+                player.answer(ruled);
+                let answer = format!("to the client {packets}: ff");
+                assert!(player.transcript.contains(&answer), "{len}: {}", player.transcript);
+                continue;
+            }
+            let mut ruling = ruling(None, true);
+            if let Ruling::Run { canonical, .. } = &mut ruling {
+                *canonical = Some(vec![b' '; len].into());
+            }
+            player.session.on_ruling(ruling);
+            player.reads = Some((Side::Client, 0));
+            player.run();
+            player.answer("connected");
+            payload[1..].fill(b' ');
+            let mut wanted = Vec::new();
+            write_packet(&mut wanted, 0, &payload);
+            assert!(player.sent[1] == wanted, "{len}: something else was sent");
+        }
+    }
 }
 
 /// A mask may make a cell longer, and so a row too long for the length in front of it.
@@ -335,7 +391,8 @@ impl Player {
                 self.note(&format!("authenticate {user} by {proof}, change_user {change}"));
                 return None;
             }
-            Op::Decide(statement) => {
+            Op::Decide(ref statement) | Op::Check(ref statement) => {
+                let verb = if matches!(step.op, Op::Check(_)) { "check" } else { "decide" };
                 let text = match &statement.text {
                     Text::Lent(range) => self.buffers[index(side)][range.clone()].to_vec(),
                     Text::Kept(text) => text.to_vec(),
@@ -344,7 +401,7 @@ impl Player {
                 let facets = self.session.facets().expect("a login");
                 let place = facets.schema.map(|name| format!(" in {name}")).unwrap_or_default();
                 let text = String::from_utf8_lossy(&text).into_owned();
-                self.note(&format!("decide {kind:?}{place}: {text}"));
+                self.note(&format!("{verb} {kind:?}{place}: {text}"));
                 return None;
             }
             Op::Connect => {
@@ -408,7 +465,7 @@ fn settings(script: &str) -> Settings {
         tls_available: script.contains("# TLS is available"),
         tls_required: script.contains("# TLS is required"),
         host: "host".to_owned(),
-        max_statement_bytes: 1 << 16,
+        max_statement_bytes: if script.contains("# long statements") { 64 << 20 } else { 1 << 16 },
         max_row_bytes: if script.contains("# long rows") { 16 << 20 } else { 1 << 16 },
         worker: 0,
     }

@@ -85,7 +85,7 @@ impl Run {
                     self.out.clear();
                 }
                 Op::Authenticate(_) => self.session.on_authenticated(Ok(principal())),
-                Op::Decide(_) => self.session.on_ruling(ruling()),
+                Op::Decide(_) | Op::Check(_) => self.session.on_ruling(ruling()),
                 Op::Connect => self.session.on_upstream(Ok(UpstreamReady { connection_id: 1 })),
                 Op::StartTls | Op::Release { .. } | Op::Done(_) => {}
                 Op::Close(_) => return,

@@ -43,6 +43,7 @@ impl Capabilities {
         | Self::INTERACTIVE
         | Self::TRANSACTIONS
         | Self::RESERVED2
+        | Self::MULTI_STATEMENTS
         | Self::MULTI_RESULTS
         | Self::PS_MULTI_RESULTS
         | Self::PLUGIN_AUTH
@@ -51,7 +52,7 @@ impl Capabilities {
         | Self::DEPRECATE_EOF;
 
     /// The flags of a client that change the bytes of its results or the reading of its text: an upstream
-    /// connection must have the same.
+    /// connection must have the same. Not MULTI_STATEMENTS: the database is sent one at a time.
     pub const SHAPING: u64 = Self::FOUND_ROWS
         | Self::IGNORE_SPACE
         | Self::MULTI_RESULTS

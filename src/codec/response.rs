@@ -30,6 +30,16 @@ impl Status {
     pub fn has(self, bits: u16) -> bool {
         self.0 & bits == bits
     }
+
+    /// Where the flags are in the payload of an OK or of a result's end.
+    pub fn place(payload: &[u8], deprecate_eof: bool) -> Option<usize> {
+        if payload.first() == Some(&0xFE) && !deprecate_eof {
+            return Some(3);
+        }
+        let (rest, _) = lenenc_int(payload.get(1..)?).ok()?;
+        let (rest, _) = lenenc_int(rest).ok()?;
+        Some(payload.len() - rest.len()).filter(|_| rest.len() >= 2)
+    }
 }
 
 /// An OK (also the one that ends a result under DEPRECATE_EOF).

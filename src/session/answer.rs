@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::machine::{Phase, upstream_broken, wait};
+use super::machine::{Phase, upstream_broken};
 use super::masks::Masks;
 use super::response::{At, Expect, Packet, Response};
 use super::{Op, Session, Side, Step};
@@ -39,7 +39,7 @@ impl Session {
     fn hop(
         &mut self,
         response: &mut Response,
-        bytes: &[u8],
+        bytes: &mut [u8],
         out: &mut Vec<u8>,
     ) -> Result<Step, Fault> {
         let mut pos = 0;
@@ -51,7 +51,7 @@ impl Session {
             let rest = bytes.get(pos..).unwrap_or_default();
             let Some(header) = Header::parse(rest) else { break HEADER_LEN };
             if response.continues {
-                response.pass_row(header);
+                response.pass_row(header, bytes.get_mut(pos..).unwrap_or_default());
                 continue;
             }
             if response.at == At::Rows && response.masks.is_none() {
@@ -61,7 +61,7 @@ impl Session {
                 }
                 if !response.may_end(first, header.len) {
                     response.outcome.rows += 1;
-                    response.pass_row(header);
+                    response.pass_row(header, bytes.get_mut(pos..).unwrap_or_default());
                     continue;
                 }
             }
@@ -73,13 +73,14 @@ impl Session {
             if replaces && pos > 0 && response.binding.is_none() {
                 return Ok(response.forward(pos));
             }
-            response.seq = header.seq.wrapping_add(1);
-            let packet = response.packet(header, payload, out)?;
+            let packet = response.numbered(header, payload, out)?;
+            let frame = bytes.get_mut(pos..pos + header.total()).unwrap_or_default();
+            response.take_part(frame);
             pos += header.total();
             match packet {
                 Packet::Pass if !response.held.is_empty() || response.binding.is_some() => {
                     // An OK or ERR where a masked result might have come.
-                    out.extend_from_slice(rest.get(..header.total()).unwrap_or_default());
+                    out.extend_from_slice(frame);
                     return Ok(response.emit(pos, out));
                 }
                 Packet::Pass => {}
@@ -93,12 +94,9 @@ impl Session {
                 return Ok(response.forward(pos));
             }
         };
-        if response.binding.is_some() {
+        if response.binding.is_some() || pos == 0 {
             let op = Op::Read { side: Side::Server, at_least };
             return Ok(Step { consumed: pos, op });
-        }
-        if pos == 0 {
-            return Ok(wait(Side::Server, at_least));
         }
         Ok(response.forward(pos))
     }
@@ -165,7 +163,11 @@ impl Session {
         if let Some(schema) = response.uses.filter(|_| !failed) {
             self.schema = Some(schema);
         }
-        self.phase = Phase::Idle;
+        self.reply_seq = response.seq;
+        self.phase = if response.part.more && !failed { Phase::Between } else { Phase::Idle };
+        if matches!(self.phase, Phase::Idle) {
+            self.batch = None;
+        }
         if !matches!(response.expect, Expect::Plain) {
             self.queue.push_back(Op::Done(response.outcome));
         }
@@ -242,7 +244,7 @@ impl Response {
     }
 
     /// Rows under masks: the whole ones that are there, batch by batch, and the end of the result if it is there too.
-    fn masked(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<Step, Fault> {
+    fn masked(&mut self, bytes: &mut [u8], out: &mut Vec<u8>) -> Result<Step, Fault> {
         let Some(mut masks) = self.masks.take() else { return Err(Fault::internal()) };
         let (mut pos, mut rows, mut masked_cells, mut seq) = (0, 0, 0, self.seq);
         let stop = loop {
@@ -265,9 +267,11 @@ impl Response {
         self.seq = seq;
         match stop {
             Gathered::End(header) => {
-                let frame = bytes.get(pos..pos + header.total()).unwrap_or_default();
+                let frame = bytes.get_mut(pos..pos + header.total()).unwrap_or_default();
                 let payload = frame.get(HEADER_LEN..).unwrap_or_default();
-                if let Packet::Pass = self.packet(header, payload, out)? {
+                let packet = self.numbered(header, payload, out)?;
+                self.take_part(frame);
+                if let Packet::Pass = packet {
                     out.extend_from_slice(frame);
                 }
                 Ok(self.emit(pos + header.total(), out))
@@ -283,7 +287,7 @@ impl Response {
     fn gather(
         &self,
         masks: &mut Masks,
-        bytes: &[u8],
+        bytes: &mut [u8],
         mut pos: usize,
     ) -> Result<(usize, Gathered), Fault> {
         while !masks.is_full() {
@@ -300,7 +304,8 @@ impl Response {
             if self.may_end(payload.first().copied(), header.len) {
                 return Ok((pos, Gathered::End(header)));
             }
-            masks.add(bytes, pos + HEADER_LEN, pos + header.total(), header.seq)?;
+            let seq = self.part.renumber(bytes.get_mut(pos..).unwrap_or_default());
+            masks.add(bytes, pos + HEADER_LEN, pos + header.total(), seq)?;
             pos += header.total();
         }
         Ok((pos, Gathered::Full))

@@ -1,16 +1,24 @@
 //! Commands: framed in the client's buffer, decided, sent. What is not named here is refused by its name.
 
+use std::ops::Range;
 use std::sync::Arc;
 
+use super::batch::Part;
 use super::machine::{Pending, Phase, Prepared, broken, refused, wait};
 use super::response::{Expect, Response};
 use super::{Op, Ruling, Session, Side, StatementKind, Step, Text};
-use crate::codec::{Command, ExecuteHead, HEADER_LEN, Header, Status, write_eof, write_frame};
+use crate::codec::{
+    Capabilities, Command, ExecuteHead, HEADER_LEN, Header, MAX_PAYLOAD, Status, write_eof,
+    write_frame,
+};
 use crate::fault::{Fault, FaultKind};
 
 /// Prepared statements of one session: the server's own default is 16,382 over all sessions, so one can't take
 /// them all. Their texts are kept for EXECUTE, all together in no more bytes than one longest statement has.
 const MAX_STATEMENTS: usize = 1_024;
+
+/// COM_SET_OPTION's "multi-statements on".
+const MULTI_STATEMENTS_ON: &[u8] = &[0, 0];
 
 /// COM_SET_OPTION's "multi-statements off".
 const MULTI_STATEMENTS_OFF: &[u8] = &[1, 0];
@@ -19,10 +27,14 @@ impl Session {
     /// A command at the front of the client's buffer, or the wish for one.
     pub(super) fn on_command(&mut self, bytes: &mut [u8], out: &mut Vec<u8>) -> Step {
         let Some(header) = Header::parse(bytes) else { return wait(Side::Client, HEADER_LEN) };
+        self.reply_seq = header.seq.wrapping_add(1);
         if header.seq != 0 {
-            return self.fail(&broken("packets out of order"), header.seq.wrapping_add(1), out);
+            return self.fail(&broken("packets out of order"), self.reply_seq, out);
         }
-        if header.continues() || header.len > self.settings.max_statement_bytes {
+        if header.continues() {
+            return self.on_long_command(bytes, out);
+        }
+        if header.len > self.settings.max_statement_bytes {
             return self.fail(&too_long(), 1, out);
         }
         let Some(payload) = header.payload(bytes) else {
@@ -34,14 +46,50 @@ impl Session {
         self.command(Command(command), header.total(), body, out)
     }
 
+    /// A command in several packets: looked at once the last is here. It is collected, as a short one is, up to the
+    /// same limit; what is analysed is one text, without the headers in between.
+    fn on_long_command(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Step {
+        let (mut total, mut seq, mut payload) = (0, 0_u8, Vec::new());
+        loop {
+            let fragment = bytes.get(total..).unwrap_or_default();
+            let Some(header) = Header::parse(fragment) else {
+                return wait(Side::Client, total + HEADER_LEN);
+            };
+            let in_order = header.seq == seq;
+            seq = header.seq.wrapping_add(1);
+            self.reply_seq = seq;
+            if !in_order {
+                return self.fail(&broken("packets out of order"), seq, out);
+            }
+            total += header.total();
+            if total > self.settings.max_statement_bytes {
+                return self.fail(&too_long(), seq, out);
+            }
+            if !header.continues() {
+                break;
+            }
+        }
+        if bytes.len() < total {
+            return wait(Side::Client, total);
+        }
+        fragments(total, |range| payload.extend_from_slice(bytes.get(range).unwrap_or_default()));
+        let Some((&command, body)) = payload.split_first() else {
+            return self.fail(&broken("an empty command"), seq, out);
+        };
+        self.command(Command(command), total, body, out)
+    }
+
     fn command(&mut self, command: Command, total: usize, body: &[u8], out: &mut Vec<u8>) -> Step {
         match command {
-            Command::QUERY => self.inline(StatementKind::Query, total, None),
-            Command::INIT_DB => self.inline(StatementKind::InitDb, total, Some(body)),
+            Command::QUERY => match self.begin_batch(total, body, out) {
+                Some(step) => step,
+                None => self.inline(StatementKind::Query, total, body),
+            },
+            Command::INIT_DB => self.inline(StatementKind::InitDb, total, body),
             Command::STMT_PREPARE if !self.may_keep(body.len()) => {
                 self.refuse(&too_many_statements(), total, out)
             }
-            Command::STMT_PREPARE => self.inline(StatementKind::Prepare, total, Some(body)),
+            Command::STMT_PREPARE => self.inline(StatementKind::Prepare, total, body),
             Command::STMT_EXECUTE => match ExecuteHead::parse(body) {
                 Ok(head) => self.prepared(StatementKind::Execute, head.statement_id, total, out),
                 Err(_) => self.fail(&broken("malformed COM_STMT_EXECUTE"), 1, out),
@@ -59,20 +107,27 @@ impl Session {
             },
             Command::STMT_RESET => self.reset_statement(total, body, out),
             Command::PING => {
-                self.emit_ok(1, out);
+                self.emit_ok(self.reply_seq, out);
                 Step { consumed: total, op: Op::Emit(Side::Client) }
             }
             Command::RESET_CONNECTION => {
                 self.forget();
-                self.emit_ok(1, out);
+                self.emit_ok(self.reply_seq, out);
                 // What was bound goes back to the pool before the OK goes out.
                 self.queue.push_back(Op::Emit(Side::Client));
                 let op = self.queue.pop_front().unwrap_or(Op::Emit(Side::Client));
                 Step { consumed: total, op }
             }
             Command::CHANGE_USER => self.change_user(total, body, out),
-            Command::SET_OPTION if body == MULTI_STATEMENTS_OFF => {
-                write_frame(out, 1, |out| write_eof(out, 0, Status(Status::AUTOCOMMIT)));
+            Command::SET_OPTION if matches!(body, MULTI_STATEMENTS_ON | MULTI_STATEMENTS_OFF) => {
+                self.capabilities.0 &= !Capabilities::MULTI_STATEMENTS;
+                if body == MULTI_STATEMENTS_ON {
+                    // Each is ruled on and sent alone, so nothing is lost by it.
+                    self.capabilities.0 |= Capabilities::MULTI_STATEMENTS;
+                }
+                write_frame(out, self.reply_seq, |out| {
+                    write_eof(out, 0, Status(Status::AUTOCOMMIT))
+                });
                 Step { consumed: total, op: Op::Emit(Side::Client) }
             }
             Command::QUIT => {
@@ -90,10 +145,15 @@ impl Session {
     }
 
     /// A statement whose text is in the buffer.
-    fn inline(&mut self, kind: StatementKind, total: usize, keep: Option<&[u8]>) -> Step {
-        let text = keep.map(Arc::from);
-        let pending = Pending { kind, total, statement_id: 0, text, login_seq: None };
-        self.decide(pending, Text::Lent(HEADER_LEN + 1..total))
+    fn inline(&mut self, kind: StatementKind, total: usize, body: &[u8]) -> Step {
+        let is_long = total >= HEADER_LEN + MAX_PAYLOAD;
+        let keeps = is_long || kind != StatementKind::Query;
+        let text: Option<Arc<[u8]>> = keeps.then(|| Arc::from(body));
+        let decided = match &text {
+            Some(text) if is_long => Text::Kept(Arc::clone(text)),
+            _ => Text::Lent(HEADER_LEN + 1..total),
+        };
+        self.decide(Pending { kind, total, statement_id: 0, text, login_seq: None }, decided)
     }
 
     /// EXECUTE or FETCH of a statement that was prepared here.
@@ -121,7 +181,7 @@ impl Session {
         let Some(statement) = statement.filter(|_| self.bound) else { return skip(total) };
         statement.long_data = statement.long_data.saturating_add(body.len());
         if statement.long_data > limit {
-            return self.fail(&too_long(), 1, out);
+            return self.fail(&too_long(), self.reply_seq, out);
         }
         Step { consumed: total, op: Op::Forward }
     }
@@ -162,14 +222,14 @@ impl Session {
             return Step { consumed: 0, op: Op::Connect };
         }
         let patches = matches!(pending.kind, StatementKind::Query | StatementKind::Prepare);
-        if let Some(canonical) = canonical.as_ref().filter(|_| patches) {
-            match bytes.get_mut(HEADER_LEN + 1..pending.total) {
-                Some(text) if text.len() == canonical.len() => text.copy_from_slice(canonical),
-                _ => return self.fail(&Fault::internal(), 1, out),
+        if let Some(canonical) = canonical.as_ref().filter(|_| patches && self.batch.is_none()) {
+            if !put_text(bytes, pending.total, canonical) {
+                return self.fail(&Fault::internal(), self.reply_seq, out);
             }
         }
-        let (expect, total) = (expectation(pending), bytes.len());
-        let consumed = Header::parse(bytes).map_or(total, Header::total);
+        let consumed = pending.total;
+        let part = self.send_part(&pending, canonical.as_deref(), out);
+        let expect = expectation(pending);
         let known = match &expect {
             Expect::Execute { id } | Expect::Fetch { id } => self.statements.get_mut(id),
             _ => None,
@@ -184,13 +244,31 @@ impl Session {
         let subject = self.principal.as_ref().map_or("", |principal| &principal.subject);
         let (settings, capabilities) = (&self.settings, self.capabilities);
         self.phase = match Response::to(expect, ruling, cursor, settings, capabilities, subject) {
-            Ok(response) => Phase::Response(Box::new(response)),
+            Ok(mut response) => {
+                response.seq = self.reply_seq;
+                response.part = part.unwrap_or_default();
+                Phase::Response(Box::new(response))
+            }
             Err(fault) => {
+                out.clear();
                 self.queue.push_back(Op::Done(refused(&fault)));
                 return self.refuse(&fault, consumed, out);
             }
         };
-        Step { consumed, op: Op::Forward }
+        let op = if part.is_some() { Op::Emit(Side::Server) } else { Op::Forward };
+        Step { consumed, op }
+    }
+
+    /// Writes the command of one of several statements; `None` where the command is in the client's buffer.
+    fn send_part(
+        &self,
+        pending: &Pending,
+        canonical: Option<&[u8]>,
+        out: &mut Vec<u8>,
+    ) -> Option<Part> {
+        let more = self.batch.as_ref()?.goes_on();
+        let text = canonical.or(pending.text.as_deref()).unwrap_or_default();
+        Some(Part::sent(text, self.reply_seq, more, out))
     }
 
     /// The login chose a database: a connection in that database answers for it.
@@ -221,6 +299,9 @@ impl Session {
             return Some(&[]);
         }
         let statement = self.statements.get(&pending.statement_id)?;
+        if Header::parse(bytes)?.continues() {
+            return None; // not in one piece
+        }
         let head = ExecuteHead::parse(bytes.get(HEADER_LEN + 1..pending.total)?).ok()?;
         if statement.parameters == 0 {
             return Some(&[]);
@@ -250,6 +331,32 @@ fn expectation(pending: Pending) -> Expect {
         StatementKind::Execute => Expect::Execute { id },
         StatementKind::Fetch => Expect::Fetch { id },
     }
+}
+
+/// The parts of a command's payload in its packets, which are `total` bytes long with their headers.
+fn fragments(total: usize, mut each: impl FnMut(Range<usize>)) {
+    let mut at = 0;
+    while at < total {
+        let start = at + HEADER_LEN;
+        at = (start + MAX_PAYLOAD).min(total);
+        each(start..at);
+    }
+}
+
+/// Puts the text that is sent over the one that came, behind the command byte. Whether it is as long.
+fn put_text(bytes: &mut [u8], total: usize, text: &[u8]) -> bool {
+    let (mut rest, mut fits) = (text, true);
+    fragments(total, |range| {
+        let start = range.start + usize::from(range.start == HEADER_LEN);
+        let place = bytes.get_mut(start..range.end).unwrap_or_default();
+        fits &= place.len() == range.end - start && place.len() <= rest.len();
+        if fits {
+            let (now, later) = rest.split_at(place.len());
+            place.copy_from_slice(now);
+            rest = later;
+        }
+    });
+    fits && rest.is_empty()
 }
 
 /// Drops a command that has no reply.

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use super::batch::Batch;
 use super::binding::Binding;
 use super::handshake::Handshaking;
 use super::response::Response;
@@ -34,7 +35,11 @@ pub struct Session {
     pub(super) status: Status,
     /// A database connection is bound.
     pub(super) bound: bool,
+    /// The sequence id of the gateway's own answer: it follows the command's last packet.
+    pub(super) reply_seq: u8,
     pub(super) statements: HashMap<u32, Prepared>,
+    /// The statements of the command under way, where they are several.
+    pub(super) batch: Option<Box<Batch>>,
 }
 
 /// Where the session is.
@@ -43,6 +48,10 @@ pub(super) enum Phase {
     Handshake(Handshaking),
     /// Waits for a command.
     Idle,
+    /// One of several statements waits for what would be ruled on it, or has been told.
+    Checking,
+    /// Between two of several statements.
+    Between,
     /// A statement waits for its ruling.
     Deciding(Pending),
     /// It has one, and waits to be sent.
@@ -58,7 +67,14 @@ pub(super) enum Phase {
 impl Phase {
     /// A statement is under way, and nothing of it was sent to the database.
     fn is_before_response(&self) -> bool {
-        matches!(self, Self::Deciding(_) | Self::Ruled(..) | Self::Connecting(..))
+        matches!(
+            self,
+            Self::Checking
+                | Self::Between
+                | Self::Deciding(_)
+                | Self::Ruled(..)
+                | Self::Connecting(..)
+        )
     }
 }
 
@@ -107,7 +123,9 @@ impl Session {
             schema: None,
             status: Status(Status::AUTOCOMMIT),
             bound: false,
+            reply_seq: 1,
             statements: HashMap::new(),
+            batch: None,
         }
     }
 
@@ -122,7 +140,14 @@ impl Session {
                 self.phase = Phase::Idle;
                 self.on_command(bytes, out)
             }
-            (Phase::Ruled(pending, ruling), Side::Client) => {
+            (Phase::Checking, _) => self.check_next(),
+            (Phase::Between, Side::Server) if !bytes.is_empty() => {
+                self.fail(&out_of_turn(), self.reply_seq, out)
+            }
+            (Phase::Between, _) => self.run_next(),
+            (Phase::Ruled(pending, ruling), side)
+                if side == Side::Client || self.batch.is_some() =>
+            {
                 self.on_ruled(pending, ruling, bytes, out)
             }
             (Phase::Response(response), Side::Server) => self.on_response(response, bytes, out),
@@ -132,13 +157,11 @@ impl Session {
             }
             (phase @ (Phase::Idle | Phase::Handshake(_)), Side::Server) => {
                 self.phase = phase;
-                // The database spoke out of turn: it is shutting down, or it broke the protocol.
-                let fault = Fault::upstream_lost("the database closed the session");
-                self.fail(&fault, 0, out)
+                self.fail(&out_of_turn(), 0, out)
             }
             (phase @ (Phase::Deciding(_) | Phase::Connecting(..) | Phase::Ruled(..)), _) => {
                 self.phase = phase;
-                self.fail(&Fault::internal(), 1, out)
+                self.fail(&Fault::internal(), self.reply_seq, out)
             }
             (Phase::Closed, _) => Step { consumed: 0, op: Op::Close(None) },
         }
@@ -155,6 +178,7 @@ impl Session {
     pub fn on_ruling(&mut self, ruling: Ruling) {
         self.phase = match std::mem::replace(&mut self.phase, Phase::Closed) {
             Phase::Deciding(pending) => Phase::Ruled(pending, ruling),
+            Phase::Checking => self.on_checked(ruling),
             other => other,
         };
     }
@@ -185,7 +209,7 @@ impl Session {
         match std::mem::replace(&mut self.phase, Phase::Closed) {
             Phase::Response(response) => self.abort(&response, fault, out),
             phase => {
-                let seq = u8::from(phase.is_before_response());
+                let seq = if phase.is_before_response() { self.reply_seq } else { 0 };
                 self.phase = phase;
                 self.fail(fault, seq, out)
             }
@@ -209,9 +233,10 @@ impl Session {
             || !self.status.has(Status::AUTOCOMMIT)
             || self.statements.values().any(|statement| statement.cursor_open);
         let prepared = self.deciding_prepared();
-        let now = (&self.schema, self.sql_mode);
-        let (schema, sql_mode) = prepared.map_or(now, |kept| (&kept.schema, kept.sql_mode));
-        Some(Facets { principal, schema: schema.as_deref(), sql_mode, in_transaction })
+        let now = (self.checked_schema().or(self.schema.as_deref()), self.sql_mode);
+        let (schema, sql_mode) =
+            prepared.map_or(now, |kept| (kept.schema.as_deref(), kept.sql_mode));
+        Some(Facets { principal, schema, sql_mode, in_transaction })
     }
 
     /// The prepared statement that waits for its ruling, if it is one.
@@ -256,6 +281,7 @@ impl Session {
     pub(super) fn fail(&mut self, fault: &Fault, seq: u8, out: &mut Vec<u8>) -> Step {
         let under_way = std::mem::replace(&mut self.phase, Phase::Closed).is_before_response();
         self.queue.clear();
+        self.batch = None;
         out.clear();
         emit_fault(fault, seq, out);
         if under_way {
@@ -269,7 +295,8 @@ impl Session {
     /// Answers a command with an error; the connection stays usable.
     pub(super) fn refuse(&mut self, fault: &Fault, consumed: usize, out: &mut Vec<u8>) -> Step {
         self.phase = Phase::Idle;
-        emit_fault(fault, 1, out);
+        self.batch = None;
+        emit_fault(fault, self.reply_seq, out);
         Step { consumed, op: Op::Emit(Side::Client) }
     }
 
@@ -312,7 +339,7 @@ impl Session {
         };
         let outcome = refused(&fault);
         if close {
-            let mut step = self.fail(&fault, pending.login_seq.unwrap_or(1), out);
+            let mut step = self.fail(&fault, pending.login_seq.unwrap_or(self.reply_seq), out);
             self.queue.push_front(Op::Done(outcome));
             step.consumed = pending.total;
             return step;
@@ -336,6 +363,11 @@ pub(super) fn emit_fault(fault: &Fault, seq: u8, out: &mut Vec<u8>) {
     write_frame(out, seq, |out| write_err(out, fault.code, fault.sqlstate, &fault.message));
 }
 
+/// The database spoke out of turn: it is shutting down, or it broke the protocol.
+fn out_of_turn() -> Fault {
+    Fault::upstream_lost("the database closed the session")
+}
+
 /// A fault of the client's protocol.
 pub(super) fn broken(what: &'static str) -> Fault {
     Fault::protocol(what)
@@ -356,6 +388,8 @@ impl std::fmt::Debug for Session {
         let phase = match &self.phase {
             Phase::Handshake(_) => "handshake",
             Phase::Idle => "idle",
+            Phase::Checking => "checking",
+            Phase::Between => "between",
             Phase::Deciding(_) => "deciding",
             Phase::Ruled(..) => "ruled",
             Phase::Connecting(..) => "connecting",

@@ -6,6 +6,7 @@
 //! database, driven the same way by the pool.
 
 mod answer;
+mod batch;
 mod binding;
 mod command;
 mod handshake;
@@ -96,6 +97,10 @@ pub enum Op {
     /// A statement waits for its ruling: answer with [`Session::on_ruling`]. The lent bytes stay lent
     /// (`consumed` is 0): ranges in [`Statement`] are into them.
     Decide(Statement),
+    /// One of several statements, none of which has been sent, waits for what would be ruled on it: answer with
+    /// [`Session::on_ruling`]. Only a refusal is recorded, and it must not wait for people. It is decided again, under
+    /// the session's state of then, when its turn has come.
+    Check(Statement),
     /// A connection to the database is needed: answer with [`Session::on_upstream`].
     Connect,
     /// Give the database connection back to the pool (which resets it); the session has forgotten its state.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::batch::Part;
 use super::binding::Binding;
 use super::machine::upstream_broken;
 use super::masks::Masks;
@@ -77,6 +78,7 @@ pub(super) struct Response {
     pub(super) continues: bool,
     /// The sequence id of the next packet.
     pub(super) seq: u8,
+    pub(super) part: Part,
     pub(super) outcome: Outcome,
     pub(super) ended: Option<Status>,
 }
@@ -102,6 +104,7 @@ impl Response {
             skip: 0,
             continues: false,
             seq: 1,
+            part: Part::default(),
             outcome: Outcome::default(),
             ended: None,
         }
@@ -148,8 +151,19 @@ impl Response {
         self.skip > 0 || self.continues
     }
 
-    /// Takes one whole packet that is not an unmasked row.
-    pub(super) fn packet(
+    /// Takes one whole packet that is not an unmasked row, by the sequence id that the client waits for.
+    pub(super) fn numbered(
+        &mut self,
+        header: Header,
+        payload: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<Packet, Fault> {
+        let seq = header.seq.wrapping_add(self.part.shift);
+        self.seq = seq.wrapping_add(1);
+        self.packet(Header { seq, ..header }, payload, out)
+    }
+
+    fn packet(
         &mut self,
         header: Header,
         payload: &[u8],
@@ -282,7 +296,10 @@ impl Response {
             return Ok(Packet::Pass);
         }
         // The info text counts rows and warnings of labelled data; the counts are in the packet anyway.
-        let bare = OkPacket { info: &[], ..ok };
+        let mut bare = OkPacket { info: &[], ..ok };
+        if self.part.more {
+            bare.status.0 |= Status::MORE_RESULTS;
+        }
         write_frame(out, header.seq, |out| write_ok(out, 0, &bare));
         Ok(Packet::Taken)
     }
@@ -333,11 +350,26 @@ impl Response {
 }
 
 impl Response {
-    /// A row passes as it stands, perhaps before all of it is here.
-    pub(super) fn pass_row(&mut self, header: Header) {
+    /// A row passes as it stands, perhaps before all of it is here. `bytes` begin with its header.
+    pub(super) fn pass_row(&mut self, header: Header, bytes: &mut [u8]) {
         self.skip = header.total();
         self.continues = header.continues();
         self.seq = header.seq.wrapping_add(1);
+        if self.part.shift != 0 {
+            self.seq = self.part.renumber(bytes).wrapping_add(1);
+        }
+    }
+
+    /// Makes a whole packet that was looked at a part of the answer to several statements.
+    pub(super) fn take_part(&mut self, frame: &mut [u8]) {
+        if self.part == Part::default() {
+            return;
+        }
+        self.part.renumber(frame);
+        let after_definitions = self.at == At::Rows && !self.deprecate_eof;
+        if self.outcome.error_code == 0 && (self.ended.is_some() || after_definitions) {
+            self.part.mark(frame, self.deprecate_eof);
+        }
     }
 
     pub(super) fn forward(&mut self, len: usize) -> Step {

@@ -16,7 +16,18 @@ pub(super) fn canonical(text: &[u8], lexed: &Lexed) -> Option<Box<[u8]>> {
         let range = *start as usize..*end as usize;
         blanked.get_mut(range).into_iter().for_each(|bytes| bytes.fill(b' '));
     }
+    if lexed.tokens.is_empty() {
+        comment(&mut blanked, text);
+    }
     Some(blanked)
+}
+
+/// Makes a statement of comments alone one comment: the servers take that for nothing, and an empty text for an error.
+pub(super) fn comment(blanked: &mut [u8], text: &[u8]) {
+    let first = text.iter().position(|byte| !matches!(byte, b' ' | b'\t'..=b'\r'));
+    if let Some(place) = first.and_then(|at| blanked.get_mut(at)) {
+        *place = b'#';
+    }
 }
 
 /// Digest and text of the shape.

@@ -9,6 +9,7 @@ mod facts;
 mod lexer;
 mod lineage;
 mod rows;
+mod split;
 mod tables;
 mod token;
 mod verb;
@@ -17,6 +18,7 @@ mod words;
 pub use facts::{
     Access, ColumnRef, ColumnUse, Facts, Lineage, Output, Place, TableUse, Unknown, Verb,
 };
+pub use split::{MAX_STATEMENTS, Split, split};
 
 use crate::schema::{Catalog, LabelSet, Routine, ServerProfile, SqlMode, Table, fold};
 use token::{Kind, Lexed, Token};
@@ -63,7 +65,8 @@ pub fn analyse(text: &[u8], cx: &Context<'_>) -> Analysis {
     let mut lexed = lexer::lex(text, &cx.catalog.profile, cx.sql_mode);
     let mut canonical = canonical::canonical(text, &lexed);
     let mut unknown = lexed.unknown.take();
-    if canonical.as_ref().is_some_and(|canonical| reads_otherwise(canonical, &lexed, cx)) {
+    let (profile, mode) = (&cx.catalog.profile, cx.sql_mode);
+    if canonical.as_ref().is_some_and(|canonical| !same_tokens(canonical, &lexed, profile, mode)) {
         // `5--/**/1` is two minus signs, and with the comment blanked a comment to the statement's end.
         canonical = None;
         unknown
@@ -87,10 +90,10 @@ pub fn analyse(text: &[u8], cx: &Context<'_>) -> Analysis {
     Analysis { canonical, digest, digest_text, facts, unknown }
 }
 
-/// Whether the text that would be sent has other tokens than the text that is analysed.
-fn reads_otherwise(canonical: &[u8], lexed: &Lexed, cx: &Context<'_>) -> bool {
-    let again = lexer::lex(canonical, &cx.catalog.profile, cx.sql_mode);
-    again.tokens != lexed.tokens || !again.blanks.is_empty()
+/// Whether the text that would be sent has the tokens of the text that is analysed.
+fn same_tokens(canonical: &[u8], lexed: &Lexed, profile: &ServerProfile, mode: SqlMode) -> bool {
+    let again = lexer::lex(canonical, profile, mode);
+    again.tokens == lexed.tokens && (again.blanks.is_empty() || again.tokens.is_empty())
 }
 
 /// Scopes of a SET beyond the session.

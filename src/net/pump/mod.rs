@@ -224,6 +224,7 @@ impl Pump<'_> {
             // What happens once a session has a box of its own: idle sessions keep room for the rest only.
             Op::Authenticate(login) => Box::pin(self.authenticate(*login)).await?,
             Op::Decide(statement) => self.rule(&statement).await?,
+            Op::Check(statement) => Box::pin(self.check(&statement)).await?,
             Op::Connect => Box::pin(self.connect()).await?,
             Op::Release { schema } => self.release(schema.as_deref()),
             Op::Done(outcome) => self.done(outcome).await?,

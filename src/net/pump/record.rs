@@ -217,6 +217,8 @@ impl Pump<'_> {
         self.locked |= self.current.locks;
         self.current.permit = None;
         self.current.gate = None;
+        // The next of several statements has been here all the time; its own begins now.
+        self.current.arrived(self.now);
         self.worker.metrics().completed(&completion, outcome.fault);
     }
 

@@ -8,6 +8,7 @@ use super::{Activity, Pump, Stop};
 use crate::approval::{GrantScope, NewRequest};
 use crate::fault::Fault;
 use crate::net::decide::{Decision, Query};
+use crate::net::io;
 use crate::policy::{Effect, Hold};
 use crate::schema::SqlMode;
 use crate::session::{Ruling, Statement, StatementKind, Text};
@@ -31,18 +32,9 @@ impl Pump<'_> {
         if let Err(fault) = self.reserve() {
             return Ok(Ruling::Refuse(fault));
         }
-        let Some(mut decision) = self.decide(statement) else {
+        let Some(decision) = self.decide_by_names(statement).await? else {
             return Ok(Ruling::RefuseAndClose(Fault::internal()));
         };
-        if decision.shape.unknown_name {
-            // A table made a moment ago, behind the gateway or through it, is found by looking again.
-            let shared = Arc::clone(&self.worker.shared);
-            self.while_client_lives(shared.schemas.refresh(self.target_index)).await?;
-            decision = match self.decide(statement) {
-                Some(again) => again,
-                None => return Ok(Ruling::RefuseAndClose(Fault::internal())),
-            };
-        }
         self.now = self.worker.now();
         self.current.decided(self.now);
         let shape = Arc::clone(&decision.shape);
@@ -66,6 +58,52 @@ impl Pump<'_> {
             }
             Effect::Allow | Effect::Hold(_) => self.admit_statement(&decision).await,
         }
+    }
+
+    /// A decision by the schema of now: a table made a moment ago, behind the gateway or through it, is found by looking
+    /// again.
+    async fn decide_by_names(&mut self, statement: &Statement) -> Result<Option<Decision>, Stop> {
+        let decision = self.decide(statement);
+        if !decision.as_ref().is_some_and(|decision| decision.shape.unknown_name) {
+            return Ok(decision);
+        }
+        let shared = Arc::clone(&self.worker.shared);
+        self.while_client_lives(shared.schemas.refresh(self.target_index)).await?;
+        Ok(self.decide(statement))
+    }
+
+    /// Answers [`crate::session::Op::Check`].
+    pub(super) async fn check(&mut self, statement: &Statement) -> Result<(), Stop> {
+        // Thousands may come in one command.
+        io::step_aside().await;
+        let ruling = self.checked(statement).await?;
+        self.session.on_ruling(ruling);
+        Ok(())
+    }
+
+    async fn checked(&mut self, statement: &Statement) -> Result<Ruling, Stop> {
+        let Some(decision) = self.decide_by_names(statement).await? else {
+            return Ok(Ruling::RefuseAndClose(Fault::internal()));
+        };
+        let shape = Arc::clone(&decision.shape);
+        let refusal = match &shape.effect {
+            Effect::Allow => return Ok(decision.run()),
+            Effect::Deny { rule, message } => {
+                shape.refusal.clone().unwrap_or_else(|| Fault::denied(rule, message))
+            }
+            Effect::Hold(_) => {
+                let why = "one of these statements needs approval: send it alone; none of them ran";
+                Fault::approval("RG-ALONE", why)
+            }
+        };
+        if let Err(fault) = self.reserve() {
+            return Ok(Ruling::Refuse(fault));
+        }
+        self.now = self.worker.now();
+        self.current.decided(self.now);
+        let text = self.recorded_text(statement, &decision);
+        let recorded = self.record_intent(statement.kind, &shape, text.as_deref());
+        Ok(Ruling::Refuse(recorded.err().unwrap_or(refusal)))
     }
 
     /// Lets it run, once its intent is as durable as it must be.

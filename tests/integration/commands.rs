@@ -1,0 +1,135 @@
+//! Every command of the wire: as directly where it is let through, and never raw where it is not.
+
+use rowgate::codec::Capabilities;
+use xtask::{mariadb, shop};
+
+use crate::stand::Stand;
+use crate::wire::{Packet, Wire, text};
+
+const SERVICE: (&str, &str) = (mariadb::SERVICE_USER, mariadb::SERVICE_PASSWORD);
+
+/// Texts of one statement and of several, of which the answers must be the database's own to the last byte.
+const TEXTS: [&str; 23] = [
+    "SELECT 1; SELECT 'a;b' AS x, 2; DO 0",
+    "SELECT 1;",
+    "SELECT 1 ; ;\n",
+    "SELECT 1; -- a comment",
+    "SELECT 1 /* ; */; SELECT 2 # ;",
+    "SELECT 1;;SELECT 2",
+    "; SELECT 1",
+    "-- nothing",
+    " ",
+    "SELECT 1; SELECT no_such_column; SELECT 3",
+    "SELECT 1; SELECT FROM; SELECT 3",
+    "SET @a = 5; SELECT @a; SET @a = @a + 1; SELECT @a",
+    "CREATE TEMPORARY TABLE t (a INT); INSERT INTO t VALUES (1), (2); SELECT a FROM t; UPDATE t SET a = a + 1; DROP TABLE t",
+    "USE mysql; SELECT DATABASE(); USE shop; SELECT DATABASE()",
+    "SELECT 1 /*!999999 ; SELECT 2 */",
+    "CREATE OR REPLACE PROCEDURE p(OUT n INT) BEGIN SELECT 1; SELECT 2 AS two, 3; SET n = 7; END; \
+     CALL p(@n); SELECT @n",
+    "CALL p(@n)",
+    "CALL p(@n); CALL p(@n); SELECT 'after'",
+    "CREATE OR REPLACE PROCEDURE gone() DO 1; DROP PROCEDURE gone; CALL gone(); SELECT 1",
+    "BEGIN; SELECT 1; COMMIT",
+    "BEGIN NOT ATOMIC SELECT 1; SELECT 2; END; SELECT 3",
+    "SELECT seq FROM seq_1_to_600; SELECT seq FROM seq_1_to_300",
+    "SELECT IF(1, 2, 3); SELECT CASE WHEN 1 THEN 2 END; SELECT ROW_COUNT(), FOUND_ROWS()",
+];
+
+#[test]
+fn several_statements_are_answered_as_the_database_answers_them() {
+    let stand = Stand::start();
+    let token = stand.token("backup", "dumpers");
+    for more in [0, Capabilities::DEPRECATE_EOF] {
+        let more = more | Capabilities::MULTI_STATEMENTS | Capabilities::MULTI_RESULTS;
+        let mut direct = Wire::login(stand.database.port(), SERVICE.0, SERVICE.1, more);
+        let mut through = Wire::login(stand.gateway.port, "backup", &token, more);
+        for sql in TEXTS {
+            let (wanted, got) = (direct.query(sql), through.query(sql));
+            assert_eq!(comparable(&got), comparable(&wanted), "{sql}");
+        }
+    }
+    let record = stand.gateway.cli_ok(&["audit", "tail", "-n", "200", "--output", "json"]).unwrap();
+    assert!(record.contains("select case when ? then ? end"), "{record}");
+}
+
+/// A syntax error quotes the text up to its end, which is the statement's here and the whole command's directly; that
+/// of an empty statement has another number.
+fn comparable(packets: &[Packet]) -> String {
+    let is_syntax = |payload: &[u8]| matches!(payload, [0xFF, 0x28 | 0x29, 0x04, ..]);
+    let shown = |(seq, payload): &Packet| match is_syntax(payload) {
+        true => (*seq, b"a syntax error".to_vec()),
+        false => (*seq, payload.clone()),
+    };
+    text(&packets.iter().map(shown).collect::<Vec<_>>())
+}
+
+/// Where a statement of a batch touches labelled columns: masked or refused, whatever is around it.
+const BATCHES: [&str; 14] = [
+    "SELECT ssn FROM customers; SELECT name FROM customers",
+    "SELECT name FROM customers; SELECT ssn FROM customers",
+    "SELECT 1; SELECT ssn, name FROM customers; SELECT name, ssn FROM customers",
+    "CALL two(); SELECT ssn, name FROM customers LIMIT 3",
+    "SELECT name AS ssn FROM customers LIMIT 3; SELECT ssn FROM customers",
+    "USE other; SELECT ssn FROM customers; USE shop; SELECT ssn FROM customers",
+    "USE other; USE shop; SELECT email FROM customers",
+    "SET sql_mode = 'ANSI_QUOTES'; SELECT \"ssn\" FROM customers",
+    "SET sql_mode = 'NO_BACKSLASH_ESCAPES'; SELECT '\\'; SELECT ssn FROM customers; -- '",
+    "SELECT '\\'; SELECT ssn FROM customers; -- '",
+    "SET NAMES gbk; SELECT ssn FROM customers",
+    "SELECT 1 /*!50000; SELECT ssn FROM customers */; SELECT 2",
+    "SELECT 5--/**/1; SELECT ssn FROM customers",
+    "BEGIN NOT ATOMIC SELECT ssn FROM customers; END; SELECT 1",
+];
+
+#[test]
+fn nothing_raw_in_the_results_of_several_statements() {
+    let stand = Stand::start();
+    stand
+        .database
+        .sql(
+            "CREATE DATABASE other; CREATE TABLE other.customers (ssn TEXT); \
+             INSERT INTO other.customers VALUES ('not labelled');\n\
+             DELIMITER //\nCREATE PROCEDURE shop.two() BEGIN SELECT 1; SELECT 2; END//\n",
+        )
+        .unwrap();
+    let token = stand.token("leak-agent", "agents");
+    let mut masked = 0;
+    for more in [0, Capabilities::DEPRECATE_EOF] {
+        for sql in BATCHES {
+            let mut wire = Wire::login(
+                stand.gateway.port,
+                "leak-agent",
+                &token,
+                more | Capabilities::MULTI_STATEMENTS,
+            );
+            let got = text(&wire.query(sql));
+            for raw in shop::raw_values() {
+                assert!(!got.contains(&raw), "{sql}: {got}");
+            }
+            masked += usize::from(got.contains("[redacted]"));
+        }
+    }
+    assert!(masked >= 8, "only {masked} of the batches were answered with masked rows");
+}
+
+#[test]
+fn one_refusal_refuses_all() {
+    let stand = Stand::start();
+    let token = stand.token("agent", "agents");
+    let mut wire = Wire::login(stand.gateway.port, "agent", &token, Capabilities::MULTI_STATEMENTS);
+    let count = "SELECT COUNT(*) FROM shop.orders WHERE id = 70001";
+    let insert = "INSERT INTO orders VALUES (70001, 1, '2026-01-01', 'new', 5)";
+    for (second, named) in [
+        ("HANDLER customers OPEN", "RG-"),
+        ("DROP TABLE payments", "RG-ALONE"),
+        ("SELECT id FROM customers WHERE ssn = 'x'", "RG-"),
+    ] {
+        let got = text(&wire.query(&format!("{insert}; {second}")));
+        assert!(got.starts_with("1:\\xff") && got.contains(named), "{second}: {got}");
+        assert_eq!(stand.database.sql(count).unwrap().trim(), "0", "{second}");
+    }
+    let got = text(&wire.query(&format!("{insert}; SELECT 40 + 2")));
+    assert!(got.contains("42"), "{got}");
+    assert_eq!(stand.database.sql(count).unwrap().trim(), "1");
+}

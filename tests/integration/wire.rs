@@ -1,0 +1,143 @@
+//! A client that speaks the protocol by hand: for what no stock driver sends, and to compare answers byte by byte.
+
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpStream};
+use std::time::Duration;
+
+use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
+use rowgate::codec::{
+    Capabilities, Handshake, Header, LoginRequest, Reply, Status, write_frame, write_packet,
+};
+
+/// What every login here asks for; add to it.
+pub(crate) const PLAIN: u64 = Capabilities::PROTOCOL_41
+    | Capabilities::RESERVED2
+    | Capabilities::PLUGIN_AUTH
+    | Capabilities::TRANSACTIONS
+    | Capabilities::CONNECT_WITH_DB;
+
+/// A packet as it came: sequence id and payload.
+pub(crate) type Packet = (u8, Vec<u8>);
+
+/// A logged-in connection.
+pub(crate) struct Wire {
+    stream: TcpStream,
+    deprecate_eof: bool,
+}
+
+impl Wire {
+    /// Logs in to the shop with mysql_native_password.
+    pub(crate) fn login(port: u16, user: &str, password: &str, more: u64) -> Self {
+        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+        stream.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
+        let deprecate_eof = more & Capabilities::DEPRECATE_EOF != 0;
+        let mut wire = Self { stream, deprecate_eof };
+        let (_, greeting) = wire.packet();
+        let scramble = Handshake::parse(&greeting).unwrap().scramble;
+        let login = LoginRequest {
+            capabilities: Capabilities(PLAIN | more),
+            max_packet: 1 << 30,
+            collation: 45,
+            user,
+            auth_response: &native(password, &scramble),
+            schema: Some("shop"),
+            plugin: Some("mysql_native_password"),
+            attributes: Vec::new(),
+        };
+        let mut out = Vec::new();
+        write_frame(&mut out, 1, |out| login.write(out));
+        wire.send(&out);
+        let (_, answer) = wire.packet();
+        assert_eq!(answer.first(), Some(&0), "{}", String::from_utf8_lossy(&answer));
+        wire
+    }
+
+    /// Sends bytes as they are.
+    pub(crate) fn send(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).unwrap();
+    }
+
+    /// Sends a command, in as many packets as it takes.
+    pub(crate) fn command(&mut self, command: u8, body: &[u8]) {
+        let payload = [&[command], body].concat();
+        let mut out = Vec::new();
+        write_packet(&mut out, 0, &payload);
+        self.send(&out);
+    }
+
+    /// The next packet.
+    pub(crate) fn packet(&mut self) -> Packet {
+        self.try_packet().expect("a packet")
+    }
+
+    /// The next packet, unless the connection ends.
+    pub(crate) fn try_packet(&mut self) -> Option<Packet> {
+        let mut header = [0; 4];
+        self.stream.read_exact(&mut header).ok()?;
+        let header = Header::parse(&header)?;
+        let mut payload = vec![0; header.len];
+        self.stream.read_exact(&mut payload).ok()?;
+        Some((header.seq, payload))
+    }
+
+    /// All packets of an answer to COM_QUERY (of all its results), or to COM_STMT_EXECUTE.
+    pub(crate) fn answer(&mut self) -> Vec<Packet> {
+        let mut packets = Vec::new();
+        loop {
+            let first = self.packet();
+            let reply = Reply::parse(&first.1).unwrap();
+            packets.push(first);
+            let status = match reply {
+                Reply::Err | Reply::LocalInfile => return packets,
+                Reply::Ok => self.status(&packets),
+                Reply::Columns(columns) => match self.rows(columns, &mut packets) {
+                    Some(status) => status,
+                    None => return packets,
+                },
+            };
+            if !status.has(Status::MORE_RESULTS) {
+                return packets;
+            }
+        }
+    }
+
+    fn rows(&mut self, columns: u64, packets: &mut Vec<Packet>) -> Option<Status> {
+        for _ in 0..columns + u64::from(!self.deprecate_eof) {
+            packets.push(self.packet());
+        }
+        loop {
+            let packet = self.packet();
+            let (first, len) = (packet.1.first().copied(), packet.1.len());
+            packets.push(packet);
+            match first {
+                Some(0xFF) => return None,
+                Some(0xFE) if len < 0x1000 => return Some(self.status(packets)),
+                _ => {}
+            }
+        }
+    }
+
+    fn status(&self, packets: &[Packet]) -> Status {
+        let (_, payload) = packets.last().unwrap();
+        let at = Status::place(payload, self.deprecate_eof).unwrap();
+        Status(u16::from_le_bytes([payload[at], payload[at + 1]]))
+    }
+
+    /// COM_QUERY and its answer.
+    pub(crate) fn query(&mut self, sql: &str) -> Vec<Packet> {
+        self.command(3, sql.as_bytes());
+        self.answer()
+    }
+}
+
+/// Packets as text, for messages and searches.
+pub(crate) fn text(packets: &[Packet]) -> String {
+    packets.iter().map(|(seq, payload)| format!("{seq}:{} ", payload.escape_ascii())).collect()
+}
+
+fn native(password: &str, scramble: &[u8]) -> Vec<u8> {
+    let sha1 = |bytes: &[u8]| digest(&SHA1_FOR_LEGACY_USE_ONLY, bytes).as_ref().to_vec();
+    let first = sha1(password.as_bytes());
+    let mask = sha1(&[scramble, &sha1(&first)].concat());
+    first.iter().zip(mask).map(|(a, b)| a ^ b).collect()
+}
