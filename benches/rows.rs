@@ -89,7 +89,7 @@ fn drive(session: &mut Session, from: Side, bytes: &mut Vec<u8>, ruling: &Ruling
                 groups: Vec::new(),
                 attributes: BTreeMap::new(),
             }))),
-            Op::Decide(_) => session.on_ruling(ruling.clone()),
+            Op::Decide(_) | Op::Check(_) => session.on_ruling(ruling.clone()),
             Op::Connect => session.on_upstream(Ok(UpstreamReady { connection_id: 1 })),
             Op::StartTls | Op::Release { .. } | Op::Done(_) => {}
             Op::Close(kind) => panic!("closed: {kind:?}"),

@@ -65,7 +65,7 @@ fn every_script_gives_what_it_says_however_its_bytes_arrive() {
 #[test]
 fn a_database_that_speaks_between_two_statements_ends_the_session() {
     let mut player = Player::new("");
-    player.log_in("08 00");
+    player.log_in("05 a2 08 00");
     for packet in ["0: 1b 00 00", "0: 03 \"DO 1; SELECT ssn\""] {
         player.arrive(Side::Client, &bytes_of(packet), usize::MAX);
     }
@@ -91,7 +91,7 @@ fn commands_of_several_packets() {
         assert_eq!(write_packet(&mut sent, 0, &payload), packets);
         for ruled in ["blank", "refuse"] {
             let mut player = Player::new("# long statements");
-            player.log_in("08 00");
+            player.log_in("05 a2 08 00");
             player.arrive(Side::Client, &sent, 1 << 22);
             assert!(player.reads.is_none(), "{len}: no decision is awaited");
             player.transcript.clear();
@@ -117,12 +117,42 @@ fn commands_of_several_packets() {
     }
 }
 
+/// An EXECUTE that brings no types has those of the one before, unless that failed; with long data sent apart, what an
+/// approver saw would not be all of it.
+#[test]
+fn an_execute_without_types_has_those_of_the_one_before() {
+    let mut player = Player::new("");
+    player.log_in("05 a2 08 00");
+    player.arrive(Side::Client, &bytes_of("0: 16 \"SELECT ?\""), usize::MAX);
+    player.answer("allow");
+    player.answer("connected");
+    let definition = "2: len\"def\" 00 00 00 len\"?\" 00 0c 3f 00 00 00 00 00 fd 80 00 00 00 00";
+    for packet in ["1: 00 07 00 00 00 00 00 01 00 00 00 00", definition, "3: fe 00 00 02 00"] {
+        player.arrive(Side::Server, &bytes_of(packet), usize::MAX);
+    }
+    let mut bound = |parameters: &str, answer: &str| {
+        let command = format!("0: 17 07 00 00 00 00 01 00 00 00 {parameters}");
+        player.arrive(Side::Client, &bytes_of(&command), usize::MAX);
+        let bound = player.session.bound_parameters(&player.buffers[0]).map(|bytes| bytes.to_vec());
+        player.answer("allow");
+        player.arrive(Side::Server, &bytes_of(answer), usize::MAX);
+        bound
+    };
+    let (ok, failed) = ("1: 00 00 00 02 00 00 00", "1: ff 1e 04 \"#42S22\"");
+    assert_eq!(bound("00 00 01 61", ok), None, "no types yet");
+    assert_eq!(bound("00 01 fd 00 01 61", ok).as_deref(), Some(&b"\0\x01\xfd\0\x01a"[..]));
+    assert_eq!(bound("00 00 01 62", ok).as_deref(), Some(&b"\0\x01\xfd\0\x01b"[..]));
+    assert_eq!(bound("00 01 03 00 01 00 00 00", failed).unwrap()[2], 3);
+    assert_eq!(bound("00 00 01 62", ok), None, "the one before failed");
+    assert_eq!(bound("00 01 fd", ok), None, "cut short");
+}
+
 /// A mask may make a cell longer, and so a row too long for the length in front of it.
 #[test]
 fn a_masked_row_that_outgrows_its_packet_ends_the_session() {
     for (first, fits) in [("grow", false), ("same", true)] {
         let mut player = Player::new("# long rows");
-        player.log_in("08 00");
+        player.log_in("05 a2 08 00");
         player.arrive(Side::Client, &bytes_of("0: 03 \"SELECT ssn, text FROM long\""), usize::MAX);
         player.answer("mask 0");
         player.answer("connected");
@@ -155,7 +185,7 @@ fn a_masked_row_that_outgrows_its_packet_ends_the_session() {
 #[test]
 fn texts_of_prepared_statements_are_bounded() {
     let mut player = Player::new("");
-    player.log_in("08 00");
+    player.log_in("05 a2 08 00");
     for id in 1..=3_u8 {
         let mut command = Vec::new();
         write_frame(&mut command, 0, |out| {
@@ -192,8 +222,9 @@ fn play(script: &str, piece: usize) -> String {
             Some(("C", packet)) => player.arrive(Side::Client, &bytes_of(packet), piece),
             Some(("S", packet)) => player.arrive(Side::Server, &bytes_of(packet), piece),
             Some(("!", answer)) => player.answer(answer),
-            Some(("@", "logged in")) => player.log_in("08 00"),
-            Some(("@", "logged in, no EOFs")) => player.log_in("08 01"),
+            Some(("@", "logged in")) => player.log_in("05 a2 08 00"),
+            Some(("@", "logged in, local files")) => player.log_in("85 a2 08 00"),
+            Some(("@", "logged in, no EOFs")) => player.log_in("05 a2 08 01"),
             _ if line.is_empty() || line.starts_with('#') => continue,
             _ => panic!("not a line of a script: {line}"),
         }
@@ -288,11 +319,11 @@ impl Player {
     }
 
     /// The usual login, without a trace in the transcript.
-    fn log_in(&mut self, upper_capabilities: &str) {
+    fn log_in(&mut self, capabilities: &str) {
         let kept = self.transcript.clone();
         let filler = "00 ".repeat(23);
         let packet = format!(
-            "1: 05 a2 {upper_capabilities} ff ff ff 00 2d {filler} \"bot\" 00 14 {} \"mysql_native_password\" 00",
+            "1: {capabilities} ff ff ff 00 2d {filler} \"bot\" 00 14 {} \"mysql_native_password\" 00",
             "41 ".repeat(20)
         );
         self.arrive(Side::Client, &bytes_of(&packet), usize::MAX);

@@ -38,6 +38,7 @@ impl Capabilities {
         | Self::FOUND_ROWS
         | Self::LONG_FLAG
         | Self::CONNECT_WITH_DB
+        | Self::LOCAL_FILES
         | Self::IGNORE_SPACE
         | Self::PROTOCOL_41
         | Self::INTERACTIVE
@@ -59,9 +60,11 @@ impl Capabilities {
         | Self::PS_MULTI_RESULTS
         | Self::DEPRECATE_EOF;
 
-    /// What every upstream login asks for beside the shaping flags.
+    /// What every upstream login asks for beside the shaping flags. LOCAL_FILES: which client may be asked for which
+    /// file is the session's business.
     pub const UPSTREAM: u64 = Self::LONG_PASSWORD
         | Self::LONG_FLAG
+        | Self::LOCAL_FILES
         | Self::PROTOCOL_41
         | Self::TRANSACTIONS
         | Self::RESERVED2

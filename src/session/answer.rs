@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::machine::{Phase, upstream_broken};
+use super::machine::{Phase, upstream_broken, wait};
 use super::masks::Masks;
 use super::response::{At, Expect, Packet, Response};
 use super::{Op, Session, Side, Step};
@@ -18,6 +18,10 @@ impl Session {
         bytes: &mut [u8],
         out: &mut Vec<u8>,
     ) -> Step {
+        if response.at == At::LocalFile && bytes.is_empty() {
+            self.phase = Phase::Response(response);
+            return wait(Side::Client, HEADER_LEN);
+        }
         let step = if response.masks.is_some() && response.at == At::Rows {
             response.masked(bytes, out)
         } else {
@@ -90,7 +94,7 @@ impl Session {
             if self.release_definitions(response, out)? {
                 return Ok(response.emit(pos, out));
             }
-            if response.ended.is_some() {
+            if response.ended.is_some() || response.at == At::LocalFile {
                 return Ok(response.forward(pos));
             }
         };
@@ -152,6 +156,10 @@ impl Session {
             Expect::Execute { id } | Expect::Fetch { id } => {
                 if let Some(statement) = self.statements.get_mut(id) {
                     let opened = !failed && status.has(Status::CURSOR_EXISTS);
+                    if failed {
+                        // It may not have come as far as the parameters.
+                        statement.types = None;
+                    }
                     statement.cursor_open = opened && !status.has(Status::LAST_ROW_SENT);
                     if !statement.cursor_open {
                         statement.cursor = None;

@@ -1,5 +1,6 @@
 //! Commands: framed in the client's buffer, decided, sent. What is not named here is refused by its name.
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -12,10 +13,14 @@ use crate::codec::{
     write_frame,
 };
 use crate::fault::{Fault, FaultKind};
+use crate::schema::Flavour;
 
 /// Prepared statements of one session: the server's own default is 16,382 over all sessions, so one can't take
 /// them all. Their texts are kept for EXECUTE, all together in no more bytes than one longest statement has.
 const MAX_STATEMENTS: usize = 1_024;
+
+/// MariaDB's id of the last prepared statement, so that EXECUTE can be sent before PREPARE is answered.
+const LAST_PREPARED: [u8; 4] = [0xFF; 4];
 
 /// COM_SET_OPTION's "multi-statements on".
 const MULTI_STATEMENTS_ON: &[u8] = &[0, 0];
@@ -37,9 +42,11 @@ impl Session {
         if header.len > self.settings.max_statement_bytes {
             return self.fail(&too_long(), 1, out);
         }
-        let Some(payload) = header.payload(bytes) else {
+        if bytes.len() < header.total() {
             return wait(Side::Client, header.total());
-        };
+        }
+        self.name_last(bytes);
+        let payload = header.payload(bytes).unwrap_or_default();
         let Some((&command, body)) = payload.split_first() else {
             return self.fail(&broken("an empty command"), 1, out);
         };
@@ -79,6 +86,27 @@ impl Session {
         self.command(Command(command), total, body, out)
     }
 
+    /// Puts the id of the last prepared statement where MariaDB's clients say "the last": the gateway's last and the
+    /// database's are two, once the gateway has refused to prepare one.
+    fn name_last(&self, bytes: &mut [u8]) {
+        let Some((command, id)) =
+            bytes.get_mut(HEADER_LEN..HEADER_LEN + 5).and_then(<[u8]>::split_first_mut)
+        else {
+            return;
+        };
+        let names_one = matches!(
+            Command(*command),
+            Command::STMT_EXECUTE
+                | Command::STMT_SEND_LONG_DATA
+                | Command::STMT_CLOSE
+                | Command::STMT_RESET
+                | Command::STMT_FETCH
+        );
+        if names_one && *id == LAST_PREPARED && self.settings.profile.flavour == Flavour::MariaDb {
+            id.copy_from_slice(&self.last_prepared.map_or(LAST_PREPARED, u32::to_le_bytes));
+        }
+    }
+
     fn command(&mut self, command: Command, total: usize, body: &[u8], out: &mut Vec<u8>) -> Step {
         match command {
             Command::QUERY => match self.begin_batch(total, body, out) {
@@ -87,6 +115,7 @@ impl Session {
             },
             Command::INIT_DB => self.inline(StatementKind::InitDb, total, body),
             Command::STMT_PREPARE if !self.may_keep(body.len()) => {
+                self.last_prepared = None;
                 self.refuse(&too_many_statements(), total, out)
             }
             Command::STMT_PREPARE => self.inline(StatementKind::Prepare, total, body),
@@ -146,6 +175,9 @@ impl Session {
 
     /// A statement whose text is in the buffer.
     fn inline(&mut self, kind: StatementKind, total: usize, body: &[u8]) -> Step {
+        if kind == StatementKind::Prepare {
+            self.last_prepared = None;
+        }
         let is_long = total >= HEADER_LEN + MAX_PAYLOAD;
         let keeps = is_long || kind != StatementKind::Query;
         let text: Option<Arc<[u8]>> = keeps.then(|| Arc::from(body));
@@ -228,6 +260,8 @@ impl Session {
             }
         }
         let consumed = pending.total;
+        let lent = bytes.get(HEADER_LEN + 1..consumed).unwrap_or_default();
+        let file = self.local_file(&pending, pending.text.as_deref().unwrap_or(lent));
         let part = self.send_part(&pending, canonical.as_deref(), out);
         let expect = expectation(pending);
         let known = match &expect {
@@ -235,6 +269,9 @@ impl Session {
             _ => None,
         };
         if let Some(statement) = known {
+            if statement.parameters > 0 && matches!(expect, Expect::Execute { .. }) {
+                statement.keep_types(bytes.get(..consumed).unwrap_or_default());
+            }
             statement.long_data = 0;
         }
         let cursor = match &expect {
@@ -243,8 +280,10 @@ impl Session {
         };
         let subject = self.principal.as_ref().map_or("", |principal| &principal.subject);
         let (settings, capabilities) = (&self.settings, self.capabilities);
-        self.phase = match Response::to(expect, ruling, cursor, settings, capabilities, subject) {
-            Ok(mut response) => {
+        let response = Response::to(expect, ruling, cursor, settings, capabilities, subject);
+        self.phase = match file.and_then(|file| response.map(|response| (file, response))) {
+            Ok((file, mut response)) => {
+                response.local_file = file;
                 response.seq = self.reply_seq;
                 response.part = part.unwrap_or_default();
                 Phase::Response(Box::new(response))
@@ -291,33 +330,75 @@ impl Session {
         Step { consumed: 0, op: Op::Emit(Side::Client) }
     }
 
-    /// The parameters of the EXECUTE that waits for its ruling, at the front of the client's bytes. `None` where they
-    /// are not all in it: types of an earlier EXECUTE, or long data sent before, so that one could stand for another.
-    pub fn bound_parameters<'a>(&self, bytes: &'a [u8]) -> Option<&'a [u8]> {
-        let Phase::Deciding(pending) = &self.phase else { return Some(&[]) };
+    /// The parameters of the EXECUTE that waits for its ruling, at the front of the client's bytes, with the types of an
+    /// earlier one where it brings none. `None` where they are not all known: long data was sent before, so that one
+    /// could stand for another.
+    pub fn bound_parameters<'a>(&self, bytes: &'a [u8]) -> Option<Cow<'a, [u8]>> {
+        let none = Some(Cow::Borrowed(&[][..]));
+        let Phase::Deciding(pending) = &self.phase else { return none };
         if pending.kind != StatementKind::Execute {
-            return Some(&[]);
+            return none;
         }
         let statement = self.statements.get(&pending.statement_id)?;
-        if Header::parse(bytes)?.continues() {
+        if statement.parameters == 0 {
+            return none;
+        }
+        if Header::parse(bytes)?.continues() || statement.long_data > 0 {
             return None; // not in one piece
         }
         let head = ExecuteHead::parse(bytes.get(HEADER_LEN + 1..pending.total)?).ok()?;
-        if statement.parameters == 0 {
-            return Some(&[]);
+        match statement.bound(head.parameters)? {
+            (_, Some(_), _) => Some(Cow::Borrowed(head.parameters)),
+            (nulls, None, values) => {
+                let types = statement.types.as_deref()?;
+                Some(Cow::Owned([nulls, &[1], types, values].concat()))
+            }
         }
-        let bitmap = usize::from(statement.parameters).div_ceil(8);
-        let has_types = head.parameters.get(bitmap) == Some(&1);
-        (has_types && statement.long_data == 0).then_some(head.parameters)
     }
 
     /// Keeps a statement that the database has prepared.
     pub(super) fn keep_statement(&mut self, id: u32, text: Arc<[u8]>, parameters: u16) {
         let (schema, sql_mode) = (self.schema.clone(), self.sql_mode);
-        let (long_data, cursor, cursor_open) = (0, None, false);
-        let statement =
-            Prepared { text, schema, sql_mode, parameters, long_data, cursor, cursor_open };
+        let statement = Prepared {
+            text,
+            schema,
+            sql_mode,
+            parameters,
+            types: None,
+            long_data: 0,
+            cursor: None,
+            cursor_open: false,
+        };
         self.statements.insert(id, statement);
+        self.last_prepared = Some(id);
+    }
+}
+
+impl Prepared {
+    /// An EXECUTE's parameters: which are NULL, the types if it brings them, the values.
+    fn bound<'a>(&self, parameters: &'a [u8]) -> Option<(&'a [u8], Option<&'a [u8]>, &'a [u8])> {
+        let count = usize::from(self.parameters);
+        let (nulls, rest) = parameters.split_at_checked(count.div_ceil(8))?;
+        match rest.split_first()? {
+            (0, values) => Some((nulls, None, values)),
+            (1, rest) => {
+                let (types, values) = rest.split_at_checked(2 * count)?;
+                Some((nulls, Some(types), values))
+            }
+            _ => None,
+        }
+    }
+
+    /// Remembers the types that an EXECUTE on its way brings.
+    fn keep_types(&mut self, bytes: &[u8]) {
+        let head = ExecuteHead::parse(bytes.get(HEADER_LEN + 1..).unwrap_or_default());
+        let Some((_, Some(types), _)) = head.ok().and_then(|head| self.bound(head.parameters))
+        else {
+            return;
+        };
+        if self.types.as_deref() != Some(types) {
+            self.types = Some(types.into());
+        }
     }
 }
 

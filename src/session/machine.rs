@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::batch::Batch;
 use super::binding::Binding;
 use super::handshake::Handshaking;
-use super::response::Response;
+use super::response::{At, Response};
 use super::{
     Facets, Op, Outcome, Ruling, Settings, Side, Statement, StatementKind, Step, UpstreamKey,
     UpstreamReady,
@@ -38,6 +38,8 @@ pub struct Session {
     /// The sequence id of the gateway's own answer: it follows the command's last packet.
     pub(super) reply_seq: u8,
     pub(super) statements: HashMap<u32, Prepared>,
+    /// What MariaDB's id -1 stands for: the last statement prepared, unless that failed.
+    pub(super) last_prepared: Option<u32>,
     /// The statements of the command under way, where they are several.
     pub(super) batch: Option<Box<Batch>>,
 }
@@ -100,6 +102,8 @@ pub(super) struct Prepared {
     pub(super) sql_mode: SqlMode,
     /// How many parameters it has.
     pub(super) parameters: u16,
+    /// The parameters' types as the last EXECUTE gave them: one that brings none has these.
+    pub(super) types: Option<Box<[u8]>>,
     /// Bytes of SEND_LONG_DATA since the last EXECUTE.
     pub(super) long_data: usize,
     /// What its open cursor's rows are masked by.
@@ -125,6 +129,7 @@ impl Session {
             bound: false,
             reply_seq: 1,
             statements: HashMap::new(),
+            last_prepared: None,
             batch: None,
         }
     }
@@ -151,9 +156,13 @@ impl Session {
                 self.on_ruled(pending, ruling, bytes, out)
             }
             (Phase::Response(response), Side::Server) => self.on_response(response, bytes, out),
-            (Phase::Response(response), Side::Client) => {
+            (Phase::Response(mut response), Side::Client) => {
+                let step = match response.at {
+                    At::LocalFile => response.file(bytes),
+                    _ => wait(Side::Server, 1),
+                };
                 self.phase = Phase::Response(response);
-                wait(Side::Server, 1)
+                step
             }
             (phase @ (Phase::Idle | Phase::Handshake(_)), Side::Server) => {
                 self.phase = phase;
@@ -310,6 +319,7 @@ impl Session {
     /// Forgets all state that the database kept for this session.
     pub(super) fn forget(&mut self) {
         self.statements.clear();
+        self.last_prepared = None;
         self.sql_mode = self.settings.profile.sql_mode;
         self.status = Status(Status::AUTOCOMMIT);
         if self.bound {

@@ -9,6 +9,7 @@ mod answer;
 mod batch;
 mod binding;
 mod command;
+mod file;
 mod handshake;
 mod machine;
 mod masks;
@@ -201,7 +202,7 @@ pub enum Ruling {
 pub struct Outcome {
     /// Rows released to the client.
     pub rows: u64,
-    /// Bytes released to the client.
+    /// Bytes released to the client; of a file that it sent, its bytes too.
     pub bytes: u64,
     /// Cells that a mask changed.
     pub masked_cells: u64,

@@ -39,9 +39,18 @@ pub(super) enum Expect {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum At {
     First,
-    Parameters { left: u64, columns: u64 },
-    ParametersEof { columns: u64 },
-    Definitions { left: u64 },
+    /// The client sends a file.
+    LocalFile,
+    Parameters {
+        left: u64,
+        columns: u64,
+    },
+    ParametersEof {
+        columns: u64,
+    },
+    Definitions {
+        left: u64,
+    },
     DefinitionsEof,
     Rows,
 }
@@ -79,6 +88,8 @@ pub(super) struct Response {
     /// The sequence id of the next packet.
     pub(super) seq: u8,
     pub(super) part: Part,
+    /// The file that the database may ask the client for.
+    pub(super) local_file: Option<Box<[u8]>>,
     pub(super) outcome: Outcome,
     pub(super) ended: Option<Status>,
 }
@@ -105,6 +116,7 @@ impl Response {
             continues: false,
             seq: 1,
             part: Part::default(),
+            local_file: None,
             outcome: Outcome::default(),
             ended: None,
         }
@@ -172,6 +184,7 @@ impl Response {
         let malformed = |_| upstream_broken("a result");
         match self.at {
             At::First => self.first(header, payload, out),
+            At::LocalFile => Err(upstream_broken("an answer before the end of the file")),
             At::Parameters { left, columns } => {
                 self.at = match (left - 1, self.deprecate_eof) {
                     (0, true) => self.after_parameters(columns),
@@ -238,7 +251,7 @@ impl Response {
         match Reply::parse(payload).map_err(malformed)? {
             Reply::Err => self.error(header, payload, out),
             Reply::Ok => self.ok(header, payload, out),
-            Reply::LocalInfile => Err(upstream_broken("a request for a local file")),
+            Reply::LocalInfile => self.asked_for(payload.get(1..).unwrap_or_default()),
             Reply::Columns(columns) if columns <= MAX_COLUMNS && columns > 0 => {
                 if let Expect::Plain | Expect::Prepare { .. } = self.expect {
                     return Err(upstream_broken("rows where none were asked for"));

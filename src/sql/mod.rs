@@ -8,6 +8,7 @@ mod canonical;
 mod facts;
 mod lexer;
 mod lineage;
+mod local_file;
 mod rows;
 mod split;
 mod tables;
@@ -18,6 +19,7 @@ mod words;
 pub use facts::{
     Access, ColumnRef, ColumnUse, Facts, Lineage, Output, Place, TableUse, Unknown, Verb,
 };
+pub use local_file::local_file;
 pub use split::{MAX_STATEMENTS, Split, split};
 
 use crate::schema::{Catalog, LabelSet, Routine, ServerProfile, SqlMode, Table, fold};

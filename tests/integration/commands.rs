@@ -3,7 +3,7 @@
 use rowgate::codec::Capabilities;
 use xtask::{mariadb, shop};
 
-use crate::stand::Stand;
+use crate::stand::{Stand, errors};
 use crate::wire::{Packet, Wire, text};
 
 const SERVICE: (&str, &str) = (mariadb::SERVICE_USER, mariadb::SERVICE_PASSWORD);
@@ -132,4 +132,79 @@ fn one_refusal_refuses_all() {
     let got = text(&wire.query(&format!("{insert}; SELECT 40 + 2")));
     assert!(got.contains("42"), "{got}");
     assert_eq!(stand.database.sql(count).unwrap().trim(), "1");
+}
+
+/// A file of the client's, by two stock clients: streamed through, counted, and refused to the governed.
+#[test]
+fn files_of_the_client_are_loaded() {
+    let stand = Stand::start();
+    stand.database.sql("CREATE TABLE shop.loaded (id INT, text VARCHAR(2000))").unwrap();
+    let token = stand.token("backup", "dumpers");
+    let file = stand.folder.path().join("loaded.txt");
+    let line = |id: u32| format!("{id}\t{}\n", "x".repeat(1_000));
+    std::fs::write(&file, (0..20_000).map(line).collect::<String>()).unwrap();
+    let sql =
+        format!("LOAD DATA LOCAL INFILE '{}' INTO TABLE loaded; SELECT 40 + 2", file.display());
+    let load = |user: &str, token: &str| {
+        let mut client = stand.gateway.client(user, token);
+        client
+            .args(["--local-infile=1", "--batch", "--database=shop", "-e", &sql])
+            .output()
+            .unwrap()
+    };
+    let output = load("backup", &token);
+    assert!(String::from_utf8_lossy(&output.stdout).contains("42"), "{}", errors(&output));
+    let mut import = std::process::Command::new("mariadb-import");
+    import.args([
+        "--no-defaults",
+        "--protocol=tcp",
+        "--host=127.0.0.1",
+        "--local",
+        "--user=backup",
+    ]);
+    import.arg(format!("--port={}", stand.gateway.port)).env("MYSQL_PWD", &token);
+    let output = import.arg("shop").arg(&file).output().unwrap();
+    assert!(output.status.success(), "{}", errors(&output));
+    let count = "SELECT COUNT(*), SUM(LENGTH(text)) FROM shop.loaded";
+    assert_eq!(stand.database.sql(count).unwrap().trim(), "40000\t40000000");
+    let record = stand.gateway.cli_ok(&["audit", "tail", "-n", "50", "--output", "json"]).unwrap();
+    assert!(record.contains("load data local infile"), "{record}");
+    let agent = stand.token("agent", "agents");
+    let refused = errors(&load("agent", &agent));
+    assert!(refused.contains("LOAD DATA"), "{refused}");
+}
+
+/// Packets of 16 MiB and more, in both directions; the answer follows the last of a command's.
+#[test]
+fn packets_of_16_mib_and_more() {
+    let stand = Stand::with(|options| {
+        options.server = "max_statement_bytes = 67108864\nmax_row_bytes = 67108864".to_owned();
+    });
+    stand.database.sql("SET GLOBAL max_allowed_packet = 128 << 20").unwrap();
+    for (user, group) in [("backup", "dumpers"), ("agent", "agents")] {
+        let token = stand.token(user, group);
+        let mut wire = Wire::login(stand.gateway.port, user, &token, 0);
+        for len in [(16 << 20) - 30, 16 << 20, 40 << 20] {
+            let got = wire.query(&format!("SELECT LENGTH('{}')", "x".repeat(len)));
+            let shown = text(got.get(got.len() - 2..).unwrap_or(&got));
+            assert!(
+                shown.contains(&len.to_string()),
+                "{user} {len}: {}",
+                &shown[..shown.len().min(300)]
+            );
+            let expected = 1 + len / 0xFF_FFFF;
+            assert_eq!(usize::from(got[0].0), expected, "{user} {len}");
+        }
+        wire.command(3, format!("SELECT REPEAT('y', {})", 40 << 20).as_bytes());
+        let mut received = 0;
+        while received < 40 << 20 {
+            received += wire.packet().1.iter().filter(|byte| **byte == b'y').count();
+        }
+        wire.packet();
+        assert!(text(&wire.query("SELECT 40 + 2")).contains("42"));
+        // What is too long is not read to its end: the error may be lost with the connection, as directly.
+        let said =
+            wire.try_command(3, format!("SELECT LENGTH('{}')", "x".repeat(65 << 20)).as_bytes());
+        assert!(said.is_none_or(|packet| text(&[packet]).contains("RG-LIMIT")), "{user}");
+    }
 }

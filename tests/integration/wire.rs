@@ -65,6 +65,15 @@ impl Wire {
         self.send(&out);
     }
 
+    /// Sends a command that the other side may not read to its end; what it said of it.
+    pub(crate) fn try_command(&mut self, command: u8, body: &[u8]) -> Option<Packet> {
+        let payload = [&[command], body].concat();
+        let mut out = Vec::new();
+        write_packet(&mut out, 0, &payload);
+        let _ = self.stream.write_all(&out);
+        self.try_packet()
+    }
+
     /// The next packet.
     pub(crate) fn packet(&mut self) -> Packet {
         self.try_packet().expect("a packet")

@@ -29,7 +29,7 @@ pub struct Options {
     pub durability: String,
     /// Seconds that a held statement waits.
     pub wait_s: u64,
-    /// More TOML of `[server]`.
+    /// TOML appended to `[server]`.
     pub server: String,
     /// TOML appended to the configuration.
     pub more: String,

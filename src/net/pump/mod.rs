@@ -213,6 +213,8 @@ impl Pump<'_> {
         match op {
             Op::Read { side: from, at_least } => {
                 match from {
+                    // What it sent while the database spoke has not been looked at.
+                    Side::Client if side == Side::Server && self.client.len() >= at_least => {}
                     Side::Client => self.read_client(at_least).await?,
                     Side::Server => self.read_server(at_least).await?,
                 }

@@ -221,7 +221,7 @@ impl Pump<'_> {
             charset: u16::from(self.session.upstream_key().collation),
             settings: self.sets.digest(),
             canonical: text,
-            parameters,
+            parameters: &parameters,
         };
         Ok(NewRequest {
             identity: facets.principal.subject.clone(),
@@ -229,7 +229,7 @@ impl Pump<'_> {
             target: self.target.runtime.name.clone(),
             schema: facets.schema.map(str::to_owned),
             session: self.id,
-            statement: shown(text, parameters),
+            statement: shown(text, &parameters),
             digest: shape.digest.to_string(),
             verb: shape.verb.as_str().to_owned(),
             tables: shape.tables.clone(),

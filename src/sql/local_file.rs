@@ -1,0 +1,87 @@
+//! LOAD DATA LOCAL: which file of the client's the statement names.
+
+use super::lexer;
+use super::token::Kind;
+use super::words::Words;
+use crate::schema::{ServerProfile, SqlMode};
+
+/// The client's file that a statement loads; `None` where it loads none.
+pub fn local_file(text: &[u8], profile: &ServerProfile, mode: SqlMode) -> Option<Vec<u8>> {
+    let loads =
+        text.trim_ascii_start().get(..4).is_some_and(|word| word.eq_ignore_ascii_case(b"load"));
+    if !loads {
+        return None;
+    }
+    let lexed = lexer::lex(text, profile, mode);
+    if lexed.unknown.is_some() {
+        return None;
+    }
+    let words = Words { text, tokens: &lexed.tokens };
+    let mut at = 1;
+    at += usize::from(words.is_any(at, &["data", "xml"]));
+    at += usize::from(words.is_any(at, &["low_priority", "concurrent"]));
+    if at < 2 || !words.is(at, "local") || !words.is(at + 1, "infile") {
+        return None;
+    }
+    let name = words.tokens.get(at + 2).filter(|token| token.kind == Kind::Str)?;
+    unescape(name.bytes(text), mode)
+}
+
+/// A string's value: what the server makes of the literal.
+fn unescape(literal: &[u8], mode: SqlMode) -> Option<Vec<u8>> {
+    let (&quote, rest) = literal.split_first()?;
+    let inner = rest.strip_suffix(&[quote])?;
+    let mut value = Vec::with_capacity(inner.len());
+    let mut bytes = inner.iter().copied();
+    while let Some(byte) = bytes.next() {
+        let escapes = byte == b'\\' && !mode.has(SqlMode::NO_BACKSLASH_ESCAPES);
+        match byte {
+            _ if escapes => match bytes.next()? {
+                b'0' => value.push(0),
+                b'b' => value.push(8),
+                b'n' => value.push(b'\n'),
+                b'r' => value.push(b'\r'),
+                b't' => value.push(b'\t'),
+                b'Z' => value.push(26),
+                kept @ (b'%' | b'_') => value.extend([b'\\', kept]),
+                other => value.push(other),
+            },
+            byte if byte == quote => {
+                bytes.next().filter(|second| *second == quote)?;
+                value.push(quote);
+            }
+            byte => value.push(byte),
+        }
+    }
+    Some(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::Flavour;
+
+    #[test]
+    fn the_file_that_a_statement_names() {
+        let profile = ServerProfile {
+            flavour: Flavour::MariaDb,
+            version: 101_119,
+            version_string: "10.11.19-MariaDB".to_owned(),
+            lower_case_table_names: 0,
+            sql_mode: SqlMode(0),
+        };
+        let plain = SqlMode(SqlMode::NO_BACKSLASH_ESCAPES);
+        for (text, mode, wanted) in [
+            ("LOAD DATA LOCAL INFILE '/a b' INTO TABLE t", SqlMode(0), Some("/a b")),
+            (" load xml concurrent local infile \"it's\" INTO TABLE t", SqlMode(0), Some("it's")),
+            ("LOAD DATA LOCAL INFILE 'a\\\\b\\'x'", SqlMode(0), Some("a\\b'x")),
+            ("LOAD DATA LOCAL INFILE 'a\\b'", plain, Some("a\\b")),
+            ("LOAD DATA INFILE '/local' INTO TABLE t", SqlMode(0), None),
+            ("LOAD LOCAL INFILE 'a' INTO TABLE t", SqlMode(0), None),
+            ("SELECT 'LOAD DATA LOCAL INFILE'", SqlMode(0), None),
+        ] {
+            let found = local_file(text.as_bytes(), &profile, mode);
+            assert_eq!(found.as_deref(), wanted.map(str::as_bytes), "{text}");
+        }
+    }
+}
