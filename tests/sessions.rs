@@ -29,7 +29,9 @@ use rowgate::policy::{
     PluginHost, RowFilter, StreamInfo,
 };
 use rowgate::schema::{Flavour, LabelSet, ServerProfile, SqlMode};
-use rowgate::session::{Op, Ruling, Session, Settings, Side, Step, Text, UpstreamReady};
+use rowgate::session::{
+    Op, Ruling, Session, Settings, Side, Step, Text, UpstreamReady, unknown_connection,
+};
 
 const NOW: Now = Now { mono_ns: 0, wall_us: 0 };
 
@@ -368,6 +370,8 @@ impl Player {
                 self.session.on_ruling(Ruling::RefuseAndClose(Fault::internal()));
             }
             "connected" => self.session.on_upstream(Ok(UpstreamReady { connection_id: 7 })),
+            "killed" => self.session.on_killed(Ok(())),
+            "unknown connection" => self.session.on_killed(Err(unknown_connection(5))),
             "down" => self.session.on_upstream(Err(Fault::upstream_down("shop is down"))),
             "lost" | "close" => {
                 let fault = Fault::upstream_lost("it is gone");
@@ -433,6 +437,11 @@ impl Player {
                 let place = facets.schema.map(|name| format!(" in {name}")).unwrap_or_default();
                 let text = String::from_utf8_lossy(&text).into_owned();
                 self.note(&format!("{verb} {kind:?}{place}: {text}"));
+                return None;
+            }
+            Op::Kill(kill) => {
+                let what = if kill.query_only { "the statement of " } else { "" };
+                self.note(&format!("kill {what}{}", kill.connection));
                 return None;
             }
             Op::Connect => {

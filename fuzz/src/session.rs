@@ -86,6 +86,7 @@ impl Run {
                 }
                 Op::Authenticate(_) => self.session.on_authenticated(Ok(principal())),
                 Op::Decide(_) | Op::Check(_) => self.session.on_ruling(ruling()),
+                Op::Kill(_) => self.session.on_killed(Ok(())),
                 Op::Connect => self.session.on_upstream(Ok(UpstreamReady { connection_id: 1 })),
                 Op::StartTls | Op::Release { .. } | Op::Done(_) => {}
                 Op::Close(_) => return,

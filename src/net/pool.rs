@@ -60,6 +60,9 @@ pub(super) struct Pool {
     idle: RefCell<Vec<Upstream>>,
 }
 
+/// utf8mb4, for the gateway's own statements.
+const OWN_COLLATION: u8 = 45;
+
 impl Pool {
     pub(super) fn new(target: Arc<TargetState>) -> Self {
         Self { target, idle: RefCell::default() }
@@ -213,11 +216,21 @@ impl Pool {
     /// A connection can't kill itself while it runs, so another one does. It takes no permit: it must get through
     /// when all are taken by statements that nobody wants any more.
     async fn kill_by_another(&self, worker: &Worker, upstream: &Upstream) -> Result<(), Fault> {
-        let key = UpstreamKey { capabilities: 0, collation: upstream.key.collation };
+        self.run_by_another(worker, &format!("KILL {}", upstream.connection_id)).await
+    }
+
+    /// Runs a statement of the gateway's own on a connection made for it.
+    pub(super) async fn run_aside(&self, worker: &Worker, sql: String) -> Result<(), Fault> {
+        let run = monoio::time::timeout(ESTABLISH, self.run_by_another(worker, &sql)).await;
+        run.unwrap_or_else(|_| Err(Fault::upstream_down("the database does not answer")))
+    }
+
+    async fn run_by_another(&self, worker: &Worker, sql: &str) -> Result<(), Fault> {
+        let key = UpstreamKey { capabilities: 0, collation: OWN_COLLATION };
         let Upstream { leg, receiver, .. } = self.establish(worker, key, None).await?;
         let mut wire = Wire { leg, receiver };
         let mut out = worker.buffers.take(1);
-        let mut query = Query::start(&mut out, &format!("KILL {}", upstream.connection_id));
+        let mut query = Query::start(&mut out, sql);
         let step = |bytes: &[u8], _: &mut Vec<u8>| query.on_bytes(bytes);
         wire.converse(&worker.buffers, out, &UpstreamTls::Off, step).await?;
         let mut quit = worker.buffers.take(1);

@@ -4,7 +4,7 @@
 //! begins, logs in, ends, or is listed.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::sql::Verb;
@@ -56,6 +56,13 @@ pub(super) struct SessionCell {
     source: String,
     since_us: i64,
     identity: OnceLock<String>,
+    /// Another identity logged in later, by COM_CHANGE_USER: no KILL finds it.
+    changed: AtomicBool,
+    /// The database's id of the bound connection; 0 for none.
+    upstream: AtomicU32,
+    /// KILLs on their way to the bound connection.
+    aimed: AtomicU32,
+    killed: AtomicBool,
     activity: AtomicU8,
     verb: AtomicU8,
     statements: AtomicU64,
@@ -70,6 +77,10 @@ impl SessionCell {
             source,
             since_us,
             identity: OnceLock::new(),
+            changed: AtomicBool::new(false),
+            upstream: AtomicU32::new(0),
+            aimed: AtomicU32::new(0),
+            killed: AtomicBool::new(false),
             activity: AtomicU8::new(0),
             verb: AtomicU8::new(u8::MAX),
             statements: AtomicU64::new(0),
@@ -78,7 +89,49 @@ impl SessionCell {
 
     /// Its first login; a later COM_CHANGE_USER is in the record.
     pub(super) fn logged_in(&self, identity: &str) {
-        let _ = self.identity.set(identity.to_owned());
+        if self.identity.get_or_init(|| identity.to_owned()) != identity {
+            self.changed.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// A connection to the database is bound.
+    pub(super) fn bound(&self, upstream: u32) {
+        self.upstream.store(upstream, Ordering::SeqCst);
+    }
+
+    /// It no longer is. Whether another session may have it: a KILL that saw it here, or may have, is on its way else.
+    /// (Sequentially consistent on both sides: either the KILL finds nothing, or it is seen here.)
+    pub(super) fn unbound(&self) -> bool {
+        self.upstream.store(0, Ordering::SeqCst);
+        self.aimed.load(Ordering::SeqCst) == 0 && !self.is_killed()
+    }
+
+    /// A KILL has ended it: its next statement is told.
+    pub(super) fn is_killed(&self) -> bool {
+        self.killed.load(Ordering::SeqCst)
+    }
+
+    /// Begins a KILL of the session, or of its statement only.
+    pub(super) fn aim(&self, whole: bool) -> Aimed<'_> {
+        self.aimed.fetch_add(1, Ordering::SeqCst);
+        if whole {
+            self.killed.store(true, Ordering::SeqCst);
+        }
+        Aimed(self)
+    }
+
+    /// Whether both are one session's.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        self.id == other.id
+    }
+
+    fn is_named(&self, identity: &str, target: usize, connection: u64) -> bool {
+        let upstream = u64::from(self.upstream.load(Ordering::SeqCst));
+        self.target == target
+            && (u64::from(connection_id(self.id)) == connection
+                || (upstream != 0 && upstream == connection))
+            && self.identity.get().is_some_and(|own| own == identity)
+            && !self.changed.load(Ordering::Relaxed)
     }
 
     /// What it does now.
@@ -111,6 +164,30 @@ impl SessionCell {
     }
 }
 
+/// A KILL under way.
+pub(super) struct Aimed<'a>(&'a SessionCell);
+
+impl Aimed<'_> {
+    /// The database's connection that it is to reach; a KILL of a statement reaches none that runs nothing.
+    pub(super) fn upstream(&self, statement: bool) -> Option<u32> {
+        let running = Activity::ALL.iter().position(|(known, _)| *known == Activity::Running);
+        let runs = Some(usize::from(self.0.activity.load(Ordering::Relaxed))) == running;
+        let upstream = self.0.upstream.load(Ordering::SeqCst);
+        (upstream != 0 && (runs || !statement)).then_some(upstream)
+    }
+}
+
+impl Drop for Aimed<'_> {
+    fn drop(&mut self) {
+        self.0.aimed.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// The connection id that a session's client is told: bit 31 keeps it apart from the database's.
+pub(super) fn connection_id(session: u64) -> u32 {
+    u32::try_from(session & 0x7fff_ffff).unwrap_or(0) | 0x8000_0000
+}
+
 /// The sessions of one worker. Bounded by `max_connections`.
 #[derive(Debug, Default)]
 pub(super) struct Registry(Mutex<HashMap<u64, Arc<SessionCell>>>);
@@ -129,6 +206,16 @@ impl Registry {
     /// Whether the session is of this worker.
     pub(super) fn contains(&self, id: u64) -> bool {
         self.lock().contains_key(&id)
+    }
+
+    /// The session of this identity that a KILL names, by the gateway's id or the database's.
+    pub(super) fn owned(
+        &self,
+        identity: &str,
+        target: usize,
+        connection: u64,
+    ) -> Option<Arc<SessionCell>> {
+        self.lock().values().find(|cell| cell.is_named(identity, target, connection)).cloned()
     }
 
     /// All of them.

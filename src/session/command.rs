@@ -135,6 +135,7 @@ impl Session {
                 _ => skip(total),
             },
             Command::STMT_RESET => self.reset_statement(total, body, out),
+            Command::PROCESS_KILL => self.process_kill(total, body, out),
             Command::PING => {
                 self.emit_ok(self.reply_seq, out);
                 Step { consumed: total, op: Op::Emit(Side::Client) }
@@ -249,6 +250,12 @@ impl Session {
             self.queue.push_back(Op::Done(refused(&fault)));
             return self.refuse(&fault, pending.total, out);
         }
+        let lent = bytes.get(HEADER_LEN + 1..pending.total).unwrap_or_default();
+        let text = canonical.as_deref().or(pending.text.as_deref()).unwrap_or(lent);
+        if let Some(step) = self.kill(&pending, text, out) {
+            return step;
+        }
+        let file = self.local_file(&pending, text);
         if !self.bound {
             self.phase = Phase::Connecting(pending, ruling);
             return Step { consumed: 0, op: Op::Connect };
@@ -260,8 +267,6 @@ impl Session {
             }
         }
         let consumed = pending.total;
-        let lent = bytes.get(HEADER_LEN + 1..consumed).unwrap_or_default();
-        let file = self.local_file(&pending, pending.text.as_deref().unwrap_or(lent));
         let part = self.send_part(&pending, canonical.as_deref(), out);
         let expect = expectation(pending);
         let known = match &expect {

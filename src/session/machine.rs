@@ -60,6 +60,8 @@ pub(super) enum Phase {
     Ruled(Pending, Ruling),
     /// It waits for a database connection.
     Connecting(Pending, Ruling),
+    /// A KILL is carried out, or has been.
+    Killing(Option<Result<(), Fault>>),
     /// The database answers.
     Response(Box<Response>),
     /// Over.
@@ -74,6 +76,7 @@ impl Phase {
             Self::Checking
                 | Self::Between
                 | Self::Deciding(_)
+                | Self::Killing(_)
                 | Self::Ruled(..)
                 | Self::Connecting(..)
         )
@@ -146,6 +149,7 @@ impl Session {
                 self.on_command(bytes, out)
             }
             (Phase::Checking, _) => self.check_next(),
+            (Phase::Killing(answer), _) => self.killed(answer, out),
             (Phase::Between, Side::Server) if !bytes.is_empty() => {
                 self.fail(&out_of_turn(), self.reply_seq, out)
             }
@@ -311,7 +315,12 @@ impl Session {
 
     /// An OK of the gateway's own.
     pub(super) fn emit_ok(&self, seq: u8, out: &mut Vec<u8>) {
-        let status = Status(self.status.0 & (Status::AUTOCOMMIT | Status::IN_TRANS));
+        self.emit_status(0, seq, out);
+    }
+
+    /// An OK of the gateway's own, with one more flag.
+    pub(super) fn emit_status(&self, flag: u16, seq: u8, out: &mut Vec<u8>) {
+        let status = Status(self.status.0 & (Status::AUTOCOMMIT | Status::IN_TRANS) | flag);
         let ok = OkPacket { status, ..OkPacket::default() };
         write_frame(out, seq, |out| write_ok(out, 0, &ok));
     }
@@ -400,6 +409,7 @@ impl std::fmt::Debug for Session {
             Phase::Idle => "idle",
             Phase::Checking => "checking",
             Phase::Between => "between",
+            Phase::Killing(_) => "killing",
             Phase::Deciding(_) => "deciding",
             Phase::Ruled(..) => "ruled",
             Phase::Connecting(..) => "connecting",

@@ -11,6 +11,7 @@ mod binding;
 mod command;
 mod file;
 mod handshake;
+mod kill;
 mod machine;
 mod masks;
 mod response;
@@ -21,12 +22,14 @@ use std::ops::Range;
 use std::sync::Arc;
 
 pub use handshake::challenge;
+pub use kill::unknown_connection;
 pub use machine::Session;
 
 use crate::fault::{Fault, FaultKind};
 use crate::identity::{LoginKey, Principal, Proof};
 use crate::policy::{MaskPlan, PluginHost};
 use crate::schema::{ServerProfile, SqlMode};
+use crate::sql::Kill;
 
 /// One of the two peers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -102,6 +105,8 @@ pub enum Op {
     /// [`Session::on_ruling`]. Only a refusal is recorded, and it must not wait for people. It is decided again, under
     /// the session's state of then, when its turn has come.
     Check(Statement),
+    /// A session, or its statement, is to be ended: answer with [`Session::on_killed`].
+    Kill(Kill),
     /// A connection to the database is needed: answer with [`Session::on_upstream`].
     Connect,
     /// Give the database connection back to the pool (which resets it); the session has forgotten its state.

@@ -6,6 +6,7 @@
 
 mod canonical;
 mod facts;
+mod kill;
 mod lexer;
 mod lineage;
 mod local_file;
@@ -19,6 +20,7 @@ mod words;
 pub use facts::{
     Access, ColumnRef, ColumnUse, Facts, Lineage, Output, Place, TableUse, Unknown, Verb,
 };
+pub use kill::{Kill, kill};
 pub use local_file::local_file;
 pub use split::{MAX_STATEMENTS, Split, split};
 

@@ -3,7 +3,7 @@
 use rowgate::codec::Capabilities;
 use xtask::{mariadb, shop};
 
-use crate::stand::{Stand, errors};
+use crate::stand::{Stand, errors, wait_for};
 use crate::wire::{Packet, Wire, text};
 
 const SERVICE: (&str, &str) = (mariadb::SERVICE_USER, mariadb::SERVICE_PASSWORD);
@@ -207,4 +207,56 @@ fn packets_of_16_mib_and_more() {
             wire.try_command(3, format!("SELECT LENGTH('{}')", "x".repeat(65 << 20)).as_bytes());
         assert!(said.is_none_or(|packet| text(&[packet]).contains("RG-LIMIT")), "{user}");
     }
+}
+
+/// KILL, by the gateway's id and the database's, as a statement and as a command: one's own sessions and no others.
+#[test]
+fn sessions_of_ones_own_are_killed() {
+    let stand = Stand::start();
+    let (own, other) = (stand.token("backup", "dumpers"), stand.token("other", "dumpers"));
+    let log_in = |user: &str, token: &str| Wire::login(stand.gateway.port, user, token, 0);
+    let running = |what: &str| {
+        let list = format!(
+            "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE '{what}%'"
+        );
+        wait_for("the statement", || {
+            (stand.database.sql(&list).unwrap().trim() == "1").then_some(())
+        });
+    };
+    let mut victim = log_in("backup", &own);
+    let shown = victim.query("SELECT CONNECTION_ID()");
+    let upstream = String::from_utf8_lossy(&shown[3].1[1..]).into_owned();
+    let mut stranger = log_in("other", &other);
+    let mut killer = log_in("backup", &own);
+    for (round, id) in [victim.id.to_string(), upstream.clone()].iter().enumerate() {
+        let sleep = format!("SELECT SLEEP(300), {round}");
+        victim.command(3, sleep.as_bytes());
+        running(&sleep);
+        for kill in [format!("KILL QUERY {id}"), format!("/* x */ KILL {id}")] {
+            let got = text(&stranger.query(&kill));
+            assert!(got.contains("Unknown thread id"), "{kill}: {got}");
+        }
+        let got = text(&killer.query(&format!("KILL QUERY {id}")));
+        assert!(got.starts_with("1:\\x00"), "{got}");
+        let interrupted = text(&victim.answer());
+        assert!(
+            interrupted.contains("interrupted") || interrupted.contains("\\x011"),
+            "{interrupted}"
+        );
+        assert!(text(&victim.query("SELECT 40 + 2")).contains("42"), "the session goes on");
+    }
+    assert!(text(&killer.query("KILL USER rowgate")).contains("RG-UNSUPPORTED"));
+    victim.command(3, b"SELECT SLEEP(300), 3");
+    running("SELECT SLEEP(300), 3");
+    killer.command(0x0C, &victim.id.to_le_bytes());
+    assert!(text(&killer.answer()).starts_with("1:\\x00"));
+    assert!(text(&[victim.packet()]).contains("RG-UPSTREAM"));
+    assert!(victim.try_packet().is_none(), "the killed session goes on");
+    let mut idle = log_in("backup", &own);
+    assert!(text(&killer.query(&format!("KILL {}", idle.id))).starts_with("1:\\x00"));
+    assert!(text(&idle.query("SELECT 1")).contains("RG-KILLED"));
+    assert!(idle.try_packet().is_none(), "the killed session goes on");
+    let agent = stand.token("agent", "agents");
+    let refused = text(&log_in("agent", &agent).query(&format!("KILL {}", killer.id)));
+    assert!(refused.contains("RG-DENIED"), "{refused}");
 }

@@ -21,6 +21,8 @@ pub(crate) type Packet = (u8, Vec<u8>);
 
 /// A logged-in connection.
 pub(crate) struct Wire {
+    /// Its id, as the greeting said.
+    pub(crate) id: u32,
     stream: TcpStream,
     deprecate_eof: bool,
 }
@@ -31,9 +33,11 @@ impl Wire {
         let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
         stream.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
         let deprecate_eof = more & Capabilities::DEPRECATE_EOF != 0;
-        let mut wire = Self { stream, deprecate_eof };
+        let mut wire = Self { id: 0, stream, deprecate_eof };
         let (_, greeting) = wire.packet();
-        let scramble = Handshake::parse(&greeting).unwrap().scramble;
+        let greeting = Handshake::parse(&greeting).unwrap();
+        let scramble = greeting.scramble;
+        wire.id = greeting.connection_id;
         let login = LoginRequest {
             capabilities: Capabilities(PLAIN | more),
             max_packet: 1 << 30,

@@ -4,6 +4,7 @@
 //! is listened to again. The client's read stays armed all the time, so that its death is seen while the database
 //! works or people think. What bytes mean is not known here.
 
+mod kill;
 mod login;
 mod record;
 mod ruling;
@@ -23,7 +24,7 @@ use super::io::{self, ClientPort, Leg, Port};
 use super::logins::Unproven;
 use super::pool::Upstream;
 use super::records::Records;
-use super::registry::{Activity, SessionCell};
+use super::registry::{self, Activity, SessionCell};
 use super::target::TargetState;
 use super::worker::{Accepted, Control, End, Worker};
 use crate::clock::Now;
@@ -138,11 +139,10 @@ fn settings(
         let catalog = snapshot.catalogs.get(target_index).and_then(Option::as_ref);
         catalog.map(|catalog| Arc::new(catalog.profile.clone()))
     });
-    let connection = u32::try_from(id & 0x7fff_ffff).unwrap_or(0) | 0x8000_0000;
     let limits = &worker.shared.limits;
     Some(Settings {
         profile: seen.unwrap_or_else(|| Arc::clone(&target.runtime.profile)),
-        connection_id: connection,
+        connection_id: registry::connection_id(id),
         scramble: challenge(random()?),
         scramble_key: random()?,
         login_key: target.runtime.login_key.clone(),
@@ -226,6 +226,7 @@ impl Pump<'_> {
             // What happens once a session has a box of its own: idle sessions keep room for the rest only.
             Op::Authenticate(login) => Box::pin(self.authenticate(*login)).await?,
             Op::Decide(statement) => self.rule(&statement).await?,
+            Op::Kill(kill) => Box::pin(self.kill(kill)).await?,
             Op::Check(statement) => Box::pin(self.check(&statement)).await?,
             Op::Connect => Box::pin(self.connect()).await?,
             Op::Release { schema } => self.release(schema.as_deref()),

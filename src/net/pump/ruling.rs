@@ -29,6 +29,9 @@ impl Pump<'_> {
         if !self.still_admitted() {
             return Ok(Ruling::RefuseAndClose(Fault::token_ended()));
         }
+        if self.cell.is_killed() {
+            return Ok(Ruling::RefuseAndClose(super::kill::killed()));
+        }
         if let Err(fault) = self.reserve() {
             return Ok(Ruling::Refuse(fault));
         }

@@ -19,6 +19,7 @@ impl Pump<'_> {
         self.current.queued(asked, self.now);
         let answer = taken.map(|upstream| {
             let ready = UpstreamReady { connection_id: upstream.connection_id };
+            self.cell.bound(upstream.connection_id);
             self.upstream = Some(upstream);
             ready
         });
@@ -31,6 +32,10 @@ impl Pump<'_> {
         self.sets.reset();
         let Some(upstream) = self.upstream.take() else { return };
         self.locked = false;
+        if !self.cell.unbound() {
+            // A KILL may still reach it, and would hit whoever has it next.
+            return;
+        }
         if let Some(pool) = self.worker.pool(self.target_index) {
             pool.give_back(&self.worker, upstream, schema);
         }
@@ -39,6 +44,7 @@ impl Pump<'_> {
     /// Ends the connection and whatever it still runs: the database would go on with it.
     pub(super) fn abandon_upstream(&mut self) {
         let Some(upstream) = self.upstream.take() else { return };
+        self.cell.unbound();
         if !self.responding || upstream.leg.eof {
             return;
         }
