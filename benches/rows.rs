@@ -40,6 +40,8 @@ fn session() -> Session {
         }),
         connection_id: 1 << 31,
         scramble: *b"abcdefghijklmnopqrst",
+        scramble_key: [7; 32],
+        login_key: None,
         tls_available: false,
         tls_required: false,
         host: "bench".to_owned(),
