@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::config::Config;
+use crate::net::server_config;
 use crate::plugin::Plugins;
 use crate::policy::{LabelRules, Policies};
 use crate::schema::Labels;
@@ -30,6 +31,11 @@ pub struct Texts {
     /// Of what plugins are made of, keys included: it leaves the process nowhere.
     plugins: blake3::Hash,
     keys: BTreeMap<String, Secret>,
+    /// The clients' certificates and key.
+    tls: Option<(Vec<u8>, Secret)>,
+    tls_digest: blake3::Hash,
+    /// Of all that a change of is acted upon: the policy's version and what is no part of it, the clients' certificate.
+    pub watched: blake3::Hash,
     /// Of everything.
     pub digest: blake3::Hash,
 }
@@ -61,7 +67,16 @@ impl Texts {
             part(&mut plugins, key.expose());
         }
         let plugins = plugins.finalize();
-        Ok(Self { config, policies, plugins, keys, digest: all.finalize() })
+        let (digest, tls) = (all.finalize(), read_tls(file, &config)?);
+        let mut pair = blake3::Hasher::new();
+        if let Some((certificate, key)) = &tls {
+            part(&mut pair, certificate);
+            part(&mut pair, key.expose());
+        }
+        let tls_digest = pair.finalize();
+        part(&mut all, tls_digest.as_bytes());
+        let watched = all.finalize();
+        Ok(Self { config, policies, plugins, keys, tls, tls_digest, watched, digest })
     }
 }
 
@@ -95,8 +110,13 @@ pub struct Inputs {
     pub labels: Labels,
     /// The loaded plugins.
     pub plugins: Arc<Plugins>,
+    /// The certificate shown to clients, if any.
+    pub client_tls: Option<Arc<rustls::ServerConfig>>,
     /// BLAKE3 of all inputs.
     pub digest: blake3::Hash,
+    /// The same, with the clients' certificate.
+    pub watched: blake3::Hash,
+    tls_digest: blake3::Hash,
     plugins_digest: blake3::Hash,
 }
 
@@ -108,7 +128,8 @@ impl Inputs {
         workers: usize,
     ) -> Result<Self, GatewayError> {
         let input = |error: &dyn std::fmt::Display| GatewayError::Input(error.to_string());
-        let Texts { config, policies, plugins: plugins_digest, keys, digest } = texts;
+        let Texts { config, policies, plugins: plugins_digest, keys, tls, .. } = texts;
+        let Texts { digest, watched, tls_digest, .. } = texts;
         let (label_rules, labels) = LabelRules::new(&config.labels).map_err(|e| input(&e))?;
         let sources: Vec<(&str, &str)> =
             policies.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
@@ -120,8 +141,53 @@ impl Inputs {
         };
         policies.check_masks(plugins.as_ref()).map_err(|e| input(&e))?;
         let policies = Arc::new(policies);
-        Ok(Self { config, policies, label_rules, labels, plugins, digest, plugins_digest })
+        // The same pair keeps its settings, and with them the tickets that clients hold.
+        let client_tls = match (running.filter(|running| running.tls_digest == tls_digest), tls) {
+            (Some(running), _) => running.client_tls.clone(),
+            (None, None) => None,
+            (None, Some((certificate, key))) => {
+                let made = server_config(&certificate, key.expose());
+                Some(made.map_err(|error| input(&of_pair(&config, &error)))?)
+            }
+        };
+        Ok(Self {
+            config,
+            policies,
+            label_rules,
+            labels,
+            plugins,
+            client_tls,
+            digest,
+            watched,
+            tls_digest,
+            plugins_digest,
+        })
     }
+}
+
+/// The clients' certificates and their key.
+fn read_tls(file: &Path, config: &Config) -> Result<Option<(Vec<u8>, Secret)>, GatewayError> {
+    let Some(tls) = &config.tls else { return Ok(None) };
+    let certificate = read_bytes(&tls.certificate, "tls.certificate", MAX_TEXT)?;
+    // As any credential: not for every user of this machine to read.
+    let key = crate::vault::resolve(&format!("file:{}", tls.key.display()));
+    let key =
+        key.map_err(|error| GatewayError::Input(format!("{}: tls.key: {error}", file.display())))?;
+    Ok(Some((certificate, key)))
+}
+
+/// What is wrong with the clients' certificate and key together.
+fn of_pair(config: &Config, error: &dyn std::fmt::Display) -> String {
+    let (certificate, key) =
+        config.tls.as_ref().map(|tls| (tls.certificate.display(), tls.key.display())).unzip();
+    let name = |path: Option<std::path::Display<'_>>| {
+        path.map(|path| path.to_string()).unwrap_or_default()
+    };
+    format!(
+        "{}: tls.certificate: {error}; give a PEM chain, and as tls.key ({}) the key of its first certificate",
+        name(certificate),
+        name(key)
+    )
 }
 
 fn part(hasher: &mut blake3::Hasher, bytes: &[u8]) {

@@ -37,7 +37,7 @@ pub enum GatewayError {
 pub fn check(file: &Path) -> Result<Inputs, GatewayError> {
     let inputs = Inputs::build(Texts::read(file)?, None, 1)?;
     logging::filter(file, &inputs.config.log)?;
-    settings::targets(file, &inputs.config)?;
+    settings::targets(file, &inputs.config, inputs.client_tls.as_ref())?;
     Ok(inputs)
 }
 

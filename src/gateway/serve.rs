@@ -74,7 +74,7 @@ impl Serving {
         let listeners = bind(file, &config)?;
         let control = Listeners::bind(&config.admin)
             .map_err(|error| GatewayError::Input(format!("{}: {error}", file.display())))?;
-        let targets = targets(file, &config)?;
+        let targets = targets(file, &config, inputs.client_tls.as_ref())?;
         let audit = Audit::open(&config.audit, workers + 1)
             .map_err(|error| GatewayError::Input(error.to_string()))?;
         let store =
@@ -85,7 +85,7 @@ impl Serving {
             .await
             .map_err(|error| failed("approvals", &error))?;
         let tokens = store.token_records().await.map_err(|error| failed("tokens", &error))?;
-        let handled = Ok(inputs.digest);
+        let handled = Ok(inputs.watched);
         let publisher = Publisher::new(inputs, tokens);
         let (found, looks) = mpsc::channel(LOOKS);
         let sides = config.targets.iter().zip(&targets).map(|(target, runtime)| {
@@ -203,8 +203,8 @@ impl Serving {
             tokio::select! {
                 _ = terminate.recv() => return Ok(()),
                 _ = interrupt.recv() => return Ok(()),
-                _ = hangup.recv() => { let _ = self.reload("SIGHUP").await; }
-                _ = watch.tick() => self.watch().await,
+                _ = hangup.recv() => { let _ = self.reload(net, "SIGHUP").await; }
+                _ = watch.tick() => self.watch(net).await,
                 look = self.looks.recv() => {
                     let Some(look) = look else { return Err(failed("schemas", &"their threads ended")) };
                     self.looked(look);
@@ -212,7 +212,7 @@ impl Serving {
                 }
                 command = self.commands.recv() => match command {
                     Some(Command::Reload { by, answer }) => {
-                        let _ = answer.send(self.reload(&by).await);
+                        let _ = answer.send(self.reload(net, &by).await);
                     }
                     Some(Command::Tokens { done }) => {
                         self.tokens_changed().await;
@@ -260,24 +260,24 @@ impl Serving {
 
     /// Reloads when the files changed (or can't be read any more) and have stayed so for a whole look: half-written
     /// files are left alone.
-    async fn watch(&mut self) {
-        let reading = Texts::read(&self.file).map(|texts| texts.digest);
+    async fn watch(&mut self, net: &Net) {
+        let reading = Texts::read(&self.file).map(|texts| texts.watched);
         let reading = reading.map_err(|error| error.to_string());
         if reading == self.handled {
             self.unsettled = None;
         } else if self.unsettled.as_ref() == Some(&reading) {
-            let _ = self.reload("a changed file").await;
+            let _ = self.reload(net, "a changed file").await;
         } else {
             self.unsettled = Some(reading);
         }
     }
 
     /// All or nothing: what runs stays when anything is wrong.
-    async fn reload(&mut self, by: &str) -> Result<String, String> {
+    async fn reload(&mut self, net: &Net, by: &str) -> Result<String, String> {
         let since = Instant::now();
         self.unsettled = None;
         let texts = Texts::read(&self.file);
-        self.handled = texts.as_ref().map(|texts| texts.digest).map_err(ToString::to_string);
+        self.handled = texts.as_ref().map(|texts| texts.watched).map_err(ToString::to_string);
         let built = texts
             .and_then(|texts| Inputs::build(texts, Some(self.publisher.inputs()), self.workers));
         let inputs = match built {
@@ -292,6 +292,9 @@ impl Serving {
             return Err(self.refused(by, text));
         }
         self.peers.set(&inputs.config.admin.peers);
+        if let (Some(_), Some(renewed)) = (&self.started_with.tls, &inputs.client_tls) {
+            net.set_client_tls(renewed);
+        }
         self.publisher.set_inputs(inputs);
         self.running.metrics.reloads.inc();
         let version = self.live(by).await;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::{GatewayError, account};
 use crate::config::{ClientTls, Config, Target};
 use crate::identity::LoginKey;
-use crate::net::{Limits, TargetRuntime, server_config, upstream_config};
+use crate::net::{Limits, TargetRuntime, upstream_config};
 use crate::schema::{Flavour, ServerProfile, SqlMode};
 
 /// Binds every target's listener, so that a port in use ends the start with one line.
@@ -41,25 +41,13 @@ pub(super) fn limits(config: &Config, durable_records: bool) -> Limits {
     }
 }
 
-pub(super) fn targets(file: &Path, config: &Config) -> Result<Vec<TargetRuntime>, GatewayError> {
+pub(super) fn targets(
+    file: &Path,
+    config: &Config,
+    client_tls: Option<&Arc<rustls::ServerConfig>>,
+) -> Result<Vec<TargetRuntime>, GatewayError> {
     let input = |key: String, what: &dyn std::fmt::Display| {
         GatewayError::Input(format!("{}: {key}: {what}", file.display()))
-    };
-    let client_tls = match &config.tls {
-        None => None,
-        Some(tls) => {
-            let read = |path: &Path, key: &str| {
-                std::fs::read(path).map_err(|error| {
-                    input(key.to_owned(), &format!("{}: {error}; give a PEM file", path.display()))
-                })
-            };
-            let certificate = read(&tls.certificate, "tls.certificate")?;
-            // As any credential: not for every user of this machine to read.
-            let key = crate::vault::resolve(&format!("file:{}", tls.key.display()))
-                .map_err(|error| input("tls.key".to_owned(), &error))?;
-            let made = server_config(&certificate, key.expose());
-            Some(made.map_err(|error| input("tls".to_owned(), &error))?)
-        }
     };
     let login_key = login_key(file, config.server.login_key.as_deref())?;
     let target = |target: &Target| {
@@ -90,7 +78,7 @@ pub(super) fn targets(file: &Path, config: &Config) -> Result<Vec<TargetRuntime>
             address: target.address.clone(),
             account: account(file, target)?,
             tls,
-            client_tls: client_tls.clone(),
+            client_tls: client_tls.cloned(),
             client_tls_required: required,
             login_key: login_key.clone(),
             max_upstream: target.max_upstream,
@@ -141,7 +129,8 @@ pub(super) fn needs_restart(started: &Config, now: &Config) -> Vec<String> {
         ("admin.listen", text(&started.admin.listen), text(&now.admin.listen)),
         ("store", text(&started.store), text(&now.store)),
         ("audit", text(&started.audit), text(&now.audit)),
-        ("tls", text(&started.tls), text(&now.tls)),
+        // Another pair is taken over at once.
+        ("tls", text(&started.tls.is_some()), text(&now.tls.is_some())),
         ("approvals", text(&started.approvals), text(&now.approvals)),
         ("targets", text(&started.targets), text(&now.targets)),
     ];

@@ -257,6 +257,13 @@ impl Net {
         }
     }
 
+    /// Shows this certificate to clients from now on; connections that are open stay as they are.
+    pub fn set_client_tls(&self, config: &Arc<rustls::ServerConfig>) {
+        for target in &self.shared.targets {
+            target.client_tls.store(Some(Arc::clone(config)));
+        }
+    }
+
     /// How each target fares, in the configuration's order.
     pub fn health(&self) -> Vec<TargetHealth> {
         self.shared.targets.iter().map(|target| target.health()).collect()

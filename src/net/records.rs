@@ -304,4 +304,67 @@ pub(super) mod tests {
         let mut b = Records::server(server, &[]).unwrap();
         assert!(exchange(&mut a, &mut b, 4_096).is_err());
     }
+
+    fn full_or_resumed(records: &Records) -> Option<rustls::HandshakeKind> {
+        match &records.machine {
+            Machine::Server(server) => server.handshake_kind(),
+            Machine::Client(client) => client.handshake_kind(),
+        }
+    }
+
+    /// Settings for a client that speaks this version only.
+    fn only(version: &'static rustls::SupportedProtocolVersion, pem: &str) -> Arc<ClientConfig> {
+        let mut roots = rustls::RootCertStore::empty();
+        let der = rustls_pki_types::pem::PemObject::from_pem_slice(pem.as_bytes()).unwrap();
+        roots.add(der).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ClientConfig::builder_with_provider(provider);
+        let config = config.with_protocol_versions(&[version]).unwrap();
+        Arc::new(config.with_root_certificates(roots).with_no_client_auth())
+    }
+
+    #[test]
+    fn the_second_handshake_resumes_the_first_in_both_versions() {
+        use rustls::HandshakeKind::{Full, Resumed};
+        let (server, pem) = certificate();
+        let (another, _) = certificate();
+        let handshake = |config: &Arc<ClientConfig>, server: &Arc<ServerConfig>| {
+            let name = ServerName::try_from("localhost").unwrap();
+            let mut a = Records::client(Arc::clone(config), name).unwrap();
+            let mut b = Records::server(Arc::clone(server), &[]).unwrap();
+            exchange(&mut a, &mut b, 4_096).ok()?;
+            Some((full_or_resumed(&a)?, full_or_resumed(&b)?))
+        };
+        for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+            let config = only(version, &pem);
+            assert_eq!(handshake(&config, &server), Some((Full, Full)));
+            assert_eq!(handshake(&config, &server), Some((Resumed, Resumed)));
+            // A ticket opens nothing under another certificate: there the chain is checked, and refused.
+            assert_eq!(handshake(&config, &another), None);
+        }
+        let mode = crate::config::UpstreamTls::VerifyIdentity;
+        let ours = tls::upstream_config(&mode, "localhost", Some(pem.as_bytes()), None).unwrap();
+        let tls::UpstreamTls::On { config, .. } = ours else { unreachable!("TLS was asked for") };
+        assert_eq!(handshake(&config, &server), Some((Full, Full)));
+        assert_eq!(handshake(&config, &server), Some((Resumed, Resumed)));
+    }
+
+    #[test]
+    fn a_batch_of_small_packets_is_sealed_into_whole_records() {
+        let (server, pem) = certificate();
+        let mut a = client(&crate::config::UpstreamTls::VerifyIdentity, &pem, "localhost", None);
+        let mut b = Records::server(server, &[]).unwrap();
+        exchange(&mut a, &mut b, 4_096).unwrap();
+        // What one write of the pump holds: a thousand rows of 64 bytes.
+        b.seal(&[7; 64_000]).unwrap();
+        let mut lengths = Vec::new();
+        let mut rest = b.outgoing.as_slice();
+        while let [_, _, _, high, low, ..] = rest {
+            let length = usize::from(u16::from_be_bytes([*high, *low]));
+            lengths.push(length);
+            rest = &rest[5 + length..];
+        }
+        assert_eq!(lengths.len(), 64_000_usize.div_ceil(RECORD));
+        assert!(lengths[..3].iter().all(|length| *length >= RECORD));
+    }
 }

@@ -24,7 +24,7 @@ pub struct TargetRuntime {
     pub account: Account,
     /// TLS towards the database.
     pub tls: UpstreamTls,
-    /// The certificate shown to clients, if any.
+    /// The certificate shown to clients at first, if any.
     pub client_tls: Option<Arc<rustls::ServerConfig>>,
     /// Logins outside TLS are refused.
     pub client_tls_required: bool,
@@ -52,6 +52,8 @@ pub struct TargetHealth {
 /// A target with its shared state.
 pub(super) struct TargetState {
     pub(super) runtime: TargetRuntime,
+    /// The certificate shown to clients now: a reload changes it.
+    pub(super) client_tls: ArcSwapOption<rustls::ServerConfig>,
     /// What `address` resolves to now; empty where it does not.
     pub(super) addresses: ArcSwap<Vec<SocketAddr>>,
     /// The server's own `sql_mode`, once it was read: part of every connection's baseline.
@@ -69,6 +71,7 @@ impl TargetState {
     pub(super) fn new(runtime: TargetRuntime) -> Self {
         let max_upstream = runtime.max_upstream.clamp(1, Semaphore::MAX_PERMITS);
         Self {
+            client_tls: ArcSwapOption::new(runtime.client_tls.clone()),
             runtime,
             addresses: ArcSwap::from_pointee(Vec::new()),
             sql_mode: ArcSwapOption::empty(),

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
@@ -15,6 +15,9 @@ use rustls_pki_types::pem::PemObject as _;
 
 use crate::config;
 use crate::secret;
+
+/// Names whose sessions are kept for resumption, towards one database: there is one, and rustls asks for a few more.
+const UPSTREAM_SESSIONS: usize = 8;
 
 /// What is wrong with a certificate, key or pin.
 #[derive(Debug, thiserror::Error)]
@@ -55,8 +58,12 @@ pub fn server_config(certificate: &[u8], key: &[u8]) -> Result<Arc<ServerConfig>
         .with_no_client_auth()
         .with_single_cert(chain, key)
         .map_err(refused)?;
-    // Stock drivers never resume a session; tickets would only lengthen the handshake.
-    config.send_tls13_tickets = 0;
+    // Stateless, so that no client can fill a cache; rustls changes the keys by itself every six hours. They belong to
+    // this certificate: what was agreed under another one does not resume.
+    config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new().map_err(refused)?;
+    config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
+    // Drivers that resume use the newest one; each costs a record of the handshake.
+    config.send_tls13_tickets = 1;
     Ok(Arc::new(config))
 }
 
@@ -83,12 +90,14 @@ pub fn upstream_config(
     };
     let name = ServerName::try_from(host.to_owned())
         .map_err(|_| TlsError::Refused(format!("{host} is no name that TLS can ask for")))?;
-    let config = ClientConfig::builder_with_provider(provider())
+    let mut config = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(refused)?
         .dangerous()
         .with_custom_certificate_verifier(verifier)
         .with_no_client_auth();
+    // All workers share it: a new connection to a database that one of them has seen skips the certificates.
+    config.resumption = Resumption::in_memory_sessions(UPSTREAM_SESSIONS);
     Ok(UpstreamTls::On { config: Arc::new(config), name })
 }
 

@@ -22,3 +22,4 @@ mod sessions;
 mod stand;
 mod tries;
 mod wire;
+mod tls;

@@ -146,7 +146,7 @@ fn settings(
         scramble: challenge(random()?),
         scramble_key: random()?,
         login_key: target.runtime.login_key.clone(),
-        tls_available: target.runtime.client_tls.is_some(),
+        tls_available: target.client_tls.load().is_some(),
         tls_required: target.runtime.client_tls_required,
         host: address.to_string(),
         max_statement_bytes: limits.max_statement_bytes,
@@ -246,7 +246,7 @@ impl Pump<'_> {
 
     /// What follows the client's SSLRequest goes to rustls only.
     fn start_tls(&mut self) -> Result<(), Stop> {
-        let config = self.target.runtime.client_tls.clone();
+        let config = self.target.client_tls.load_full();
         let config = config.ok_or(Stop::Closed(Some(FaultKind::Internal)))?;
         self.client
             .start_tls(|received| Records::server(config, received))
