@@ -33,13 +33,19 @@ fn bounds(config: &Config) -> Checked {
     let (statement_bytes, row_bytes) = (server.max_statement_bytes, server.max_row_bytes);
     let connections = wide(server.max_connections);
     let failed_logins = u64::from(server.failed_logins_per_minute);
-    let of_server: [Bound; 7] = [
+    let of_server: [Bound; 8] = [
         ("workers", wide(server.workers), 0..=1_024, "0 means one a core"),
         ("drain_timeout_s", server.drain_timeout_s, 1..=3_600, "longer is no drain"),
         ("max_statement_bytes", wide(statement_bytes), 1_024..=1 << 30, row),
         ("max_row_bytes", wide(row_bytes), 1_024..=1 << 30, row),
         ("max_connections", connections, 1..=1_000_000, "each takes a file descriptor"),
         ("login_timeout_s", server.login_timeout_s, 1..=300, "a login not done holds a connection"),
+        (
+            "write_timeout_s",
+            server.write_timeout_s,
+            1..=86_400,
+            "who reads nothing holds a statement",
+        ),
         ("failed_logins_per_minute", failed_logins, 1..=1_000_000, "0 would lock everyone out"),
     ];
     let many = "smaller are too many files, larger too slow to verify";

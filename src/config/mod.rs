@@ -82,6 +82,8 @@ pub struct Server {
     pub max_connections: usize,
     /// Seconds from accept to a finished login.
     pub login_timeout_s: u64,
+    /// Seconds that a client may take no byte of what is sent to it.
+    pub write_timeout_s: u64,
     /// Failed logins per address and minute, over which more are refused unseen.
     pub failed_logins_per_minute: u32,
     /// The RSA key under which clients of caching_sha2_password send a whole secret outside TLS: `generated` at each
@@ -99,6 +101,7 @@ impl Default for Server {
             max_row_bytes: 16 << 20,
             max_connections: 9_000,
             login_timeout_s: 10,
+            write_timeout_s: 60,
             failed_logins_per_minute: 60,
             login_key: None,
         }

@@ -35,6 +35,7 @@ pub(super) fn limits(config: &Config, durable_records: bool) -> Limits {
         max_statement_bytes: server.max_statement_bytes,
         max_row_bytes: server.max_row_bytes,
         login_timeout: Duration::from_secs(server.login_timeout_s),
+        write_timeout: Duration::from_secs(server.write_timeout_s),
         failed_logins_per_minute: server.failed_logins_per_minute,
         record_literals: config.audit.literals,
         durable_records,

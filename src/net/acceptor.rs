@@ -100,7 +100,7 @@ impl Dispatch {
             refuse(stream, TOO_MANY_LOGINS);
             return;
         };
-        if let Err(error) = prepare(&stream, self.shared.driver.wants_nonblocking()) {
+        if let Err(error) = self.prepare(&stream) {
             tracing::debug!(%error, "a connection was gone before its session began");
             return;
         }
@@ -121,6 +121,17 @@ impl Dispatch {
             }
         }
     }
+
+    /// Small packets go out at once, and peers that vanished or stopped reading are noticed.
+    fn prepare(&self, stream: &TcpStream) -> io::Result<()> {
+        stream.set_nonblocking(self.shared.driver.wants_nonblocking())?;
+        stream.set_nodelay(true)?;
+        let socket = SockRef::from(stream);
+        socket.set_tcp_keepalive(&keepalive())?;
+        // The kernel ends a connection whose peer takes no byte for so long, be it gone or its window closed: a
+        // deadline of every write that takes neither a timer nor a look at a clock.
+        socket.set_tcp_user_timeout(Some(self.shared.limits.write_timeout))
+    }
 }
 
 /// Tells a client that there is no room, without waiting for it.
@@ -128,13 +139,6 @@ fn refuse(mut stream: TcpStream, why: &[u8]) {
     if stream.set_nonblocking(true).is_ok() {
         let _ = stream.write(why);
     }
-}
-
-/// Small packets go out at once, and peers that vanished are noticed within minutes.
-fn prepare(stream: &TcpStream, nonblocking: bool) -> io::Result<()> {
-    stream.set_nonblocking(nonblocking)?;
-    stream.set_nodelay(true)?;
-    SockRef::from(stream).set_tcp_keepalive(&keepalive())
 }
 
 /// A peer that vanished without a word is noticed after two minutes.

@@ -70,6 +70,8 @@ pub struct Limits {
     pub max_row_bytes: usize,
     /// From accept to a finished login.
     pub login_timeout: Duration,
+    /// How long a client may take no byte of what is sent to it.
+    pub write_timeout: Duration,
     /// Failed logins per address and minute, over which more are refused unseen.
     pub failed_logins_per_minute: u32,
     /// Statements are recorded with their literals.

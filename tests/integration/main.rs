@@ -10,6 +10,7 @@ mod approvals;
 mod bad_input;
 mod clients;
 mod commands;
+mod deadlines;
 mod docs;
 mod failures;
 mod leaks;

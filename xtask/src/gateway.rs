@@ -27,6 +27,8 @@ pub struct Options {
     pub workers: usize,
     /// `sync` or `async`.
     pub durability: String,
+    /// TOML of more keys of `[server]`.
+    pub server: String,
     /// Seconds that a held statement waits.
     pub wait_s: u64,
     /// TOML appended to `[server]`.
@@ -53,6 +55,7 @@ impl Options {
             driver: "auto".to_owned(),
             workers: 2,
             durability: "sync".to_owned(),
+            server: String::new(),
             wait_s: 50,
             server: String::new(),
             more: String::new(),

@@ -58,6 +58,7 @@ impl Options {
             max_statement_bytes: 16 << 20,
             max_row_bytes: 16 << 20,
             login_timeout: Duration::from_secs(10),
+            write_timeout: Duration::from_mins(1),
             failed_logins_per_minute: 5,
             record_literals: false,
             durable_records: false,
