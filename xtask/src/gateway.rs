@@ -27,8 +27,6 @@ pub struct Options {
     pub workers: usize,
     /// `sync` or `async`.
     pub durability: String,
-    /// TOML of more keys of `[server]`.
-    pub server: String,
     /// Seconds that a held statement waits.
     pub wait_s: u64,
     /// TOML appended to `[server]`.
@@ -57,7 +55,6 @@ impl Options {
             durability: "sync".to_owned(),
             server: String::new(),
             wait_s: 50,
-            server: String::new(),
             more: String::new(),
             upstream_tls: "tls = \"off\"".to_owned(),
             labels: SHOP_LABELS.to_owned(),
