@@ -514,7 +514,7 @@ fn settings(script: &str) -> Settings {
 /// Made for these tests; nothing else has it.
 fn login_key() -> Arc<LoginKey> {
     let pem = include_bytes!("sessions/login_key.pem");
-    Arc::new(LoginKey::from_pem(pem).unwrap())
+    Arc::new(LoginKey::from_pem(pem).expect("a key"))
 }
 
 fn ruling(masked: Option<u16>, governed: bool) -> Ruling {

@@ -221,7 +221,7 @@ pub fn up(port: u16) -> Result<()> {
         "MySQL is up on 127.0.0.1:{port} (pid {}), with the sample shop:",
         server.pid().unwrap_or(0)
     );
-    println!("  as root by its socket: {}", show(server.client()));
+    println!("  as root by its socket: {}", show(&server.client()));
     println!("  as the gateway: user {SERVICE_USER}, password {SERVICE_PASSWORD}");
     // It is meant to outlive this process.
     std::mem::forget(server);
@@ -259,7 +259,7 @@ fn running(dir: &Path) -> Option<u32> {
     String::from_utf8_lossy(&words).contains(&ours).then_some(pid)
 }
 
-fn show(command: Command) -> String {
+fn show(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
 }
