@@ -439,6 +439,7 @@ impl Player {
                 self.note(&format!("{verb} {kind:?}{place}: {text}"));
                 return None;
             }
+            Op::Refused(command) => self.note(&format!("record the refusal of {}", command.name())),
             Op::Kill(kill) => {
                 let what = if kill.query_only { "the statement of " } else { "" };
                 self.note(&format!("kill {what}{}", kill.connection));

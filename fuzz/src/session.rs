@@ -88,7 +88,7 @@ impl Run {
                 Op::Decide(_) | Op::Check(_) => self.session.on_ruling(ruling()),
                 Op::Kill(_) => self.session.on_killed(Ok(())),
                 Op::Connect => self.session.on_upstream(Ok(UpstreamReady { connection_id: 1 })),
-                Op::StartTls | Op::Release { .. } | Op::Done(_) => {}
+                Op::StartTls | Op::Refused(_) | Op::Release { .. } | Op::Done(_) => {}
                 Op::Close(_) => return,
             }
             if self.session.is_idle() {

@@ -142,7 +142,9 @@ impl Session {
         out: &mut Vec<u8>,
     ) -> Step {
         let failed = response.outcome.error_code != 0;
-        if !failed && !matches!(response.expect, Expect::Prepare { .. } | Expect::Plain) {
+        let tells =
+            !matches!(response.expect, Expect::Prepare { .. } | Expect::Plain | Expect::Text);
+        if !failed && tells {
             self.status = status;
             if let Some(fault) = self.surprise(status, response.governed) {
                 return self.abort(&response, &fault, out);

@@ -164,7 +164,17 @@ impl Session {
                 self.phase = Phase::Closed;
                 Step { consumed: total, op: Op::Close(None) }
             }
-            other => self.refuse(&Fault::unsupported_command(other.name()), total, out),
+            Command::STATISTICS => {
+                let kind = StatementKind::Statistics;
+                let pending = Pending { kind, total, statement_id: 0, text: None, login_seq: None };
+                self.decide(pending, Text::Kept(Arc::from(&b"SHOW STATUS"[..])))
+            }
+            other => {
+                let Step { consumed, op } =
+                    self.refuse(&Fault::unsupported_command(other.name()), total, out);
+                self.queue.push_back(op);
+                Step { consumed, op: Op::Refused(other) }
+            }
         }
     }
 
@@ -414,6 +424,7 @@ fn expectation(pending: Pending) -> Expect {
         StatementKind::Prepare => {
             Expect::Prepare { text: pending.text.unwrap_or_else(|| Arc::from(&[][..])) }
         }
+        StatementKind::Statistics => Expect::Text,
         StatementKind::Execute => Expect::Execute { id },
         StatementKind::Fetch => Expect::Fetch { id },
     }

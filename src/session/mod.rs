@@ -25,6 +25,7 @@ pub use handshake::challenge;
 pub use kill::unknown_connection;
 pub use machine::Session;
 
+use crate::codec::Command;
 use crate::fault::{Fault, FaultKind};
 use crate::identity::{LoginKey, Principal, Proof};
 use crate::policy::{MaskPlan, PluginHost};
@@ -114,6 +115,8 @@ pub enum Op {
         /// The database that the connection is in: a reset leaves it there.
         schema: Option<String>,
     },
+    /// This command is refused: for the record. What the client is told comes next.
+    Refused(Command),
     /// The statement is over (answered or refused).
     Done(Outcome),
     /// Close both sides, after whatever was emitted has been written. A bound database connection that is in
@@ -149,6 +152,8 @@ pub enum StatementKind {
     Prepare,
     /// COM_STMT_EXECUTE: the text is the prepared one.
     Execute,
+    /// COM_STATISTICS, ruled on as the SHOW STATUS that it is a part of.
+    Statistics,
     /// COM_STMT_FETCH: recorded; the plan is its EXECUTE's, so no ruling changes it.
     Fetch,
 }

@@ -31,6 +31,8 @@ pub(super) enum Expect {
     Execute { id: u32 },
     /// Rows of an open cursor.
     Fetch { id: u32 },
+    /// One packet of text, or ERR.
+    Text,
     /// OK or ERR.
     Plain,
 }
@@ -247,6 +249,10 @@ impl Response {
                 left => At::Parameters { left, columns },
             };
             return Ok(self.pass_or_hold(header, payload));
+        }
+        if matches!(self.expect, Expect::Text) && payload.first() != Some(&0xFF) {
+            self.ended = Some(Status(Status::AUTOCOMMIT));
+            return Ok(Packet::Pass);
         }
         match Reply::parse(payload).map_err(malformed)? {
             Reply::Err => self.error(header, payload, out),

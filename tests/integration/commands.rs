@@ -260,3 +260,58 @@ fn sessions_of_ones_own_are_killed() {
     let refused = text(&log_in("agent", &agent).query(&format!("KILL {}", killer.id)));
     assert!(refused.contains("RG-DENIED"), "{refused}");
 }
+
+/// Commands that stop servers or read their logs: refused by name, recorded by name, and not without end.
+#[test]
+fn refused_commands_are_recorded() {
+    let stand = Stand::start();
+    let token = stand.token("backup", "dumpers");
+    let mut wire = Wire::login(stand.gateway.port, "backup", &token, 0);
+    for command in [0x08, 0x0D, 0x12, 0x15, 0x77] {
+        wire.command(command, &[0; 8]);
+        assert!(text(&wire.answer()).contains("RG-COMMAND"), "{command:#x}");
+    }
+    for _ in 0..40 {
+        wire.command(0x0A, &[]);
+        wire.answer();
+    }
+    wire.command(0x09, &[]);
+    assert!(text(&[wire.packet()]).contains("Uptime"));
+    assert!(text(&wire.query("SELECT 40 + 2")).contains("42"));
+    let record = stand.gateway.cli_ok(&["audit", "tail", "-n", "500", "--output", "json"]).unwrap();
+    for name in
+        ["COM_SHUTDOWN (0x08)", "COM_DEBUG", "COM_BINLOG_DUMP", "COM_REGISTER_SLAVE", "(0x77)"]
+    {
+        assert!(record.contains(name), "{name}: {record}");
+    }
+    assert_eq!(record.matches("COM_PROCESS_INFO").count(), 5, "{record}");
+    assert!(record.contains("statistics") && record.contains("show status"), "{record}");
+}
+
+/// Procedures by prepared statements: several results, and the OUT parameters as a result of their own.
+#[test]
+fn prepared_calls_are_answered_as_the_database_answers_them() {
+    let stand = Stand::start();
+    stand
+        .database
+        .sql("DELIMITER //\nCREATE PROCEDURE shop.p(IN a INT, OUT n INT) BEGIN SELECT a; SELECT 'x' AS x, 3; SET n = a + 1; END//\n")
+        .unwrap();
+    let token = stand.token("backup", "dumpers");
+    for eof in [0, Capabilities::DEPRECATE_EOF] {
+        let more = eof | Capabilities::MULTI_RESULTS | Capabilities::PS_MULTI_RESULTS;
+        let mut direct = Wire::login(stand.database.port(), SERVICE.0, SERVICE.1, more);
+        let mut through = Wire::login(stand.gateway.port, "backup", &token, more);
+        let [wanted, got] = [&mut direct, &mut through].map(|wire| {
+            let (id, mut answers) = wire.prepare("CALL p(?, ?)");
+            // NULL bitmap, types, values; then once more without the types.
+            for bound in [&b"\x02\x01\x03\0\x06\0\x05\0\0\0"[..], b"\x02\0\x06\0\0\0"] {
+                let execute = [&id.to_le_bytes()[..], b"\0\x01\0\0\0", bound].concat();
+                wire.command(0x17, &execute);
+                answers.extend(wire.answer());
+            }
+            text(&answers)
+        });
+        assert_eq!(got, wanted);
+        assert!(got.contains("\\x06\\x00\\x00\\x00"), "the OUT parameter: {got}");
+    }
+}

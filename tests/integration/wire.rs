@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use rowgate::codec::{
-    Capabilities, Handshake, Header, LoginRequest, Reply, Status, write_frame, write_packet,
+    Capabilities, Handshake, Header, LoginRequest, PrepareOk, Reply, Status, write_frame,
+    write_packet,
 };
 
 /// What every login here asks for; add to it.
@@ -134,6 +135,19 @@ impl Wire {
         let (_, payload) = packets.last().unwrap();
         let at = Status::place(payload, self.deprecate_eof).unwrap();
         Status(u16::from_le_bytes([payload[at], payload[at + 1]]))
+    }
+
+    /// COM_STMT_PREPARE: the statement's id, and the answer without it.
+    pub(crate) fn prepare(&mut self, sql: &str) -> (u32, Vec<Packet>) {
+        self.command(0x16, sql.as_bytes());
+        let (_, ok) = self.packet();
+        let ok = PrepareOk::parse(&ok).unwrap();
+        let mut packets = Vec::new();
+        for count in [ok.parameters, ok.columns] {
+            let eof = u16::from(count > 0 && !self.deprecate_eof);
+            (0..count + eof).for_each(|_| packets.push(self.packet()));
+        }
+        (ok.statement_id, packets)
     }
 
     /// COM_QUERY and its answer.

@@ -75,6 +75,8 @@ struct Pump<'a> {
     /// A hash that was no token's, for which the secret itself was asked: whose login it was.
     asked_again: Option<String>,
     recorded_open: bool,
+    /// Refused commands recorded in the minute that began then.
+    refused: (u64, u8),
     /// What the login rests on; the snapshot in which that was last looked up.
     pass: Option<(Pass, u64)>,
     /// What this session has set: part of what an approval is good for.
@@ -119,6 +121,7 @@ pub(super) async fn serve(
         unproven: Some(unproven),
         asked_again: None,
         recorded_open: false,
+        refused: (0, 0),
         pass: None,
         sets: settings::Settings::default(),
         responding: false,
@@ -230,6 +233,7 @@ impl Pump<'_> {
             Op::Check(statement) => Box::pin(self.check(&statement)).await?,
             Op::Connect => Box::pin(self.connect()).await?,
             Op::Release { schema } => self.release(schema.as_deref()),
+            Op::Refused(command) => self.record_refused_command(command),
             Op::Done(outcome) => self.done(outcome).await?,
             Op::Close(kind) => return Err(Stop::Closed(kind)),
         }

@@ -4,11 +4,16 @@ use super::waits::until_ended;
 use super::{Pump, Stop};
 use crate::audit::{Permit, Ticket};
 use crate::clock::Now;
+use crate::codec::Command;
 use crate::fault::Fault;
 use crate::net::decide::Shape;
 use crate::record::{Completion, Event, Intent};
 use crate::session::{Outcome, StatementKind};
-use crate::sql::Verb;
+use crate::sql::{Digest, Verb};
+
+/// Refused commands that one session has recorded in a minute: each is cheap to send, and says no more than the first.
+const MAX_REFUSED: u8 = 10;
+const REFUSED_PERIOD_NS: u64 = 60_000_000_000;
 
 /// The statement under way.
 #[derive(Default)]
@@ -163,6 +168,44 @@ impl Pump<'_> {
         Ok(())
     }
 
+    /// Records a command that is refused by its name, as a denied statement, unless this session has had many.
+    pub(super) fn record_refused_command(&mut self, command: Command) {
+        self.worker.metrics().statement(Verb::Unknown, "deny");
+        let (since_ns, count) = &mut self.refused;
+        if self.now.mono_ns.saturating_sub(*since_ns) >= REFUSED_PERIOD_NS {
+            (*since_ns, *count) = (self.now.mono_ns, 0);
+        }
+        *count = count.saturating_add(1);
+        if *count > MAX_REFUSED || self.reserve().is_err() {
+            return;
+        }
+        let Some(facets) = self.session.facets() else { return };
+        let text = format!("{} (0x{:02x})", command.name(), command.0);
+        let rules = ["command".to_owned()];
+        let version = self.worker.with_snapshot(|snapshot| snapshot.version.clone());
+        let intent = Intent {
+            session: self.id,
+            statement: self.current.number,
+            at_us: self.now.wall_us,
+            identity: &facets.principal.subject,
+            target: &self.target.runtime.name,
+            schema: facets.schema,
+            command: "command",
+            verb: Verb::Unknown,
+            digest: Digest::default(),
+            text: &text,
+            verdict: "deny",
+            rules: &rules,
+            masked: &[],
+            tables: &[],
+            policy_version: &version,
+        };
+        self.worker.append(&Event::Intent(intent));
+        self.current.open = true;
+        self.current.decided(self.now);
+        self.complete(&Outcome { error_code: 1047, ..Outcome::default() });
+    }
+
     /// With sync durability, a write waits here for its intent; a read's rows wait in [`Self::may_release`].
     pub(super) async fn make_durable(&mut self, verb: Verb) -> Result<Admission, Stop> {
         if !self.worker.shared.limits.durable_records {
@@ -242,5 +285,6 @@ fn command(kind: StatementKind) -> &'static str {
         StatementKind::Prepare => "prepare",
         StatementKind::Execute => "execute",
         StatementKind::Fetch => "fetch",
+        StatementKind::Statistics => "statistics",
     }
 }
