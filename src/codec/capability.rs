@@ -67,6 +67,7 @@ impl Capabilities {
         | Self::LOCAL_FILES
         | Self::PROTOCOL_41
         | Self::TRANSACTIONS
+        | Self::SESSION_TRACK
         | Self::RESERVED2
         | Self::PLUGIN_AUTH
         | Self::PLUGIN_AUTH_LENENC;

@@ -16,6 +16,7 @@ mod response;
 mod row;
 #[cfg(test)]
 mod tests;
+mod track;
 
 pub use auth::{
     AUTH_FAST_OK, AUTH_FULL, AUTH_KEY_REQUEST, AuthSwitch, CACHING_SHA2, CLEAR_PASSWORD,
@@ -33,6 +34,7 @@ pub use login::{LoginRequest, SslRequest};
 pub use prepare::{ExecuteHead, PrepareOk};
 pub use response::{ErrPacket, OkPacket, Reply, Status, write_eof, write_err, write_ok};
 pub use row::{BinaryRow, Cell, TextRow, write_binary_row_head};
+pub use track::{StateChange, state_changes};
 
 /// What is wrong with a payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

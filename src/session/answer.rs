@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::machine::{Phase, upstream_broken, wait};
 use super::masks::Masks;
 use super::response::{At, Expect, Packet, Response};
+use super::track::Tracked;
 use super::{Op, Session, Side, Step};
 use crate::codec::{HEADER_LEN, Header, MAX_PAYLOAD, Status};
 use crate::fault::{Fault, FaultKind};
@@ -73,7 +74,8 @@ impl Session {
                 return Err(upstream_broken("a packet that is too long"));
             }
             let Some(payload) = header.payload(rest) else { break header.total() };
-            let replaces = response.rewrite && matches!(payload.first(), Some(0xFF | 0));
+            let replaces = response.rewrite && matches!(payload.first(), Some(0xFF | 0))
+                || response.tells_state(payload);
             if replaces && pos > 0 && response.binding.is_none() {
                 return Ok(response.forward(pos));
             }
@@ -136,7 +138,7 @@ impl Session {
     /// The response is over: what it changed is taken over, and the statement is done.
     fn finish(
         &mut self,
-        response: Response,
+        mut response: Response,
         status: Status,
         step: Step,
         out: &mut Vec<u8>,
@@ -170,8 +172,11 @@ impl Session {
             }
             _ => {}
         }
-        if let Some(schema) = response.uses.filter(|_| !failed) {
+        if let Some(schema) = response.uses.take().filter(|_| !failed) {
             self.schema = Some(schema);
+        }
+        if let Some(fault) = self.take_over(response.tracked.take(), response.governed) {
+            return self.abort(&response, &fault, out);
         }
         self.reply_seq = response.seq;
         self.phase = if response.part.more && !failed { Phase::Between } else { Phase::Idle };
@@ -182,6 +187,18 @@ impl Session {
             self.queue.push_back(Op::Done(response.outcome));
         }
         step
+    }
+
+    /// The database's own word on the session's state is the last.
+    fn take_over(&mut self, tracked: Option<Box<Tracked>>, governed: bool) -> Option<Fault> {
+        let tracked = tracked?;
+        if let Some(schema) = tracked.schema {
+            self.schema = Some(schema).filter(|name| !name.is_empty());
+        }
+        (tracked.strange && governed).then(|| {
+            let text = "Rowgate [RG-MODE]: the session's character set changed to one that reads text otherwise; it ends";
+            Fault::new(FaultKind::Analysis, 1231, *b"42000", text)
+        })
     }
 
     /// The server reads text otherwise than the lexer does: for the governed that ends the session.

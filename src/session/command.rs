@@ -156,7 +156,7 @@ impl Session {
                     self.capabilities.0 |= Capabilities::MULTI_STATEMENTS;
                 }
                 write_frame(out, self.reply_seq, |out| {
-                    write_eof(out, 0, Status(Status::AUTOCOMMIT))
+                    write_eof(out, 0, Status(Status::AUTOCOMMIT));
                 });
                 Step { consumed: total, op: Op::Emit(Side::Client) }
             }
@@ -271,10 +271,10 @@ impl Session {
             return Step { consumed: 0, op: Op::Connect };
         }
         let patches = matches!(pending.kind, StatementKind::Query | StatementKind::Prepare);
-        if let Some(canonical) = canonical.as_ref().filter(|_| patches && self.batch.is_none()) {
-            if !put_text(bytes, pending.total, canonical) {
-                return self.fail(&Fault::internal(), self.reply_seq, out);
-            }
+        if let Some(canonical) = canonical.as_ref().filter(|_| patches && self.batch.is_none())
+            && !put_text(bytes, pending.total, canonical)
+        {
+            return self.fail(&Fault::internal(), self.reply_seq, out);
         }
         let consumed = pending.total;
         let part = self.send_part(&pending, canonical.as_deref(), out);
@@ -389,9 +389,12 @@ impl Session {
     }
 }
 
+/// NULL bitmap, types where they are given, values.
+type Bound<'a> = (&'a [u8], Option<&'a [u8]>, &'a [u8]);
+
 impl Prepared {
     /// An EXECUTE's parameters: which are NULL, the types if it brings them, the values.
-    fn bound<'a>(&self, parameters: &'a [u8]) -> Option<(&'a [u8], Option<&'a [u8]>, &'a [u8])> {
+    fn bound<'a>(&self, parameters: &'a [u8]) -> Option<Bound<'a>> {
         let count = usize::from(self.parameters);
         let (nulls, rest) = parameters.split_at_checked(count.div_ceil(8))?;
         match rest.split_first()? {

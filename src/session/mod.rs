@@ -16,6 +16,7 @@ mod machine;
 mod masks;
 mod response;
 mod rows;
+mod track;
 pub mod upstream;
 
 use std::ops::Range;

@@ -6,6 +6,7 @@ use super::batch::Part;
 use super::binding::Binding;
 use super::machine::upstream_broken;
 use super::masks::Masks;
+use super::track::Tracked;
 use super::{Op, Outcome, Ruling, Settings, Side, Step};
 use crate::codec::{
     Capabilities, ColumnDefinition, ErrPacket, Header, OkPacket, PrepareOk, Reply, Status,
@@ -90,6 +91,8 @@ pub(super) struct Response {
     /// The sequence id of the next packet.
     pub(super) seq: u8,
     pub(super) part: Part,
+    /// What the database told of the session's state.
+    pub(super) tracked: Option<Box<Tracked>>,
     /// The file that the database may ask the client for.
     pub(super) local_file: Option<Box<[u8]>>,
     pub(super) outcome: Outcome,
@@ -118,6 +121,7 @@ impl Response {
             continues: false,
             seq: 1,
             part: Part::default(),
+            tracked: None,
             local_file: None,
             outcome: Outcome::default(),
             ended: None,
@@ -223,8 +227,9 @@ impl Response {
             At::Rows => {
                 let status =
                     Reply::terminator_status(payload, self.deprecate_eof).map_err(malformed)?;
+                let tells = self.tells_state(payload);
                 self.end_of_result(status)?;
-                Ok(Packet::Pass)
+                if tells { self.strip_state(header.seq, payload, out) } else { Ok(Packet::Pass) }
             }
         }
     }
@@ -310,7 +315,11 @@ impl Response {
     fn ok(&mut self, header: Header, payload: &[u8], out: &mut Vec<u8>) -> Result<Packet, Fault> {
         let ok = OkPacket::parse(payload).map_err(|_| upstream_broken("an OK packet"))?;
         self.outcome.affected_rows = self.outcome.affected_rows.saturating_add(ok.affected_rows);
+        let tells = self.tells_state(payload);
         self.end_of_result(ok.status)?;
+        if tells {
+            return self.strip_state(header.seq, payload, out);
+        }
         if !self.rewrite || ok.info.is_empty() {
             return Ok(Packet::Pass);
         }

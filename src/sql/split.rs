@@ -70,16 +70,17 @@ fn is_space(byte: u8) -> bool {
 fn cut(words: &Words<'_>, end: usize) -> Vec<Range<usize>> {
     let mut statements = Vec::new();
     let (mut start, mut first, mut depth) = (0, 0, 0_usize);
+    let mut program = is_program(words, 0);
     for (at, token) in words.tokens.iter().enumerate() {
         if at > first && words.is(at, "end") && depth > 0 {
             depth -= 1;
-        } else if is_program(words, first) {
+        } else if program {
             depth += usize::from(opens(words, first, at));
         }
         if token.kind == Kind::Semicolon && depth == 0 {
             let [from, to] = place(token);
             statements.push(start..from);
-            (start, first) = (to, at + 1);
+            (start, first, program) = (to, at + 1, is_program(words, at + 1));
         }
     }
     statements.push(start..end);

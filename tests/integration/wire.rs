@@ -159,7 +159,8 @@ impl Wire {
 
 /// Packets as text, for messages and searches.
 pub(crate) fn text(packets: &[Packet]) -> String {
-    packets.iter().map(|(seq, payload)| format!("{seq}:{} ", payload.escape_ascii())).collect()
+    let shown = |(seq, payload): &Packet| format!("{seq}:{} ", payload.escape_ascii());
+    packets.iter().map(shown).collect::<Vec<_>>().concat()
 }
 
 fn native(password: &str, scramble: &[u8]) -> Vec<u8> {
