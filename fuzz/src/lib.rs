@@ -6,12 +6,12 @@ mod session;
 use rowgate::codec::{
     AuthSwitch, BinaryRow, Capabilities, ChangeUser, ColumnDefinition, ColumnType, ErrPacket,
     ExecuteHead, HEADER_LEN, Handshake, Header, LoginRequest, MAX_PAYLOAD, OkPacket, PrepareOk,
-    Reply, SslRequest, TextRow, write_packet,
+    Reply, SslRequest, TextRow, state_changes, write_packet,
 };
 use rowgate::schema::{
     Catalog, Column, Flavour, LabelSet, Labels, ServerProfile, SqlMode, Table, TableKind,
 };
-use rowgate::sql::{Context, analyse};
+use rowgate::sql::{Context, analyse, split};
 
 pub use session::session;
 
@@ -64,7 +64,7 @@ pub fn resultset(data: &[u8]) {
         assert_eq!(ColumnDefinition::parse(&out), Ok(definition));
     }
     let _ = (OkPacket::parse(data), ErrPacket::parse(data), PrepareOk::parse(data));
-    let _ = (ExecuteHead::parse(data), Reply::parse(data));
+    let _ = (ExecuteHead::parse(data), Reply::parse(data), state_changes(data, |_| {}));
     for deprecate_eof in [false, true] {
         if Reply::is_terminator(data, deprecate_eof) {
             let _ = Reply::terminator_status(data, deprecate_eof);
@@ -95,6 +95,15 @@ pub fn lexer(data: &[u8]) {
         let catalog = catalog(flavour);
         for mode in [0, SqlMode::ANSI_QUOTES, SqlMode::NO_BACKSLASH_ESCAPES] {
             let cx = Context { catalog: &catalog, sql_mode: SqlMode(mode), schema: Some("shop") };
+            if let Some(split) = split(data, &catalog.profile, cx.sql_mode) {
+                let mut end = 0;
+                for range in &split.statements {
+                    assert!(range.start >= end && range.end >= range.start, "statements overlap");
+                    end = range.end;
+                }
+                assert!(split.statements.len() > 1 && end <= split.text.len());
+                assert!(split.text.len() <= data.len());
+            }
             let analysis = analyse(data, &cx);
             let Some(canonical) = analysis.canonical else { continue };
             assert_eq!(canonical.len(), data.len());
@@ -146,7 +155,8 @@ mod tests {
 
     #[test]
     fn every_oracle_holds_on_seeds() {
-        let seeds: [&[u8]; 9] = [
+        let seeds: [&[u8]; 10] = [
+            b"SELECT 1; /* x */; BEGIN NOT ATOMIC DO 1; END; DO 2",
             b"",
             b"\x03\0\0\0abc",
             b"SELECT /*!50000 ssn, */ id FROM customers -- x",

@@ -154,7 +154,10 @@ fn login() -> Vec<u8> {
 fn command(flags: u8) -> Vec<u8> {
     let mut out = Vec::new();
     if flags & 1 == 0 {
-        write_frame(&mut out, 0, |out| out.extend_from_slice(b"\x03SELECT ssn, id FROM customers"));
+        let several: &[u8] = b"\x03SELECT ssn, id FROM customers; SELECT ssn, id FROM customers; SELECT 1, 2";
+        let one = several.split(|byte| *byte == b';').next().unwrap_or_default();
+        let text = if flags & 32 == 0 { one } else { several };
+        write_frame(&mut out, 0, |out| out.extend_from_slice(text));
     }
     out
 }
