@@ -46,15 +46,20 @@ impl Raw {
         first.iter().zip(mask).map(|(a, b)| a ^ b).collect()
     }
 
-    /// COM_CHANGE_USER to the same user, in no database.
+    /// COM_CHANGE_USER to the same user, in no database. The answer is a switch with a fresh challenge.
     pub(super) fn change_user(&mut self) {
-        let proof = self.proof();
         let mut out = Vec::new();
         write_frame(&mut out, 0, |out| {
-            out.extend_from_slice(b"\x11bot\0\x14");
-            out.extend_from_slice(&proof);
-            out.extend_from_slice(b"\0\x2d\0mysql_native_password\0");
+            out.extend_from_slice(b"\x11bot\0\0\0\x2d\0mysql_native_password\0");
         });
+        self.0.write_all(&out).unwrap();
+        let switch = self.packet();
+        assert_eq!(switch.first(), Some(&0xFE));
+        let challenge = switch.len() - 21;
+        self.1.copy_from_slice(&switch[challenge..challenge + 20]);
+        let proof = self.proof();
+        out.clear();
+        write_frame(&mut out, 2, |out| out.extend_from_slice(&proof));
         self.0.write_all(&out).unwrap();
         assert_eq!(self.packet().first(), Some(&0));
     }
