@@ -214,30 +214,53 @@ impl Leg {
         }
         let outgoing = std::mem::take(&mut tls.outgoing);
         let all = 0..outgoing.len();
-        let (result, outgoing) = send(&mut self.sender, outgoing, all).await;
+        let (result, outgoing) = send_rest(&mut self.sender, outgoing, all).await;
         buffers.give(outgoing);
         result
     }
 
-    /// Sends a part of `buffer` in one write, sealed where the leg is inside TLS. Gives the buffer back.
+    /// Sends what the socket takes at once, sealed where the leg is inside TLS: how much of `bytes` is done with. Inside
+    /// TLS that is all of it; what the socket did not take is owed (see [`Self::owes`]).
+    pub(super) fn write_now(&mut self, bytes: &[u8], buffers: &Buffers) -> io::Result<usize> {
+        let Some(tls) = &mut self.tls else { return self.sender.send_now(bytes) };
+        if tls.outgoing.capacity() == 0 {
+            tls.outgoing = buffers.take(bytes.len());
+        }
+        tls.seal(bytes).map_err(tls_error)?;
+        let sent = self.sender.send_now(&tls.outgoing)?;
+        tls.outgoing.drain(..sent);
+        if tls.outgoing.is_empty() {
+            buffers.give(std::mem::take(&mut tls.outgoing));
+        }
+        Ok(bytes.len())
+    }
+
+    /// Sends a part of `buffer`, after what is owed, as the peer makes room for it. Gives the buffer back.
     pub(super) async fn write(
         &mut self,
         buffer: Vec<u8>,
         part: Range<usize>,
         buffers: &Buffers,
     ) -> BufResult<(), Vec<u8>> {
-        let Some(tls) = &mut self.tls else {
-            return send(&mut self.sender, buffer, part).await;
+        let bytes = buffer.get(part.clone()).unwrap_or_default();
+        let done = match self.write_now(bytes, buffers) {
+            Ok(done) => part.start + done,
+            Err(error) => return (Err(error), buffer),
         };
-        if tls.outgoing.capacity() == 0 {
-            tls.outgoing = buffers.take(part.len());
+        self.write_rest(buffer, done..part.end, buffers).await
+    }
+
+    /// What [`Self::write_now`] left: what is owed, or a part of `buffer`. Gives the buffer back.
+    pub(super) async fn write_rest(
+        &mut self,
+        buffer: Vec<u8>,
+        part: Range<usize>,
+        buffers: &Buffers,
+    ) -> BufResult<(), Vec<u8>> {
+        if self.tls.is_some() {
+            return (self.flush(buffers).await, buffer);
         }
-        let sealed = tls.seal(buffer.get(part).unwrap_or_default()).map_err(tls_error);
-        let result = match sealed {
-            Ok(()) => self.flush(buffers).await,
-            Err(error) => Err(error),
-        };
-        (result, buffer)
+        send_rest(&mut self.sender, buffer, part).await
     }
 
     /// Takes the received bytes out, so that they can be written elsewhere from where they stand.
@@ -282,15 +305,6 @@ impl Sender {
             Err(Errno::AGAIN | Errno::INTR) => Ok(0),
             Err(error) => Err(error.into()),
         }
-    }
-}
-
-async fn send(sender: &mut Sender, buffer: Vec<u8>, part: Range<usize>) -> BufResult<(), Vec<u8>> {
-    let bytes = buffer.get(part.clone()).unwrap_or_default();
-    match sender.send_now(bytes) {
-        Ok(sent) if sent == bytes.len() => (Ok(()), buffer),
-        Ok(sent) => send_rest(sender, buffer, part.start + sent..part.end).await,
-        Err(error) => (Err(error), buffer),
     }
 }
 

@@ -25,7 +25,7 @@ pub(super) struct Current {
     /// Its intent is recorded, its completion is owed.
     open: bool,
     /// The intent's ticket, while a read's rows may not be released before it is durable.
-    gate: Option<Ticket>,
+    pub(super) gate: Option<Ticket>,
     /// Changes definitions: the schema is looked at again when it has succeeded.
     defines: bool,
     /// The text of a SET, to be remembered if it succeeds.
@@ -206,13 +206,19 @@ impl Pump<'_> {
         self.complete(&Outcome { error_code: 1047, ..Outcome::default() });
     }
 
-    /// With sync durability, a write waits here for its intent; a read's rows wait in [`Self::may_release`].
-    pub(super) async fn make_durable(&mut self, verb: Verb) -> Result<Admission, Stop> {
-        if !self.worker.shared.limits.durable_records {
+    /// Whether a statement may not go on before its intent is on the disk: with sync durability, and a write. (A read's
+    /// rows wait in [`Self::may_release`].)
+    pub(super) fn waits_for_disk(&mut self, verb: Verb) -> bool {
+        let durable = self.worker.shared.limits.durable_records;
+        if !durable {
             self.current.gate = None;
-            return Ok(Admission::Admitted);
         }
-        if !verb.writes() {
+        durable && verb.writes()
+    }
+
+    /// A write's wait for its intent.
+    pub(super) async fn make_durable(&mut self, verb: Verb) -> Result<Admission, Stop> {
+        if !self.waits_for_disk(verb) {
             return Ok(Admission::Admitted);
         }
         let Some(ticket) = self.current.gate.take() else { return Ok(Admission::Admitted) };
@@ -243,7 +249,8 @@ impl Pump<'_> {
         if defined {
             // The session's next statement should find what this one made.
             let shared = std::sync::Arc::clone(&self.worker.shared);
-            self.while_client_lives(shared.schemas.refresh(self.target_index)).await?;
+            let refreshed = shared.schemas.refresh(self.target_index);
+            Box::pin(self.while_client_lives(refreshed)).await?;
         }
         Ok(())
     }

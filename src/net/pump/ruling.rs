@@ -17,49 +17,77 @@ use crate::sql::{self, Verb};
 impl Pump<'_> {
     /// Answers [`crate::session::Op::Decide`].
     pub(super) async fn rule(&mut self, statement: &Statement) -> Result<(), Stop> {
-        let ruling = self.ruling(statement).await?;
+        let ruling = match self.rule_now(statement) {
+            Ruled::Now(ruling) => ruling,
+            // It waits for the schema, the disk or people: a box, so that idle sessions don't keep room for it.
+            later => Box::pin(self.rule_later(statement, later)).await?,
+        };
         self.session.on_ruling(ruling);
         Ok(())
     }
 
-    async fn ruling(&mut self, statement: &Statement) -> Result<Ruling, Stop> {
+    /// What can be ruled without waiting: almost everything.
+    fn rule_now(&mut self, statement: &Statement) -> Ruled {
         if self.worker.draining() {
-            return Ok(Ruling::RefuseAndClose(Fault::shutdown()));
+            return Ruled::Now(Ruling::RefuseAndClose(Fault::shutdown()));
         }
         if !self.still_admitted() {
-            return Ok(Ruling::RefuseAndClose(Fault::token_ended()));
+            return Ruled::Now(Ruling::RefuseAndClose(Fault::token_ended()));
         }
         if self.cell.is_killed() {
-            return Ok(Ruling::RefuseAndClose(super::kill::killed()));
+            return Ruled::Now(Ruling::RefuseAndClose(super::kill::killed()));
         }
         if let Err(fault) = self.reserve() {
-            return Ok(Ruling::Refuse(fault));
+            return Ruled::Now(Ruling::Refuse(fault));
         }
-        let Some(decision) = self.decide_by_names(statement).await? else {
-            return Ok(Ruling::RefuseAndClose(Fault::internal()));
-        };
+        match self.decide(statement) {
+            None => Ruled::Now(Ruling::RefuseAndClose(Fault::internal())),
+            Some(decision) if decision.shape.unknown_name => Ruled::UnknownName,
+            Some(decision) => self.weigh(statement, decision),
+        }
+    }
+
+    /// Records the intent, and tells what the decision comes to.
+    fn weigh(&mut self, statement: &Statement, decision: Decision) -> Ruled {
         self.now = self.worker.now();
         self.current.decided(self.now);
-        let shape = Arc::clone(&decision.shape);
+        let shape = &decision.shape;
         let text = self.recorded_text(statement, &decision);
-        if let Err(fault) = self.record_intent(statement.kind, &shape, text.as_deref()) {
-            return Ok(Ruling::Refuse(fault));
+        if let Err(fault) = self.record_intent(statement.kind, shape, text.as_deref()) {
+            return Ruled::Now(Ruling::Refuse(fault));
         }
         self.current.set = (shape.verb == Verb::Set && statement.kind != StatementKind::Prepare)
             .then(|| self.text(statement).to_vec());
         match &shape.effect {
             Effect::Deny { rule, message } => {
                 let refusal = shape.refusal.clone();
-                Ok(Ruling::Refuse(refusal.unwrap_or_else(|| Fault::denied(rule, message))))
+                Ruled::Now(Ruling::Refuse(refusal.unwrap_or_else(|| Fault::denied(rule, message))))
             }
-            // PREPARE runs nothing, and FETCH goes on with what was approved: EXECUTE is what waits.
-            Effect::Hold(hold)
-                if !matches!(statement.kind, StatementKind::Prepare | StatementKind::Fetch) =>
-            {
-                // people take their time: a box, so that other sessions don't keep room for it
-                Box::pin(self.hold(statement, &decision, hold)).await
+            Effect::Hold(_) if is_held(statement.kind) => Ruled::Waits(decision),
+            Effect::Allow | Effect::Hold(_) if self.waits_for_disk(shape.verb) => {
+                Ruled::Waits(decision)
             }
-            Effect::Allow | Effect::Hold(_) => self.admit_statement(&decision).await,
+            Effect::Allow | Effect::Hold(_) => Ruled::Now(decision.run()),
+        }
+    }
+
+    async fn rule_later(&mut self, statement: &Statement, ruled: Ruled) -> Result<Ruling, Stop> {
+        let mut ruled = ruled;
+        if let Ruled::UnknownName = ruled {
+            let Some(decision) = self.decide_by_names(statement).await? else {
+                return Ok(Ruling::RefuseAndClose(Fault::internal()));
+            };
+            ruled = self.weigh(statement, decision);
+        }
+        match ruled {
+            Ruled::Now(ruling) => Ok(ruling),
+            Ruled::UnknownName => Ok(Ruling::RefuseAndClose(Fault::internal())),
+            Ruled::Waits(decision) => match &decision.shape.effect {
+                Effect::Hold(hold) if is_held(statement.kind) => {
+                    self.hold(statement, &decision, hold).await
+                }
+                _ => self.admit_statement(&decision).await,
+            },
         }
     }
 
@@ -244,6 +272,21 @@ impl Pump<'_> {
             wait: !facets.in_transaction && !self.locked,
         })
     }
+}
+
+/// What came of a statement at once.
+enum Ruled {
+    /// This.
+    Now(Ruling),
+    /// The schema must be looked at again.
+    UnknownName,
+    /// People or the disk have the word.
+    Waits(Decision),
+}
+
+/// PREPARE runs nothing, and FETCH goes on with what was approved: EXECUTE is what waits.
+fn is_held(kind: StatementKind) -> bool {
+    !matches!(kind, StatementKind::Prepare | StatementKind::Fetch)
 }
 
 /// What the approver sees: the text, and the bytes of the parameters with what is not text escaped.

@@ -191,40 +191,55 @@ impl Pump<'_> {
 
     /// Writes the first `n` bytes that `from` sent to the other side, from where they stand.
     pub(super) async fn forward(&mut self, from: Side, n: usize) -> Result<(), Stop> {
-        if from == Side::Server {
-            self.may_release().await?;
+        if from == Side::Server && self.current.gate.is_some() {
+            Box::pin(self.may_release()).await?;
         }
-        let Self { worker, control, client, upstream, responding, cut, .. } = self;
+        let Self { worker, client, upstream, responding, cut, .. } = self;
         let Some(upstream) = upstream else { return Err(lost("it is not there")) };
-        *cut = from == Side::Server;
+        *responding |= from == Side::Client;
         let (source, sink) = match from {
-            Side::Client => {
-                *responding = true;
-                (client, &mut upstream.leg)
-            }
+            Side::Client => (&mut *client, &mut upstream.leg),
+            Side::Server => (&mut upstream.leg, &mut *client),
+        };
+        let bytes = source.peek();
+        let bytes = bytes.get(..n).unwrap_or(bytes);
+        let (len, now) = (bytes.len(), sink.write_now(bytes, &worker.buffers));
+        let sent = now.map_err(|_| gone(from))?;
+        source.consume(sent);
+        if sent < len || sink.owes() {
+            *cut = from == Side::Server;
+            // A peer that is slower than the other: a box, so that idle sessions don't keep room for it.
+            Box::pin(self.forward_rest(from, len - sent)).await?;
+            self.cut = false;
+        }
+        self.after_write(n).await;
+        Ok(())
+    }
+
+    /// The same for what the socket did not take at once.
+    async fn forward_rest(&mut self, from: Side, n: usize) -> Result<(), Stop> {
+        let Self { worker, control, client, upstream, .. } = self;
+        let Some(upstream) = upstream else { return Err(lost("it is not there")) };
+        let (source, sink) = match from {
+            Side::Client => (client, &mut upstream.leg),
             Side::Server => (&mut upstream.leg, client),
         };
         let (buffer, start) = source.take_plain();
-        let part = start..(start + n).min(buffer.len());
-        let written = until_ended(control, sink.write(buffer, part, &worker.buffers)).await;
-        let (result, buffer) = written?;
-        *cut = false;
+        let written =
+            until_ended(control, sink.write_rest(buffer, start..start + n, &worker.buffers));
+        let (result, buffer) = written.await?;
         source.put_plain(buffer, start);
         source.consume(n);
-        result.map_err(|_| gone(from))?;
-        if n >= LARGE / 2 && worker.shared.driver.wants_nonblocking() {
-            io::step_aside().await;
-        }
-        Ok(())
+        result.map_err(|_| gone(from))
     }
 
     /// Writes what the session has written by itself.
     pub(super) async fn emit(&mut self, to: Side) -> Result<(), Stop> {
-        if to == Side::Client {
-            self.may_release().await?;
+        if to == Side::Client && self.current.gate.is_some() {
+            Box::pin(self.may_release()).await?;
         }
-        let Self { worker, control, client, upstream, out, responding, cut, .. } = self;
-        *cut = to == Side::Client;
+        let from = if to == Side::Client { Side::Server } else { Side::Client };
+        let Self { worker, client, upstream, out, responding, cut, .. } = self;
         let sink = match (to, upstream) {
             (Side::Client, _) => client,
             (Side::Server, Some(upstream)) => {
@@ -233,20 +248,39 @@ impl Pump<'_> {
             }
             (Side::Server, None) => return Err(lost("it is not there")),
         };
-        let buffer = std::mem::take(out);
-        let all = 0..buffer.len();
-        let written = until_ended(control, sink.write(buffer, all, &worker.buffers)).await;
-        let (result, mut buffer) = written?;
-        *cut = false;
-        let large = buffer.len() >= LARGE / 2;
-        buffer.clear();
-        *out = buffer;
-        let from = if to == Side::Client { Side::Server } else { Side::Client };
-        result.map_err(|_| gone(from))?;
-        if large && worker.shared.driver.wants_nonblocking() {
-            io::step_aside().await;
+        let sent = sink.write_now(out, &worker.buffers).map_err(|_| gone(from))?;
+        let len = out.len();
+        if sent < len || sink.owes() {
+            *cut = to == Side::Client;
+            Box::pin(self.emit_rest(to, sent)).await?;
+            self.cut = false;
         }
+        self.out.clear();
+        self.after_write(len).await;
         Ok(())
+    }
+
+    /// The same for what the socket did not take at once.
+    async fn emit_rest(&mut self, to: Side, sent: usize) -> Result<(), Stop> {
+        let Self { worker, control, client, upstream, out, .. } = self;
+        let (sink, from) = match (to, upstream) {
+            (Side::Client, _) => (client, Side::Server),
+            (Side::Server, Some(upstream)) => (&mut upstream.leg, Side::Client),
+            (Side::Server, None) => return Err(lost("it is not there")),
+        };
+        let buffer = std::mem::take(out);
+        let rest = sent..buffer.len();
+        let written = until_ended(control, sink.write_rest(buffer, rest, &worker.buffers)).await;
+        let (result, buffer) = written?;
+        *out = buffer;
+        result.map_err(|_| gone(from))
+    }
+
+    /// A stream that never waits must not starve its neighbours; where each read goes through the ring, it does wait.
+    async fn after_write(&self, n: usize) {
+        if n >= LARGE / 2 && self.worker.shared.driver.wants_nonblocking() {
+            Box::pin(io::step_aside()).await;
+        }
     }
 
     /// The last packet to a client, without much patience.
