@@ -247,7 +247,9 @@ impl Response {
     fn hop_rest(&mut self, bytes: &[u8], pos: usize) -> usize {
         let passing = self.skip.min(bytes.len() - pos);
         self.skip -= passing;
-        let rows = self.at == At::Rows && self.masks.is_none() && !self.continues;
+        // Rows of a later one of several statements get other sequence ids: not in the loop of little else.
+        let as_they_are = self.masks.is_none() && self.part.shift == 0;
+        let rows = self.at == At::Rows && as_they_are && !self.continues;
         if rows && self.skip == 0 { self.hop_rows(bytes, pos + passing) } else { pos + passing }
     }
 

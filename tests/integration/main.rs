@@ -21,6 +21,6 @@ mod policy;
 mod relay;
 mod sessions;
 mod stand;
+mod tls;
 mod tries;
 mod wire;
-mod tls;
