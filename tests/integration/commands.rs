@@ -315,3 +315,60 @@ fn prepared_calls_are_answered_as_the_database_answers_them() {
         assert!(got.contains("\\x06\\x00\\x00\\x00"), "the OUT parameter: {got}");
     }
 }
+
+/// A stock driver over all of it: several statements, procedures, a file, a statement of 20 MiB, KILL.
+#[test]
+fn pymysql_uses_the_whole_of_it() {
+    let stand = Stand::with(|options| options.server = "max_statement_bytes = 67108864".to_owned());
+    stand
+        .database
+        .sql(
+            "SET GLOBAL max_allowed_packet = 128 << 20; CREATE TABLE shop.loaded (a INT, b LONGTEXT);\n\
+             DELIMITER //\nCREATE PROCEDURE shop.two(IN a INT) BEGIN SELECT a; SELECT a + 1; END//\n",
+        )
+        .unwrap();
+    let token = stand.token("backup", "dumpers");
+    let file = stand.folder.path().join("rows.txt");
+    std::fs::write(&file, "1\tx\n2\ty\n").unwrap();
+    let script = format!(
+        r#"
+import pymysql
+from pymysql.constants import CLIENT
+def connect():
+    return pymysql.connect(host="127.0.0.1", port={port}, user="backup", password="{token}", database="shop",
+        local_infile=True, client_flag=CLIENT.MULTI_STATEMENTS, autocommit=True, max_allowed_packet=128 << 20)
+c = connect()
+k = c.cursor()
+k.execute("SELECT 1; INSERT INTO loaded VALUES (0, 'z'); SELECT a, b FROM loaded; SELECT ';'")
+sets = [k.fetchall()]
+while k.nextset():
+    sets.append(k.fetchall())
+print(sets)
+k.callproc("two", (5,))
+print(k.fetchall(), k.nextset(), k.fetchall(), k.nextset())
+print(k.execute("LOAD DATA LOCAL INFILE '{file}' INTO TABLE loaded"))
+k.execute("INSERT INTO loaded VALUES (3, %s)", ("q" * (20 << 20),))
+k.execute("SELECT LENGTH(b) FROM loaded WHERE a = 3")
+print(k.fetchall())
+k.execute("SELECT b FROM loaded WHERE a = 3")
+print(len(k.fetchone()[0]))
+other = connect()
+c.kill(other.thread_id())
+try:
+    other.cursor().execute("SELECT 1")
+except pymysql.err.MySQLError as e:
+    print("killed", e.args[0])
+"#,
+        port = stand.gateway.port,
+        file = file.display(),
+    );
+    let packages = xtask::sh::root().join("target/python");
+    let output = std::process::Command::new("python3")
+        .args(["-c", &script])
+        .env("PYTHONPATH", packages)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    let wanted = "[((1,),), [], ((0, 'z'),), ((';',),)]\n((5,),) True ((6,),) True\n2\n((20971520,),)\n20971520\nkilled 1317\n";
+    assert_eq!(said, wanted, "{}", errors(&output));
+}
