@@ -19,6 +19,7 @@ pub(super) fn check(config: &Config) -> Checked {
     bounds(config)?;
     places(config)?;
     peers(config)?;
+    client_certificates(config)?;
     labels(&config.labels)?;
     plugins(config)?;
     targets(config)
@@ -119,6 +120,22 @@ fn peers(config: &Config) -> Checked {
         }
     }
     Ok(())
+}
+
+fn client_certificates(config: &Config) -> Checked {
+    use Step::Key;
+    let Some(tls) = &config.tls else { return Ok(()) };
+    match (&tls.client_ca, tls.client_certificates) {
+        (Some(_), None) => {
+            let mend = "write client_certificates = \"required\" or \"optional\"";
+            complain(&[Key("tls"), Key("client_certificates")], "missing beside client_ca", mend)
+        }
+        (None, Some(_)) => {
+            let mend = "name the PEM bundle that clients' certificates must lead to";
+            complain(&[Key("tls"), Key("client_ca")], "missing beside client_certificates", mend)
+        }
+        _ => Ok(()),
+    }
 }
 
 fn labels(rules: &[LabelRule]) -> Checked {

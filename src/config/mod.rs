@@ -253,6 +253,22 @@ pub struct Tls {
     pub certificate: PathBuf,
     /// PEM key.
     pub key: PathBuf,
+    /// PEM bundle that clients' certificates must lead to; none: clients are not asked for one.
+    #[serde(default)]
+    pub client_ca: Option<PathBuf>,
+    /// Whether a client must have one. Only with `client_ca`.
+    #[serde(default)]
+    pub client_certificates: Option<ClientCertificates>,
+}
+
+/// `client_certificates`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClientCertificates {
+    /// Who shows one must show a good one.
+    Optional,
+    /// Without one, no handshake.
+    Required,
 }
 
 /// `[approvals]`.

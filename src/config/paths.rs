@@ -16,6 +16,7 @@ impl Config {
         if let Some(tls) = &mut self.tls {
             resolve(&mut tls.certificate);
             resolve(&mut tls.key);
+            tls.client_ca.iter_mut().for_each(resolve);
         }
         for target in &mut self.targets {
             target.tls_ca.iter_mut().for_each(resolve);

@@ -32,7 +32,7 @@ pub struct Texts {
     plugins: blake3::Hash,
     keys: BTreeMap<String, Secret>,
     /// The clients' certificates and key.
-    tls: Option<(Vec<u8>, Secret)>,
+    tls: Option<Pair>,
     tls_digest: blake3::Hash,
     /// Of all that a change of is acted upon: the policy's version and what is no part of it, the clients' certificate.
     pub watched: blake3::Hash,
@@ -69,9 +69,11 @@ impl Texts {
         let plugins = plugins.finalize();
         let (digest, tls) = (all.finalize(), read_tls(file, &config)?);
         let mut pair = blake3::Hasher::new();
-        if let Some((certificate, key)) = &tls {
-            part(&mut pair, certificate);
-            part(&mut pair, key.expose());
+        if let (Some(tls), Some(settings)) = (&tls, &config.tls) {
+            part(&mut pair, &tls.certificate);
+            part(&mut pair, tls.key.expose());
+            part(&mut pair, tls.client_ca.as_deref().unwrap_or_default());
+            part(&mut pair, format!("{:?}", settings.client_certificates).as_bytes());
         }
         let tls_digest = pair.finalize();
         part(&mut all, tls_digest.as_bytes());
@@ -95,6 +97,14 @@ impl Texts {
     pub fn workers(&self) -> usize {
         self.config.server.workers
     }
+}
+
+/// The files of `[tls]`.
+#[derive(Debug)]
+struct Pair {
+    certificate: Vec<u8>,
+    key: Secret,
+    client_ca: Option<Vec<u8>>,
 }
 
 /// One reading of all inputs, compiled.
@@ -145,8 +155,10 @@ impl Inputs {
         let client_tls = match (running.filter(|running| running.tls_digest == tls_digest), tls) {
             (Some(running), _) => running.client_tls.clone(),
             (None, None) => None,
-            (None, Some((certificate, key))) => {
-                let made = server_config(&certificate, key.expose());
+            (None, Some(tls)) => {
+                let need = config.tls.as_ref().and_then(|tls| tls.client_certificates);
+                let clients = tls.client_ca.as_deref().zip(need);
+                let made = server_config(&tls.certificate, tls.key.expose(), clients);
                 Some(made.map_err(|error| input(&of_pair(&config, &error)))?)
             }
         };
@@ -165,15 +177,17 @@ impl Inputs {
     }
 }
 
-/// The clients' certificates and their key.
-fn read_tls(file: &Path, config: &Config) -> Result<Option<(Vec<u8>, Secret)>, GatewayError> {
+/// What TLS towards the clients is made of.
+fn read_tls(file: &Path, config: &Config) -> Result<Option<Pair>, GatewayError> {
     let Some(tls) = &config.tls else { return Ok(None) };
     let certificate = read_bytes(&tls.certificate, "tls.certificate", MAX_TEXT)?;
     // As any credential: not for every user of this machine to read.
     let key = crate::vault::resolve(&format!("file:{}", tls.key.display()));
     let key =
         key.map_err(|error| GatewayError::Input(format!("{}: tls.key: {error}", file.display())))?;
-    Ok(Some((certificate, key)))
+    let ca = tls.client_ca.as_ref();
+    let client_ca = ca.map(|path| read_bytes(path, "tls.client_ca", MAX_TEXT)).transpose()?;
+    Ok(Some(Pair { certificate, key, client_ca }))
 }
 
 /// What is wrong with the clients' certificate and key together.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{GatewayError, account};
-use crate::config::{ClientTls, Config, Target};
+use crate::config::{ClientCertificates, ClientTls, Config, Target};
 use crate::identity::LoginKey;
 use crate::net::{Limits, TargetRuntime, upstream_config};
 use crate::schema::{Flavour, ServerProfile, SqlMode};
@@ -64,7 +64,11 @@ pub(super) fn targets(
         let host = host.trim_start_matches('[').trim_end_matches(']');
         let tls = upstream_config(&target.tls, host, ca.as_deref(), target.tls_pin.as_deref())
             .map_err(|error| input(format!("{key}.tls"), &error))?;
+        // Who may stay outside TLS shows no certificate either.
+        let certified = config.tls.as_ref().and_then(|tls| tls.client_certificates);
+        let certified = certified == Some(ClientCertificates::Required);
         let required = match target.client_tls {
+            _ if certified => true,
             ClientTls::Required => true,
             ClientTls::Optional => false,
             ClientTls::Auto => !target.listen.ip().is_loopback(),
@@ -123,7 +127,9 @@ fn unseen() -> ServerProfile {
 /// over at its start only.
 pub(super) fn needs_restart(started: &Config, now: &Config) -> Vec<String> {
     let text = |part: &dyn std::fmt::Debug| format!("{part:?}");
-    let both: [(&str, String, String); 9] = [
+    let certificates =
+        |config: &Config| config.tls.as_ref().and_then(|tls| tls.client_certificates);
+    let both: [(&str, String, String); 10] = [
         ("server", text(&started.server), text(&now.server)),
         ("log", text(&started.log), text(&now.log)),
         ("admin.socket", text(&started.admin.socket), text(&now.admin.socket)),
@@ -132,6 +138,7 @@ pub(super) fn needs_restart(started: &Config, now: &Config) -> Vec<String> {
         ("audit", text(&started.audit), text(&now.audit)),
         // Another pair is taken over at once.
         ("tls", text(&started.tls.is_some()), text(&now.tls.is_some())),
+        ("tls.client_certificates", text(&certificates(started)), text(&certificates(now))),
         ("approvals", text(&started.approvals), text(&now.approvals)),
         ("targets", text(&started.targets), text(&now.targets)),
     ];

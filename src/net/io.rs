@@ -196,6 +196,11 @@ impl Leg {
         Ok(())
     }
 
+    /// The fingerprint of the certificate that the client showed, if any.
+    pub(super) fn client_certificate(&self) -> Option<String> {
+        self.tls.as_ref().and_then(|tls| tls.client_certificate())
+    }
+
     /// Whether data can be written: there is no TLS, or its handshake is over.
     pub(super) fn is_ready(&self) -> bool {
         self.tls.as_ref().is_none_or(|tls| tls.ready)

@@ -100,6 +100,12 @@ impl Records {
         if nothing.is_empty() { Ok(()) } else { Err(TlsFault::State) }
     }
 
+    /// The fingerprint of the client's certificate, if it showed one.
+    pub(super) fn client_certificate(&self) -> Option<String> {
+        let Machine::Server(server) = &self.machine else { return None };
+        server.peer_certificates()?.first().map(super::tls::fingerprint)
+    }
+
     fn work(&mut self, plain: &mut Vec<u8>, data: &[u8]) -> Result<(), TlsFault> {
         let Self { machine, incoming, outgoing, closed, ready } = self;
         let mut from = 0;
@@ -216,7 +222,7 @@ pub(super) mod tests {
     pub(in crate::net) fn certificate() -> (Arc<ServerConfig>, String) {
         let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
         let (pem, key) = (made.cert.pem(), made.signing_key.serialize_pem());
-        (tls::server_config(pem.as_bytes(), key.as_bytes()).unwrap(), pem)
+        (tls::server_config(pem.as_bytes(), key.as_bytes(), None).unwrap(), pem)
     }
 
     fn client(

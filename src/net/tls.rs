@@ -6,7 +6,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::server::ParsedCertificate;
+use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig,
     SignatureScheme,
@@ -47,15 +47,32 @@ pub enum UpstreamTls {
     },
 }
 
-/// The client-side settings from a PEM chain and key.
-pub fn server_config(certificate: &[u8], key: &[u8]) -> Result<Arc<ServerConfig>, TlsError> {
+/// The client-side settings from a PEM chain and key. With `clients`, the PEM bundle that their certificates must
+/// lead to, they are asked for one.
+pub fn server_config(
+    certificate: &[u8],
+    key: &[u8],
+    clients: Option<(&[u8], config::ClientCertificates)>,
+) -> Result<Arc<ServerConfig>, TlsError> {
+    let verifier = match clients {
+        None => WebPkiClientVerifier::no_client_auth(),
+        Some((ca, need)) => {
+            let roots = Arc::new(roots(Some(ca))?);
+            let builder = WebPkiClientVerifier::builder_with_provider(roots, provider());
+            let builder = match need {
+                config::ClientCertificates::Optional => builder.allow_unauthenticated(),
+                config::ClientCertificates::Required => builder,
+            };
+            builder.build().map_err(|error| TlsError::Refused(error.to_string()))?
+        }
+    };
     let chain = certificates(certificate)?;
     let key = PrivateKeyDer::from_pem_slice(key)
         .map_err(|error| TlsError::Pem(format!("the key can't be read: {error}")))?;
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(refused)?
-        .with_no_client_auth()
+        .with_client_cert_verifier(verifier)
         .with_single_cert(chain, key)
         .map_err(refused)?;
     // Stateless, so that no client can fill a cache; rustls changes the keys by itself every six hours. They belong to
@@ -99,6 +116,12 @@ pub fn upstream_config(
     // All workers share it: a new connection to a database that one of them has seen skips the certificates.
     config.resumption = Resumption::in_memory_sessions(UPSTREAM_SESSIONS);
     Ok(UpstreamTls::On { config: Arc::new(config), name })
+}
+
+/// A certificate's digest, as `pin` has it.
+pub(super) fn fingerprint(certificate: &CertificateDer<'_>) -> String {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, certificate);
+    digest.as_ref().iter().fold("sha256:".to_owned(), |text, byte| format!("{text}{byte:02x}"))
 }
 
 fn provider() -> Arc<CryptoProvider> {

@@ -22,10 +22,14 @@ fn put(from: &Path, to: &Path) {
 }
 
 fn with_pair(folder: &Path) -> Stand {
+    with_pair_and(folder, "")
+}
+
+fn with_pair_and(folder: &Path, more: &str) -> Stand {
     let (certificate, key) = (folder.join("rowgate.crt"), folder.join("rowgate.key"));
     let (certificate, key) = (certificate.display(), key.display());
     Stand::with(|options| {
-        options.more = format!("[tls]\ncertificate = \"{certificate}\"\nkey = \"{key}\"\n");
+        options.more = format!("[tls]\ncertificate = \"{certificate}\"\nkey = \"{key}\"\n{more}");
     })
 }
 
@@ -94,4 +98,44 @@ fn a_broken_pair_changes_nothing() {
     stand.gateway.cli_ok(&["reload"]).unwrap();
     assert_ne!(version(), before);
     assert!(trusts(&stand, &token, &old_pem));
+}
+
+#[test]
+fn clients_certificates_are_verified_and_recorded() {
+    let [server, known, stranger] = [(); 3].map(|()| tempfile::tempdir().unwrap());
+    make_pair(server.path());
+    for folder in [&known, &stranger] {
+        let pair = rcgen::generate_simple_self_signed(vec!["client".to_owned()]).unwrap();
+        fs::write(folder.path().join("rowgate.crt"), pair.cert.pem()).unwrap();
+        fs::write(folder.path().join("rowgate.key"), pair.signing_key.serialize_pem()).unwrap();
+    }
+    let ca = format!("client_ca = \"{}\"\n", known.path().join("rowgate.crt").display());
+    for need in ["required", "optional"] {
+        let more = format!("{ca}client_certificates = \"{need}\"\n");
+        let stand = with_pair_and(server.path(), &more);
+        let token = stand.token("bot", "agents");
+        let gets_in = |pair: Option<&Path>| {
+            let mut client = stand.gateway.client("bot", &token);
+            client.arg("--ssl");
+            if let Some(pair) = pair {
+                client.arg(format!("--ssl-cert={}", pair.join("rowgate.crt").display()));
+                client.arg(format!("--ssl-key={}", pair.join("rowgate.key").display()));
+            }
+            client.args(["--batch", "-e", "SELECT 1"]).output().unwrap().status.success()
+        };
+        let recorded = || {
+            let record =
+                stand.gateway.cli_ok(&["audit", "tail", "-n", "100", "--output", "json"]).unwrap();
+            record.matches("tls_client_certificate").count()
+        };
+        let optional = need == "optional";
+        assert_eq!(gets_in(None), optional, "{need}");
+        assert!(!gets_in(Some(stranger.path())), "{need}");
+        // Outside TLS there is no certificate: then required means TLS, on loopback too.
+        let plain = stand.sql("bot", &token, "SELECT 1");
+        assert_eq!(plain.status.success(), optional, "{need}: {}", errors(&plain));
+        assert_eq!(recorded(), 0, "{need}");
+        assert!(gets_in(Some(known.path())), "{need}: {}", stand.gateway.log());
+        assert_eq!(recorded(), 1, "{need}");
+    }
 }

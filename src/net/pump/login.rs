@@ -11,6 +11,9 @@ use std::sync::Arc;
 /// Longest name that goes into the record of a failed login, and back to the client: what MySQL's own clients send at most.
 const MAX_RECORDED_NAME: usize = 96;
 
+/// The record's name of the verified certificate's fingerprint.
+const CERTIFICATE: &str = "tls_client_certificate";
+
 impl Pump<'_> {
     /// Answers [`crate::session::Op::Authenticate`].
     pub(super) async fn authenticate(&mut self, login: Login) -> Result<(), Stop> {
@@ -75,7 +78,11 @@ impl Pump<'_> {
     /// Records a session that begins. One that can't be recorded does not begin.
     fn admit(&mut self, login: &Login, principal: Arc<Principal>) -> Result<Arc<Principal>, Fault> {
         let own = principal.attributes.iter().map(|(key, value)| (key.clone(), value.clone()));
-        let attributes: Vec<_> = own.chain(login.attributes.iter().cloned()).collect();
+        let mut attributes: Vec<_> = own.chain(login.attributes.iter().cloned()).collect();
+        // What a client says of itself under this name is not what was verified.
+        attributes.retain(|(key, _)| key != CERTIFICATE);
+        let shown = self.client.client_certificate();
+        attributes.extend(shown.map(|fingerprint| (CERTIFICATE.to_owned(), fingerprint)));
         let opened = Event::SessionOpened {
             session: self.id,
             at_us: self.now.wall_us,
