@@ -43,10 +43,12 @@ pub fn profile(
         return Err(unreadable());
     };
     let is_mariadb = version.to_ascii_lowercase().contains("mariadb");
+    // MariaDB before 11 greets clients so; drivers compare with what they read there.
+    let prefix = if is_mariadb && major == 10 { "5.5.5-" } else { "" };
     Ok(ServerProfile {
         flavour: if is_mariadb { Flavour::MariaDb } else { Flavour::MySql },
         version: major * 10_000 + minor * 100 + patch,
-        version_string: version.to_owned(),
+        version_string: format!("{prefix}{plain}"),
         lower_case_table_names,
         sql_mode: mode(sql_mode),
     })
@@ -79,6 +81,11 @@ mod tests {
         assert_eq!(check("5.5.5-10.6.1-MariaDB"), Ok((Flavour::MariaDb, 100_601)));
         assert_eq!(check("9.7.4"), Ok((Flavour::MySql, 90_704)));
         assert_eq!(check("8.0.36-debian"), Ok((Flavour::MySql, 80_036)));
+        let greeting = |text: &str| profile(text, 0, "").unwrap().version_string;
+        assert_eq!(greeting("10.11.19-MariaDB"), "5.5.5-10.11.19-MariaDB");
+        assert_eq!(greeting("5.5.5-10.6.1-MariaDB"), "5.5.5-10.6.1-MariaDB");
+        assert_eq!(greeting("11.4.2-MariaDB"), "11.4.2-MariaDB");
+        assert_eq!(greeting("9.7.4"), "9.7.4");
         assert!(check("nonsense").is_err());
         assert!(check("9.7").is_err());
     }

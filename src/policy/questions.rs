@@ -119,7 +119,7 @@ fn on_target(facts: &Facts, digest: &str) -> Option<Action> {
 
 /// What `SHOW` may show as `show`: the description of what is there, and settings. All else (other sessions'
 /// statements, logs, replication) is administration.
-const SHOWN: [&str; 23] = [
+const SHOWN: [&str; 25] = [
     "CHARACTER",
     "CHARSET",
     "COLLATION",
@@ -136,6 +136,8 @@ const SHOWN: [&str; 23] = [
     "KEYS",
     "OPEN",
     "PACKAGE",
+    "PLUGINS",
+    "PRIVILEGES",
     "PROCEDURE",
     "SCHEMAS",
     "STATUS",

@@ -21,7 +21,7 @@ const STATEMENTS: [&str; 8] =
     ["select", "insert", "update", "delete", "replace", "with", "table", "values"];
 
 /// What SHOW may show: nothing that carries data, other people's statements, or settings of replication.
-const SHOWABLE: [&str; 23] = [
+const SHOWABLE: [&str; 25] = [
     "tables",
     "databases",
     "schemas",
@@ -40,6 +40,8 @@ const SHOWABLE: [&str; 23] = [
     "character",
     "charset",
     "engines",
+    "plugins",
+    "privileges",
     "table",
     "extended",
     "count",
