@@ -362,7 +362,7 @@ pub(super) mod tests {
         let mut b = Records::server(server, &[]).unwrap();
         exchange(&mut a, &mut b, 4_096).unwrap();
         // What one write of the pump holds: a thousand rows of 64 bytes.
-        b.seal(&[7; 64_000]).unwrap();
+        b.seal(&vec![7; 64_000]).unwrap();
         let mut lengths = Vec::new();
         let mut rest = b.outgoing.as_slice();
         while let [_, _, _, high, low, ..] = rest {

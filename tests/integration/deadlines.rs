@@ -13,8 +13,8 @@ fn running(stand: &Stand) -> bool {
 
 fn a_client_that_reads_nothing(driver: &str) {
     let stand = Stand::with(|options| {
-        options.driver = driver.to_owned();
-        options.server = "write_timeout_s = 2".to_owned();
+        driver.clone_into(&mut options.driver);
+        "write_timeout_s = 2".clone_into(&mut options.server);
     });
     // So that it is not the database that loses patience.
     stand.database.sql("SET GLOBAL net_write_timeout = 3600").unwrap();
