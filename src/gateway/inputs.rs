@@ -180,13 +180,15 @@ impl Inputs {
 /// What TLS towards the clients is made of.
 fn read_tls(file: &Path, config: &Config) -> Result<Option<Pair>, GatewayError> {
     let Some(tls) = &config.tls else { return Ok(None) };
-    let certificate = read_bytes(&tls.certificate, "tls.certificate", MAX_TEXT)?;
+    let named =
+        |error: &dyn std::fmt::Display| GatewayError::Input(format!("{}: {error}", file.display()));
+    let read = |path: &Path, key: &str| read_bytes(path, key, MAX_TEXT).map_err(|e| named(&e));
+    let certificate = read(&tls.certificate, "tls.certificate")?;
     // As any credential: not for every user of this machine to read.
     let key = crate::vault::resolve(&format!("file:{}", tls.key.display()));
-    let key =
-        key.map_err(|error| GatewayError::Input(format!("{}: tls.key: {error}", file.display())))?;
+    let key = key.map_err(|error| named(&format!("tls.key: {error}")))?;
     let ca = tls.client_ca.as_ref();
-    let client_ca = ca.map(|path| read_bytes(path, "tls.client_ca", MAX_TEXT)).transpose()?;
+    let client_ca = ca.map(|path| read(path, "tls.client_ca")).transpose()?;
     Ok(Some(Pair { certificate, key, client_ca }))
 }
 
