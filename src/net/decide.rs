@@ -454,7 +454,7 @@ fn shape_of(
         tables: facts.tables.iter().map(|t| format!("{}.{}", t.schema, t.name)).collect(),
         uses: uses(facts, query),
         defines: defining.contains(&facts.verb),
-        unknown_name: matches!(analysis.unknown, Some(Unknown::Name(_))),
+        unknown_name: facts.misses || matches!(analysis.unknown, Some(Unknown::Name(_))),
         locks: facts.takes_lock,
         policy_version: snapshot.version.clone(),
         plugins: Arc::clone(&snapshot.plugins),

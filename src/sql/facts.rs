@@ -268,6 +268,8 @@ pub struct Facts {
     pub key_pinned: bool,
     /// Names a stored routine that the catalogue says reaches labelled data or can't be read.
     pub calls_sensitive: bool,
+    /// Drops, if it exists, a table that the catalogue does not know.
+    pub misses: bool,
     /// USE: the database that becomes current.
     pub use_database: Option<String>,
     /// SET of what holds for other sessions too.

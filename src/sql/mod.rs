@@ -80,7 +80,9 @@ pub fn analyse(text: &[u8], cx: &Context<'_>) -> Analysis {
         lexed.tokens.pop();
     }
     let tokens = lexed.tokens.as_slice();
-    if tokens.iter().any(|token| token.kind == Kind::Semicolon) {
+    let words = Words { text, tokens };
+    let several = tokens.iter().any(|token| token.kind == Kind::Semicolon);
+    if several && !split::is_one_program(&words) {
         unknown.get_or_insert(Unknown::MultiStatement);
     }
     let (digest, digest_text) = canonical::shape(text, tokens);
@@ -88,7 +90,6 @@ pub fn analyse(text: &[u8], cx: &Context<'_>) -> Analysis {
     if unknown.is_none() {
         unknown = classify(text, canonical.as_deref(), tokens, cx, &mut facts);
     } else {
-        let words = Words { text, tokens };
         facts.verb = verb::head(&words).verb;
     }
     Analysis { canonical, digest, digest_text, facts, unknown }
@@ -129,6 +130,7 @@ fn classify(
     let named = tables::named(&words, cx, head.verb, head.at);
     facts.tables = named.tables;
     facts.calls_sensitive = named.calls_sensitive;
+    facts.misses = named.misses;
     facts.sets_globally = head.verb == Verb::Set && words.says_any(&GLOBALLY);
     let locks_tables = head.verb == Verb::Lock && !facts.tables.is_empty();
     facts.takes_lock = locks_tables || head.verb == Verb::Admin || words.says_any(&["get_lock"]);

@@ -62,6 +62,13 @@ pub fn split(text: &[u8], profile: &ServerProfile, mode: SqlMode) -> Option<Spli
     Some(Split { text: blanked, statements })
 }
 
+/// Whether the tokens are one CREATE or ALTER of a stored program, whose body's semicolons end no statement of the
+/// client's. Wherever the body is not what it seems, a server that takes no more than one statement refuses it.
+pub(super) fn is_one_program(words: &Words<'_>) -> bool {
+    let end = words.text.len();
+    words.is_any(0, &["create", "alter"]) && is_program(words, 0) && cut(words, end).len() == 1
+}
+
 fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t'..=b'\r')
 }

@@ -48,6 +48,8 @@ pub(super) struct Named {
     /// Names a routine of the closure.
     pub(super) calls_sensitive: bool,
     pub(super) unknown: Option<Unknown>,
+    /// Names a table that is not there, where none needs to be.
+    pub(super) misses: bool,
 }
 
 /// Finds the tables and routines that the tokens name.
@@ -222,6 +224,10 @@ impl Finder<'_> {
         if SYSTEM.contains(&folded.as_str()) || made {
             return self.add_named(schema, name, made);
         }
+        if self.may_miss() {
+            self.found.misses = true;
+            return self.add_named(schema, name, true);
+        }
         let about = !matches!(
             self.verb,
             Verb::Show | Verb::Use | Verb::Set | Verb::Transaction | Verb::Admin | Verb::Unknown
@@ -229,6 +235,12 @@ impl Finder<'_> {
         if about {
             self.refuse(parts);
         }
+    }
+
+    /// `DROP TABLE IF EXISTS a, b`: by names that may be of nothing.
+    fn may_miss(&self) -> bool {
+        let words = self.words;
+        self.verb == Verb::Drop && (1..4).any(|at| words.is(at, "if") && words.is(at + 1, "exists"))
     }
 
     fn refuse(&mut self, parts: &[String]) {

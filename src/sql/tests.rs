@@ -223,6 +223,50 @@ fn what_is_refused() {
 }
 
 #[test]
+fn what_need_not_be_there_may_be_dropped() {
+    let missing = |sql: &str| {
+        let analysis = run(sql, Flavour::MariaDb);
+        (analysis.unknown, analysis.facts.misses)
+    };
+    assert_eq!(missing("DROP TABLE IF EXISTS nowhere, orders"), (None, true));
+    assert_eq!(missing("DROP TABLE IF EXISTS orders"), (None, false));
+    for sql in
+        ["DROP TABLE nowhere", "DROP TABLE nowhere, `if`, `exists`", "SELECT `if` FROM nowhere"]
+    {
+        assert!(matches!(missing(sql), (Some(Unknown::Name(_)), false)), "{sql}");
+    }
+    let both = run("DROP TABLE IF EXISTS nowhere, customers", Flavour::MariaDb);
+    let names: Vec<_> = both.facts.tables.iter().map(|table| table.name.as_str()).collect();
+    assert_eq!(names, ["nowhere", "customers"]);
+    assert!(both.facts.is_sensitive());
+}
+
+#[test]
+fn a_program_is_one_statement() {
+    for sql in [
+        "CREATE PROCEDURE p() BEGIN SELECT 1; SELECT 2; END",
+        "CREATE DEFINER = a@b TRIGGER t BEFORE INSERT ON orders FOR EACH ROW BEGIN SET NEW.id = 1; END",
+    ] {
+        assert_eq!(run(sql, Flavour::MariaDb).unknown, None, "{sql}");
+    }
+    for sql in [
+        "CREATE PROCEDURE p() BEGIN SELECT 1; END; SELECT 2",
+        "CREATE PROCEDURE p() SELECT 1; SELECT 2",
+        "CREATE TABLE event (a INT); SELECT 1",
+        "BEGIN NOT ATOMIC SELECT 1; END",
+        "SELECT 1; SELECT 2",
+    ] {
+        assert_eq!(run(sql, Flavour::MariaDb).unknown, Some(Unknown::MultiStatement), "{sql}");
+    }
+    for sql in [
+        "CREATE PROCEDURE p() BEGIN SELECT ssn FROM customers; END",
+        "CREATE PROCEDURE p() BEGIN UPDATE orders SET id = 1; DELETE FROM customers; END",
+    ] {
+        assert!(matches!(run(sql, Flavour::MariaDb).unknown, Some(Unknown::Construct(_))), "{sql}");
+    }
+}
+
+#[test]
 fn what_is_not_as_it_seems_is_refused() {
     for sql in [
         // Names that the server looks up further outside, or further inside, than it seems.
