@@ -132,7 +132,10 @@ fn clients_certificates_are_verified_and_recorded() {
         assert_eq!(gets_in(None), optional, "{need}");
         assert!(!gets_in(Some(stranger.path())), "{need}");
         // Outside TLS there is no certificate: then required means TLS, on loopback too.
-        let plain = stand.sql("bot", &token, "SELECT 1");
+        let mut plain = stand.gateway.client("bot", &token);
+        let plain = plain.args(["--skip-ssl", "--batch", "-e", "SELECT 1"]).output().unwrap();
+        let asked_for_tls = errors(&plain).contains("3159");
+        assert_eq!(asked_for_tls, !optional, "{need}: {}", errors(&plain));
         assert_eq!(plain.status.success(), optional, "{need}: {}", errors(&plain));
         assert_eq!(recorded(), 0, "{need}");
         assert!(gets_in(Some(known.path())), "{need}: {}", stand.gateway.log());
