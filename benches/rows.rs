@@ -44,7 +44,7 @@ fn session() -> Session {
         login_key: None,
         tls_available: false,
         tls_required: false,
-        host: "bench".to_owned(),
+        host: "bench".into(),
         max_statement_bytes: 1 << 20,
         max_row_bytes: 1 << 20,
         worker: 0,
@@ -179,6 +179,7 @@ fn ruling(mask: Option<&str>, plugins: Arc<dyn PluginHost>) -> Ruling {
         rewrite_errors: true,
         governed: true,
         uses: None,
+        known: false,
     }
 }
 

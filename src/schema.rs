@@ -1,7 +1,8 @@
 //! What is known of a target: its server, its tables and views, and the labels on their columns.
 //! Types and look-ups only; `catalog` fills them, `sql` resolves names in them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 /// Which of the two servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -204,9 +205,10 @@ pub struct Catalog {
     /// Grows with every refresh that changed something; part of every cache key.
     pub epoch: u64,
     /// The server.
-    pub profile: ServerProfile,
+    pub profile: Arc<ServerProfile>,
     /// Names of labels.
     pub labels: Labels,
+    schemas: HashSet<String>,
     tables: HashMap<(String, String), Table>,
     routines: HashMap<(String, String), Routine>,
 }
@@ -220,10 +222,19 @@ impl Catalog {
         tables: Vec<Table>,
         routines: Vec<Routine>,
     ) -> Self {
-        let mut catalog =
-            Self { epoch, profile, labels, tables: HashMap::new(), routines: HashMap::new() };
+        let mut catalog = Self {
+            epoch,
+            profile: Arc::new(profile),
+            labels,
+            schemas: HashSet::new(),
+            tables: HashMap::new(),
+            routines: HashMap::new(),
+        };
         for table in tables {
             let key = catalog.table_key(&table.schema, &table.name);
+            if !catalog.schemas.contains(&table.schema) {
+                catalog.schemas.insert(table.schema.clone());
+            }
             catalog.tables.insert(key, table);
         }
         for routine in routines {
@@ -231,6 +242,12 @@ impl Catalog {
             catalog.routines.insert(key, routine);
         }
         catalog
+    }
+
+    /// Whether there is a database of exactly this name, with a table in it: one of another spelling, or an empty one,
+    /// may be there too.
+    pub fn has_schema(&self, name: &str) -> bool {
+        self.schemas.contains(name)
     }
 
     /// The table or view, as this server compares table names.

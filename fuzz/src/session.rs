@@ -128,7 +128,7 @@ fn settings() -> Settings {
         login_key: None,
         tls_available: false,
         tls_required: false,
-        host: "fuzz".to_owned(),
+        host: "fuzz".into(),
         max_statement_bytes: 1 << 20,
         max_row_bytes: 1 << 20,
         worker: 0,
@@ -234,6 +234,7 @@ fn ruling() -> Ruling {
         rewrite_errors: true,
         governed: true,
         uses: None,
+        known: false,
     }
 }
 

@@ -1,6 +1,6 @@
 //! Who may log in, by name; and the check of a proof against the verifiers kept for that name.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY, SHA256, digest};
@@ -127,21 +127,58 @@ impl Pass {
 /// Everyone who may log in. Immutable; a change makes another.
 #[derive(Debug)]
 pub struct Directory {
-    tokens: HashMap<String, Vec<TokenRecord>>,
+    tokens: HashMap<String, Vec<Entry>>,
     /// Tried for unknown names, so that they cost what known ones do.
     decoy: Verifier,
+}
+
+/// A token, and what its logins share: thousands of sessions of one agent hold it once.
+#[derive(Debug)]
+struct Entry {
+    record: TokenRecord,
+    principal: Arc<Principal>,
+    pass: Arc<Pass>,
+}
+
+impl Entry {
+    fn new(record: TokenRecord) -> Self {
+        let mut groups = record.groups.clone();
+        groups.sort();
+        groups.dedup();
+        let principal = Principal {
+            subject: record.identity.clone(),
+            kind: record.kind,
+            groups,
+            attributes: BTreeMap::new(),
+        };
+        let pass = Pass {
+            identity: record.identity.clone(),
+            token: record.id.clone(),
+            expires_us: record.expires_us,
+        };
+        Self { record, principal: Arc::new(principal), pass: Arc::new(pass) }
+    }
+
+    /// Who logs in under this name with it.
+    fn principal(&self, name: UserName) -> Arc<Principal> {
+        if name.attributes.is_empty() {
+            return Arc::clone(&self.principal);
+        }
+        Arc::new(Principal { attributes: name.attributes, ..Principal::clone(&self.principal) })
+    }
 }
 
 impl Directory {
     /// A directory of these tokens.
     pub fn new(records: Vec<TokenRecord>) -> Self {
-        let mut tokens: HashMap<String, Vec<TokenRecord>> = HashMap::new();
+        let mut tokens: HashMap<String, Vec<Entry>> = HashMap::new();
         for record in records {
-            tokens.entry(record.identity.clone()).or_default().push(record);
+            tokens.entry(record.identity.clone()).or_default().push(Entry::new(record));
         }
         for of_one in tokens.values_mut() {
             // live ones first: they are what the bounded number of tries is for
-            of_one.sort_by_key(|record| (record.revoked, record.expires_us.is_some()));
+            of_one
+                .sort_by_key(|Entry { record, .. }| (record.revoked, record.expires_us.is_some()));
         }
         Self { tokens, decoy: Verifier::of(b"nobody holds this") }
     }
@@ -162,46 +199,29 @@ impl Directory {
         user: &str,
         proof: &Proof,
         now_us: i64,
-    ) -> Result<(Arc<Principal>, Pass), LoginRefusal> {
+    ) -> Result<(Arc<Principal>, Arc<Pass>), LoginRefusal> {
         let name = UserName::parse(user);
         let known = name.as_ref().and_then(|name| self.tokens.get(&name.identity));
-        let (Some(name), Some(records)) = (name, known) else {
+        let (Some(name), Some(entries)) = (name, known) else {
             let _ = self.decoy.accepts(proof);
             return Err(LoginRefusal::Unknown);
         };
-        let record = records
-            .iter()
-            .take(MAX_VERIFIERS)
-            .find(|record| record.verifier.accepts(proof))
-            .ok_or(LoginRefusal::Proof)?;
-        if record.revoked {
+        let mut tried = entries.iter().take(MAX_VERIFIERS);
+        let entry =
+            tried.find(|entry| entry.record.verifier.accepts(proof)).ok_or(LoginRefusal::Proof)?;
+        if entry.record.revoked {
             return Err(LoginRefusal::Revoked);
         }
-        if record.expires_us.is_some_and(|end| end <= now_us) {
+        if entry.pass.has_expired(now_us) {
             return Err(LoginRefusal::Expired);
         }
-        let mut groups = record.groups.clone();
-        groups.sort();
-        groups.dedup();
-        let pass = Pass {
-            identity: record.identity.clone(),
-            token: record.id.clone(),
-            expires_us: record.expires_us,
-        };
-        let principal = Principal {
-            subject: name.identity,
-            kind: record.kind,
-            groups,
-            attributes: name.attributes,
-        };
-        Ok((Arc::new(principal), pass))
+        Ok((entry.principal(name), Arc::clone(&entry.pass)))
     }
 
     /// Whether the token that a session got in with is still there and not revoked.
     pub fn holds(&self, pass: &Pass) -> bool {
-        let records = self.tokens.get(&pass.identity);
-        let mut records = records.into_iter().flatten();
-        records.any(|record| record.id == pass.token && !record.revoked)
+        let mut entries = self.tokens.get(&pass.identity).into_iter().flatten();
+        entries.any(|Entry { record, .. }| record.id == pass.token && !record.revoked)
     }
 
     /// How many identities it knows.

@@ -59,7 +59,7 @@ pub(super) struct Acceptor {
 impl Acceptor {
     /// Accepts on this listener from now on.
     pub(super) fn start(listener: TcpListener, dispatch: Dispatch) -> io::Result<Self> {
-        listener.set_nonblocking(false)?;
+        dispatch.prepare(&listener)?;
         let accepting = listener.try_clone()?;
         let name = format!("accept-{}", dispatch.target);
         let thread = std::thread::Builder::new().name(name).spawn(move || {
@@ -100,7 +100,10 @@ impl Dispatch {
             refuse(stream, TOO_MANY_LOGINS);
             return;
         };
-        if let Err(error) = self.prepare(&stream) {
+        // Accepted sockets block, whatever their listener does.
+        let nonblocking = self.shared.driver.wants_nonblocking();
+        let set = if nonblocking { stream.set_nonblocking(true) } else { Ok(()) };
+        if let Err(error) = set {
             tracing::debug!(%error, "a connection was gone before its session began");
             return;
         }
@@ -122,11 +125,12 @@ impl Dispatch {
         }
     }
 
-    /// Small packets go out at once, and peers that vanished or stopped reading are noticed.
-    fn prepare(&self, stream: &TcpStream) -> io::Result<()> {
-        stream.set_nonblocking(self.shared.driver.wants_nonblocking())?;
-        stream.set_nodelay(true)?;
-        let socket = SockRef::from(stream);
+    /// What every accepted socket inherits: small packets go out at once, and peers that vanished or stopped reading
+    /// are noticed.
+    fn prepare(&self, listener: &TcpListener) -> io::Result<()> {
+        listener.set_nonblocking(false)?;
+        let socket = SockRef::from(listener);
+        socket.set_tcp_nodelay(true)?;
         socket.set_tcp_keepalive(&keepalive())?;
         // The kernel ends a connection whose peer takes no byte for so long, be it gone or its window closed: a
         // deadline of every write that takes neither a timer nor a look at a clock.

@@ -1,12 +1,14 @@
-//! A worker's buffers: 512 bytes for whoever waits, 64 KiB for whoever moves data.
+//! A worker's buffers: 256 bytes for whoever waits, 64 KiB for whoever moves data.
 //!
 //! 64 KiB is the knee: reads of 16 KiB cost 1.3 times a gigabyte, 128 KiB gains nothing. A session that waits holds
 //! a small buffer and nothing more, so that thousands of idle agents cost a few MiB.
 
 use std::cell::RefCell;
 
-/// What an idle leg holds: a command of ordinary length fits.
-pub(super) const SMALL: usize = 512;
+use crate::session::Spare;
+
+/// What an idle leg holds: an ordinary command fits, and a longer one costs one more read.
+pub(super) const SMALL: usize = 256;
 
 /// What a leg borrows while data streams.
 pub(super) const LARGE: usize = 64 << 10;
@@ -45,6 +47,23 @@ impl Buffers {
         if list.len() < kept {
             buffer.clear();
             list.push(buffer);
+        }
+    }
+}
+
+/// Rooms for responses, kept for whoever runs the next statement.
+#[derive(Default)]
+pub(super) struct Spares(RefCell<Vec<Spare>>);
+
+impl Spares {
+    pub(super) fn take(&self) -> Option<Spare> {
+        self.0.borrow_mut().pop()
+    }
+
+    pub(super) fn give(&self, spare: Spare) {
+        let mut kept = self.0.borrow_mut();
+        if kept.len() < KEPT_SMALL {
+            kept.push(spare);
         }
     }
 }

@@ -81,6 +81,8 @@ pub struct Shape {
     pub tables: Vec<String>,
     /// The database that USE makes current.
     pub uses: Option<String>,
+    /// The catalogue has it.
+    pub known: bool,
     /// Changes definitions: the catalogue must be read again after it.
     pub defines: bool,
     /// The analysis failed on a name: reading the catalogue again may help.
@@ -115,6 +117,7 @@ impl Decision {
             rewrite_errors: self.shape.rewrite_errors,
             governed: self.shape.governed,
             uses: self.shape.uses.clone(),
+            known: self.shape.known,
         }
     }
 }
@@ -271,10 +274,9 @@ impl Decider {
         }
         self.stats.misses += 1;
         let (shape, cacheable) = self.decide_afresh(snapshot, catalog, query, &analysis);
-        // INIT_DB's database is in its text, not in the shape.
-        let cacheable = cacheable && query.kind != StatementKind::InitDb;
         let shape = Arc::new(shape);
-        if cacheable {
+        // INIT_DB's database is in its text, not in the shape.
+        if cacheable && query.kind != StatementKind::InitDb {
             let entry = ShapeEntry {
                 digest: analysis.digest,
                 facts: analysis.facts,
@@ -407,6 +409,7 @@ impl Shape {
             masked: Vec::new(),
             tables: Vec::new(),
             uses: None,
+            known: false,
             defines: false,
             unknown_name: false,
             locks: false,
@@ -441,6 +444,7 @@ fn shape_of(
         let labels = catalog.labels.names(column.labels).join("+");
         format!("{}:{labels}={} ({})", column.index, column.mask, column.rule)
     });
+    let uses = uses(facts, query);
     Shape {
         refusal,
         masked: masked.collect(),
@@ -452,7 +456,8 @@ fn shape_of(
         digest_text: analysis.digest_text.clone(),
         rules: verdict.rules,
         tables: facts.tables.iter().map(|t| format!("{}.{}", t.schema, t.name)).collect(),
-        uses: uses(facts, query),
+        known: uses.as_deref().is_some_and(|name| catalog.has_schema(name)),
+        uses,
         defines: defining.contains(&facts.verb),
         unknown_name: facts.misses || matches!(analysis.unknown, Some(Unknown::Name(_))),
         locks: facts.takes_lock,

@@ -2,12 +2,12 @@
 //!
 //! Everything that knows monoio's sockets is here, so that another runtime is a change of this file. Reads are
 //! lent an owned buffer and **a read in flight is never dropped** while its connection lives: on io_uring the
-//! kernel may already have moved bytes into it. [`ClientPort`] therefore keeps the client's read for as long as it
-//! takes, over whatever else the session does in between.
+//! kernel may already have moved bytes into it. [`Reading`] therefore keeps a peer's read for as long as it takes, over
+//! whatever else the session does in between.
 
 use std::io;
 use std::net::SocketAddr;
-use std::ops::Range;
+use std::ops::{DerefMut, Range};
 use std::os::fd::{AsRawFd as _, BorrowedFd, RawFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -20,7 +20,7 @@ use monoio::io::{
 };
 use monoio::net::TcpStream;
 use rustix::io::Errno;
-use rustix::net::SendFlags;
+use rustix::net::{RecvFlags, SendFlags};
 
 use super::buffers::{Buffers, LARGE, SMALL};
 use super::records::{Records, TlsFault};
@@ -56,18 +56,9 @@ fn split(stream: TcpStream) -> (Leg, Receiver) {
 
 /// Reads into the tail of `buffer`.
 pub(super) async fn read_tail(mut receiver: Receiver, buffer: Vec<u8>) -> ReadDone {
-    let (result, buffer) = read_into(&mut receiver, buffer).await;
-    (result, buffer, receiver)
-}
-
-/// The same, for a half that stays where it is.
-pub(super) async fn read_into(
-    receiver: &mut Receiver,
-    buffer: Vec<u8>,
-) -> BufResult<usize, Vec<u8>> {
-    let (filled, capacity) = (buffer.len(), buffer.capacity());
-    let (result, slice) = receiver.read(buffer.slice_mut(filled..capacity)).await;
-    (result, slice.into_inner())
+    let tail = buffer.len()..buffer.capacity();
+    let (result, slice) = receiver.read(buffer.slice_mut(tail)).await;
+    (result, slice.into_inner(), receiver)
 }
 
 /// The sending half of a connection, and what was received.
@@ -201,6 +192,11 @@ impl Leg {
         self.tls.as_ref().and_then(|tls| tls.client_certificate())
     }
 
+    /// Whether the peer has said nothing that is not read yet, its end included.
+    pub(super) fn is_quiet(&self) -> bool {
+        !self.eof && self.len() == 0 && self.sender.is_quiet()
+    }
+
     /// Whether data can be written: there is no TLS, or its handshake is over.
     pub(super) fn is_ready(&self) -> bool {
         self.tls.as_ref().is_none_or(|tls| tls.ready)
@@ -301,14 +297,26 @@ impl Sender {
     /// Sends what the socket takes at once. Almost always that is everything, and then a plain system call costs less
     /// than the way through the ring: no entry in it, no completion, no second turn of the task.
     fn send_now(&self, bytes: &[u8]) -> io::Result<usize> {
-        // SAFETY: the socket is open for as long as `half` owns it, which is at least as long as `self` lives.
-        #[allow(unsafe_code, reason = "monoio's half lends no descriptor")]
-        let fd = unsafe { BorrowedFd::borrow_raw(self.fd) };
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-        match rustix::net::send(fd, bytes, flags) {
+        match rustix::net::send(self.descriptor(), bytes, flags) {
             Ok(sent) => Ok(sent),
             Err(Errno::AGAIN | Errno::INTR) => Ok(0),
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Whether there is nothing to read: no byte, no end, no error.
+    fn is_quiet(&self) -> bool {
+        let flags = RecvFlags::DONTWAIT | RecvFlags::PEEK;
+        let seen = rustix::net::recv(self.descriptor(), &mut [0_u8; 1], flags);
+        matches!(seen, Err(Errno::AGAIN))
+    }
+
+    fn descriptor(&self) -> BorrowedFd<'_> {
+        // SAFETY: the socket is open for as long as `half` owns it, which is at least as long as `self` lives.
+        #[allow(unsafe_code, reason = "monoio's half lends no descriptor")]
+        unsafe {
+            BorrowedFd::borrow_raw(self.fd)
         }
     }
 }
@@ -336,27 +344,36 @@ fn tls_error(fault: TlsFault) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, fault)
 }
 
-/// The client's read: at most one, kept until it ends.
+/// A peer's read: at most one, kept until it ends.
 ///
-/// The slot is pinned in the session's task, so that arming a read allocates nothing.
-pub(super) struct ClientPort<'a, F, M> {
-    slot: Pin<&'a mut Option<F>>,
+/// The slot is pinned where its owner is, so that arming a read allocates nothing.
+pub(super) struct Reading<S, F, M>
+where
+    S: DerefMut<Target = Option<F>>,
+{
+    slot: Pin<S>,
     make: M,
     receiver: Option<Receiver>,
 }
 
-impl<'a, F, M> ClientPort<'a, F, M>
+impl<S, F, M> Reading<S, F, M>
 where
+    S: DerefMut<Target = Option<F>>,
     F: Future<Output = ReadDone>,
     M: Fn(Receiver, Vec<u8>) -> F,
 {
     /// `make` is [`read_tail`]: its future has no name to write here.
-    pub(super) fn new(slot: Pin<&'a mut Option<F>>, make: M, receiver: Receiver) -> Self {
+    pub(super) fn new(slot: Pin<S>, make: M, receiver: Receiver) -> Self {
         Self { slot, make, receiver: Some(receiver) }
     }
 }
 
-/// What the session's task needs of the client's read.
+/// A read that its connection keeps, wherever that goes.
+pub(super) fn port(receiver: Receiver) -> Box<dyn Port> {
+    Box::new(Reading::new(Box::pin(None), read_tail, receiver))
+}
+
+/// What is needed of a peer's read.
 pub(super) trait Port {
     /// Whether a read is on its way.
     fn is_armed(&self) -> bool;
@@ -366,8 +383,9 @@ pub(super) trait Port {
     fn poll_done(&mut self, cx: &mut Context<'_>) -> Poll<BufResult<usize, Vec<u8>>>;
 }
 
-impl<F, M> Port for ClientPort<'_, F, M>
+impl<S, F, M> Port for Reading<S, F, M>
 where
+    S: DerefMut<Target = Option<F>>,
     F: Future<Output = ReadDone>,
     M: Fn(Receiver, Vec<u8>) -> F,
 {

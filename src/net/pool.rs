@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::buffers::Buffers;
-use super::io::{self, Leg, Receiver};
+use super::io::{self, Leg, Port};
 use super::records::Records;
 use super::target::TargetState;
 use super::tls::UpstreamTls;
@@ -35,6 +35,10 @@ const RESET: Duration = Duration::from_secs(5);
 /// An idle connection is closed after so long: well below the servers' own `wait_timeout`.
 const MAX_IDLE_NS: u64 = 60_000_000_000;
 
+/// A connection that answered so lately is taken at its word; one that was quiet for longer is asked first, since a
+/// network may have lost it without a trace.
+const FRESH_NS: u64 = 10_000_000_000;
+
 /// Idle connections that one worker keeps for one target: what a burst of short sessions needs at once.
 const MAX_IDLE: usize = 64;
 
@@ -44,12 +48,14 @@ const UNKNOWN_DATABASE: u16 = 1049;
 /// A connection to the database, logged in.
 pub(super) struct Upstream {
     pub(super) leg: Leg,
-    pub(super) receiver: Receiver,
+    pub(super) port: Box<dyn Port>,
     /// The database's own id of it, for KILL.
     pub(super) connection_id: u32,
     key: UpstreamKey,
     /// The database it is in, as its baseline set it.
     schema: Option<String>,
+    /// The target's `sql_mode` that its baseline set.
+    mode: Option<Arc<String>>,
     idle_since_ns: u64,
     _permit: Option<OwnedSemaphorePermit>,
 }
@@ -57,7 +63,7 @@ pub(super) struct Upstream {
 /// The pool of one worker for one target.
 pub(super) struct Pool {
     target: Arc<TargetState>,
-    idle: RefCell<Vec<Upstream>>,
+    idle: RefCell<Vec<Box<Upstream>>>,
 }
 
 /// utf8mb4, for the gateway's own statements.
@@ -74,8 +80,11 @@ impl Pool {
         worker: &Worker,
         key: UpstreamKey,
         schema: Option<&str>,
-    ) -> Result<Upstream, Fault> {
+    ) -> Result<Box<Upstream>, Fault> {
         while let Some(mut kept) = self.kept(key, schema) {
+            if kept.is_fresh(worker.now().mono_ns, &self.target, schema) {
+                return Ok(kept);
+            }
             // Also tells whether the database still listens on it.
             let baseline = kept.baseline(worker, &self.target, false, schema);
             match monoio::time::timeout(RESET, baseline).await {
@@ -99,7 +108,12 @@ impl Pool {
     }
 
     /// Takes a connection back and makes it nobody's, behind the session's back.
-    pub(super) fn give_back(&self, worker: &Rc<Worker>, upstream: Upstream, schema: Option<&str>) {
+    pub(super) fn give_back(
+        &self,
+        worker: &Rc<Worker>,
+        upstream: Box<Upstream>,
+        schema: Option<&str>,
+    ) {
         let full = self.idle.borrow().len() >= MAX_IDLE;
         if full || worker.draining() || upstream.leg.eof || upstream.leg.len() > 0 {
             return;
@@ -121,7 +135,7 @@ impl Pool {
     }
 
     /// Ends what a connection runs, then the connection: without KILL, the database would go on.
-    pub(super) fn kill(&self, worker: &Rc<Worker>, upstream: Upstream) {
+    pub(super) fn kill(&self, worker: &Rc<Worker>, upstream: Box<Upstream>) {
         let (worker, index) = (Rc::clone(worker), self.index(worker));
         worker.count_kills(true);
         monoio::spawn(async move {
@@ -152,10 +166,10 @@ impl Pool {
 
     /// The kept connection that fits best: one in the same schema before one that must change it. A connection
     /// that is in a database can't be brought out of it, so it never serves a session that is in none.
-    fn kept(&self, key: UpstreamKey, schema: Option<&str>) -> Option<Upstream> {
+    fn kept(&self, key: UpstreamKey, schema: Option<&str>) -> Option<Box<Upstream>> {
         let mut idle = self.idle.borrow_mut();
-        let fits = |kept: &Upstream| kept.key == key && kept.schema.as_deref() == schema;
-        let may = |kept: &Upstream| kept.key == key && schema.is_some();
+        let fits = |kept: &Box<Upstream>| kept.key == key && kept.schema.as_deref() == schema;
+        let may = |kept: &Box<Upstream>| kept.key == key && schema.is_some();
         let at = idle.iter().rposition(fits).or_else(|| idle.iter().rposition(may))?;
         Some(idle.swap_remove(at))
     }
@@ -179,34 +193,34 @@ impl Pool {
         worker: &Worker,
         key: UpstreamKey,
         permit: Option<OwnedSemaphorePermit>,
-    ) -> Result<Upstream, Fault> {
+    ) -> Result<Box<Upstream>, Fault> {
         let runtime = &self.target.runtime;
-        let (leg, receiver) = self.connect().await?;
-        let mut wire = Wire { leg, receiver };
+        let mut wire = self.connect().await?;
         let use_tls = matches!(runtime.tls, UpstreamTls::On { .. });
         let mut login = Login::new(runtime.account.clone(), key, use_tls);
         let step = |bytes: &[u8], out: &mut Vec<u8>| login.on_bytes(bytes, out);
         wire.converse(&worker.buffers, Vec::new(), &runtime.tls, step).await?;
         let connection_id = login.established().map_or(0, |found| found.connection_id);
-        let Wire { leg, receiver } = wire;
+        let Wire { leg, port } = wire;
         let idle_since_ns = worker.now().mono_ns;
-        Ok(Upstream {
+        Ok(Box::new(Upstream {
             leg,
-            receiver,
+            port,
             connection_id,
             key,
             schema: None,
+            mode: None,
             idle_since_ns,
             _permit: permit,
-        })
+        }))
     }
 
-    async fn connect(&self) -> Result<(Leg, Receiver), Fault> {
+    async fn connect(&self) -> Result<Wire, Fault> {
         let addresses = self.target.addresses.load_full();
         let mut why = "its name can't be resolved".to_owned();
         for address in addresses.iter() {
             match io::connect(*address).await {
-                Ok(connected) => return Ok(connected),
+                Ok((leg, receiver)) => return Ok(Wire { leg, port: io::port(receiver) }),
                 Err(error) => why = error.kind().to_string(),
             }
         }
@@ -227,8 +241,8 @@ impl Pool {
 
     async fn run_by_another(&self, worker: &Worker, sql: &str) -> Result<(), Fault> {
         let key = UpstreamKey { capabilities: 0, collation: OWN_COLLATION };
-        let Upstream { leg, receiver, .. } = self.establish(worker, key, None).await?;
-        let mut wire = Wire { leg, receiver };
+        let Upstream { leg, port, .. } = *self.establish(worker, key, None).await?;
+        let mut wire = Wire { leg, port };
         let mut out = worker.buffers.take(1);
         let mut query = Query::start(&mut out, sql);
         let step = |bytes: &[u8], _: &mut Vec<u8>| query.on_bytes(bytes);
@@ -257,20 +271,30 @@ impl Upstream {
     ) -> Result<(), Fault> {
         let mode = target.sql_mode.load_full();
         let mut out = worker.buffers.take(1);
-        let mode = mode.as_deref().map(String::as_str);
-        let mut baseline = Baseline::start(&mut out, reset, mode, schema);
+        let text = mode.as_deref().map(String::as_str);
+        let mut baseline = Baseline::start(&mut out, reset, text, schema);
         let step = |bytes: &[u8], _: &mut Vec<u8>| baseline.on_bytes(bytes);
-        converse(&mut self.leg, &mut self.receiver, &worker.buffers, out, &UpstreamTls::Off, step)
+        converse(&mut self.leg, &mut *self.port, &worker.buffers, out, &UpstreamTls::Off, step)
             .await?;
         self.schema = schema.map(str::to_owned);
+        self.mode = mode;
         Ok(())
+    }
+
+    /// Whether what was made of it when it came back is all that the next session needs: nothing more is said to the
+    /// database then. Its end, had it ended the connection meanwhile, would be there to read.
+    fn is_fresh(&self, now_ns: u64, target: &TargetState, schema: Option<&str>) -> bool {
+        *target.sql_mode.load() == self.mode
+            && self.schema.as_deref() == schema
+            && now_ns.saturating_sub(self.idle_since_ns) < FRESH_NS
+            && self.leg.is_quiet()
     }
 }
 
 /// A connection before it is anyone's.
 struct Wire {
     leg: Leg,
-    receiver: Receiver,
+    port: Box<dyn Port>,
 }
 
 impl Wire {
@@ -281,14 +305,14 @@ impl Wire {
         tls: &UpstreamTls,
         step: impl FnMut(&[u8], &mut Vec<u8>) -> Step,
     ) -> Result<(), Fault> {
-        converse(&mut self.leg, &mut self.receiver, buffers, first, tls, step).await
+        converse(&mut self.leg, &mut *self.port, buffers, first, tls, step).await
     }
 }
 
 /// Sends `first`, then does what the machine behind `step` asks for until it is done.
 async fn converse(
     leg: &mut Leg,
-    receiver: &mut Receiver,
+    port: &mut dyn Port,
     buffers: &Buffers,
     first: Vec<u8>,
     tls: &UpstreamTls,
@@ -307,7 +331,7 @@ async fn converse(
         let Step { consumed, op } = step(leg.bytes(), &mut out);
         leg.consume(consumed);
         match op {
-            Op::Read { at_least } => read(leg, receiver, buffers, at_least).await?,
+            Op::Read { at_least } => read(leg, port, buffers, at_least).await?,
             Op::Emit => {}
             Op::StartTls => {
                 let all = 0..out.len();
@@ -317,7 +341,7 @@ async fn converse(
                 out = buffer;
                 start_tls(leg, tls)?;
                 while !leg.is_ready() {
-                    read_once(leg, receiver, buffers, 1).await?;
+                    read_once(leg, port, buffers, 1).await?;
                 }
             }
             Op::Done => {
@@ -331,20 +355,20 @@ async fn converse(
 
 async fn read(
     leg: &mut Leg,
-    receiver: &mut Receiver,
+    port: &mut dyn Port,
     buffers: &Buffers,
     at_least: usize,
 ) -> Result<(), Fault> {
     let want = at_least.max(leg.len() + 1);
     while leg.len() < want {
-        read_once(leg, receiver, buffers, want).await?;
+        read_once(leg, port, buffers, want).await?;
     }
     Ok(())
 }
 
 async fn read_once(
     leg: &mut Leg,
-    receiver: &mut Receiver,
+    port: &mut dyn Port,
     buffers: &Buffers,
     want: usize,
 ) -> Result<(), Fault> {
@@ -352,8 +376,10 @@ async fn read_once(
         return Err(Fault::upstream_down("the database closed the connection"));
     }
     leg.flush(buffers).await.map_err(|_| Fault::upstream_down("the connection broke"))?;
-    let buffer = leg.lend(want, buffers);
-    let (result, buffer) = io::read_into(receiver, buffer).await;
+    if !port.is_armed() {
+        port.arm(leg.lend(want, buffers));
+    }
+    let (result, buffer) = std::future::poll_fn(|cx| port.poll_done(cx)).await;
     leg.absorb(result, buffer, buffers).map_err(|error| {
         // rustls's reasons name no secrets, and tell a wrong certificate from a wrong network.
         Fault::upstream_down(&format!("the connection to the database broke: {error}"))

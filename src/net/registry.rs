@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use crate::identity::Principal;
 use crate::sql::Verb;
 
 /// A session in a list.
@@ -53,9 +54,9 @@ impl Activity {
 pub(super) struct SessionCell {
     id: u64,
     target: usize,
-    source: String,
+    source: Arc<str>,
     since_us: i64,
-    identity: OnceLock<String>,
+    identity: OnceLock<Arc<Principal>>,
     /// Another identity logged in later, by COM_CHANGE_USER: no KILL finds it.
     changed: AtomicBool,
     /// The database's id of the bound connection; 0 for none.
@@ -70,7 +71,7 @@ pub(super) struct SessionCell {
 
 impl SessionCell {
     /// A session that has just been accepted.
-    pub(super) fn new(id: u64, target: usize, source: String, since_us: i64) -> Self {
+    pub(super) fn new(id: u64, target: usize, source: Arc<str>, since_us: i64) -> Self {
         Self {
             id,
             target,
@@ -87,9 +88,20 @@ impl SessionCell {
         }
     }
 
+    /// The gateway's id of it.
+    pub(super) fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// The client's address as text, for policy and the record.
+    pub(super) fn source(&self) -> &Arc<str> {
+        &self.source
+    }
+
     /// Its first login; a later COM_CHANGE_USER is in the record.
-    pub(super) fn logged_in(&self, identity: &str) {
-        if self.identity.get_or_init(|| identity.to_owned()) != identity {
+    pub(super) fn logged_in(&self, principal: &Arc<Principal>) {
+        let first = self.identity.get_or_init(|| Arc::clone(principal));
+        if first.subject != principal.subject {
             self.changed.store(true, Ordering::Relaxed);
         }
     }
@@ -130,7 +142,7 @@ impl SessionCell {
         self.target == target
             && (u64::from(connection_id(self.id)) == connection
                 || (upstream != 0 && upstream == connection))
-            && self.identity.get().is_some_and(|own| own == identity)
+            && self.identity.get().is_some_and(|own| own.subject == identity)
             && !self.changed.load(Ordering::Relaxed)
     }
 
@@ -153,9 +165,9 @@ impl SessionCell {
         let verb = usize::from(self.verb.load(Ordering::Relaxed));
         SessionInfo {
             id: self.id,
-            identity: self.identity.get().cloned().unwrap_or_default(),
+            identity: self.identity.get().map_or_else(String::new, |own| own.subject.clone()),
             target: self.target,
-            source: self.source.clone(),
+            source: self.source.to_string(),
             state: Activity::ALL.get(activity).map_or("?", |(_, word)| word),
             verb: Verb::ALL.get(verb).map_or("", |verb| verb.as_str()),
             since_us: self.since_us,
@@ -231,14 +243,23 @@ impl Registry {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
+    use crate::identity::PrincipalKind;
 
     #[test]
     fn a_session_is_listed_until_it_ends() {
         let registry = Registry::default();
         let cell = Arc::new(SessionCell::new(7, 0, "10.0.0.1".into(), 5));
         registry.insert(Arc::clone(&cell));
-        cell.logged_in("bot");
+        let bot = Principal {
+            subject: "bot".into(),
+            kind: PrincipalKind::Agent,
+            groups: Vec::new(),
+            attributes: BTreeMap::new(),
+        };
+        cell.logged_in(&Arc::new(bot));
         cell.set(Activity::Running);
         cell.statement(3, Verb::Drop);
         let listed = registry.list();

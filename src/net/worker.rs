@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -21,7 +21,7 @@ use arc_swap::{ArcSwap, Cache};
 use tokio::sync::mpsc;
 
 use super::Shared;
-use super::buffers::Buffers;
+use super::buffers::{Buffers, Spares};
 use super::decide::Decider;
 use super::ledger::Ledger;
 use super::logins::Unproven;
@@ -118,6 +118,7 @@ pub(super) struct Worker {
     pub(super) index: usize,
     pub(super) shared: Arc<Shared>,
     pub(super) buffers: Buffers,
+    pub(super) spares: Spares,
     pub(super) ledger: Ledger,
     pub(super) decider: RefCell<Decider>,
     /// This worker's view of the live snapshot: no counter shared with other cores is touched by looking.
@@ -167,6 +168,7 @@ impl Worker {
             pools,
             shared,
             buffers: Buffers::default(),
+            spares: Spares::default(),
             clock,
             controls: RefCell::default(),
             drain_ends_ns: Cell::new(None),
@@ -226,17 +228,18 @@ impl Worker {
         if self.draining() {
             control.end(End::Drain);
         }
+        let begin = || pump::serve(Rc::clone(self), accepted, Rc::clone(&control), cell);
+        let Ok(Some(session)) = catch_unwind(AssertUnwindSafe(begin)) else { return };
         monoio::spawn(async move {
-            let worker = Rc::clone(&seat.worker);
             *control.waker.borrow_mut() = Some(std::future::poll_fn(own_waker).await);
-            unharmed(id, pump::serve(worker, accepted, control, cell)).await;
+            unharmed(id, session).await;
             drop(seat);
         });
     }
 
     /// Shows the session in the registry.
     fn list(&self, accepted: &Accepted) -> Arc<SessionCell> {
-        let source = accepted.peer.ip().to_canonical().to_string();
+        let source = accepted.peer.ip().to_canonical().to_string().into();
         let since_us = self.now().wall_us;
         let cell = Arc::new(SessionCell::new(accepted.id, accepted.target, source, since_us));
         if let Some(registry) = self.shared.registries.get(self.index) {
@@ -317,8 +320,7 @@ fn own_waker(cx: &mut std::task::Context<'_>) -> Poll<Waker> {
 }
 
 /// Runs a session so that a panic ends only it, not its worker.
-async fn unharmed(id: u64, session: impl Future<Output = ()>) {
-    let mut session = pin!(session);
+async fn unharmed(id: u64, mut session: Pin<Box<dyn Future<Output = ()>>>) {
     std::future::poll_fn(|cx| {
         let polled = catch_unwind(AssertUnwindSafe(|| session.as_mut().poll(cx)));
         polled.unwrap_or_else(|_| {

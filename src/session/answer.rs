@@ -34,7 +34,7 @@ impl Session {
                     self.phase = Phase::Response(response);
                     step
                 }
-                Some(status) => self.finish(*response, status, step, out),
+                Some(status) => self.finish(response, status, step, out),
             },
             Err(fault) => self.abort(&response, &fault, out),
         }
@@ -138,7 +138,7 @@ impl Session {
     /// The response is over: what it changed is taken over, and the statement is done.
     fn finish(
         &mut self,
-        mut response: Response,
+        mut response: Box<Response>,
         status: Status,
         step: Step,
         out: &mut Vec<u8>,
@@ -186,6 +186,7 @@ impl Session {
         if !matches!(response.expect, Expect::Plain) {
             self.queue.push_back(Op::Done(response.outcome));
         }
+        self.keep(response);
         step
     }
 

@@ -237,7 +237,7 @@ impl Session {
         statement.long_data = 0;
         statement.cursor = None;
         statement.cursor_open = false;
-        self.phase = Phase::Response(Box::new(Response::plain()));
+        self.phase = Phase::Response(self.room_for(Response::plain()));
         Step { consumed: total, op: Op::Forward }
     }
 
@@ -301,7 +301,7 @@ impl Session {
                 response.local_file = file;
                 response.seq = self.reply_seq;
                 response.part = part.unwrap_or_default();
-                Phase::Response(Box::new(response))
+                Phase::Response(self.room_for(response))
             }
             Err(fault) => {
                 out.clear();
@@ -333,9 +333,12 @@ impl Session {
         seq: u8,
         out: &mut Vec<u8>,
     ) -> Step {
-        if !self.bound {
-            let name = pending.text.as_deref().unwrap_or_default();
-            self.schema = String::from_utf8(name.to_vec()).ok();
+        let name = pending.text.as_deref().unwrap_or_default();
+        self.schema = String::from_utf8(name.to_vec()).ok();
+        // Where it is known to be there, its first statement gets the connection: a client that waits costs the
+        // database nothing.
+        let known = matches!(ruling, Ruling::Run { known: true, .. });
+        if !self.bound && !known {
             self.phase = Phase::Connecting(pending, ruling);
             return Step { consumed: 0, op: Op::Connect };
         }

@@ -42,7 +42,12 @@ pub struct Session {
     pub(super) last_prepared: Option<u32>,
     /// The statements of the command under way, where they are several.
     pub(super) batch: Option<Box<Batch>>,
+    /// Room for the next response.
+    spare: Option<Spare>,
 }
+
+/// Room for one response: what a statement needs and a session that waits does not. It says nothing of what it held.
+pub struct Spare(Box<Response>);
 
 /// Where the session is.
 pub(super) enum Phase {
@@ -122,7 +127,8 @@ impl Session {
             sql_mode: settings.profile.sql_mode,
             settings,
             phase: Phase::Handshake(Handshaking::Greeting),
-            queue: VecDeque::new(),
+            // Few sessions ever queue more, and every one keeps its room.
+            queue: VecDeque::with_capacity(2),
             tls: false,
             capabilities: Capabilities::default(),
             collation: 0,
@@ -134,6 +140,7 @@ impl Session {
             statements: HashMap::new(),
             last_prepared: None,
             batch: None,
+            spare: None,
         }
     }
 
@@ -178,6 +185,28 @@ impl Session {
             }
             (Phase::Closed, _) => Step { consumed: 0, op: Op::Close(None) },
         }
+    }
+
+    /// Lends the room that the next statement needs: else the session asks the allocator for it.
+    pub fn lend(&mut self, spare: Spare) {
+        self.spare = Some(spare);
+    }
+
+    /// Takes that room back, for another session, while no statement is under way.
+    pub fn take_spare(&mut self) -> Option<Spare> {
+        self.spare.take()
+    }
+
+    pub(super) fn room_for(&mut self, response: Response) -> Box<Response> {
+        let Some(Spare(mut room)) = self.spare.take() else { return Box::new(response) };
+        *room = response;
+        room
+    }
+
+    /// Keeps the room of a response that is over, and nothing of what was in it.
+    pub(super) fn keep(&mut self, mut room: Box<Response>) {
+        *room = Response::plain();
+        self.spare = Some(Spare(room));
     }
 
     /// The answer to [`Op::Authenticate`].

@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 pub use handshake::challenge;
 pub use kill::unknown_connection;
-pub use machine::Session;
+pub use machine::{Session, Spare};
 
 use crate::codec::Command;
 use crate::fault::{Fault, FaultKind};
@@ -60,7 +60,7 @@ pub struct Settings {
     /// Refuse a login outside TLS.
     pub tls_required: bool,
     /// The client's host as it may be named in 1045 (an address).
-    pub host: String,
+    pub host: Arc<str>,
     /// Longest statement collected (16 MiB by default).
     pub max_statement_bytes: usize,
     /// Longest row collected for masking.
@@ -201,6 +201,8 @@ pub enum Ruling {
         governed: bool,
         /// The statement is USE of this database, which becomes current if it succeeds.
         uses: Option<String>,
+        /// The catalogue has that database: a login may choose it without asking.
+        known: bool,
     },
     /// Answer with this error; nothing is forwarded and the connection stays usable.
     Refuse(Fault),

@@ -8,7 +8,7 @@ use crate::fault::{Fault, FaultKind};
 use crate::session::unknown_connection;
 use crate::sql::Kill;
 
-impl Pump<'_> {
+impl Pump {
     /// Answers [`crate::session::Op::Kill`].
     pub(super) async fn kill(&mut self, kill: Kill) -> Result<(), Stop> {
         let answer = self.killing(kill).await?;

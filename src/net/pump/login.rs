@@ -14,7 +14,7 @@ const MAX_RECORDED_NAME: usize = 96;
 /// The record's name of the verified certificate's fingerprint.
 const CERTIFICATE: &str = "tls_client_certificate";
 
-impl Pump<'_> {
+impl Pump {
     /// Answers [`crate::session::Op::Authenticate`].
     pub(super) async fn authenticate(&mut self, login: Login) -> Result<(), Stop> {
         let shared = Arc::clone(&self.worker.shared);
@@ -47,7 +47,7 @@ impl Pump<'_> {
             }
             Err(_) if login.asks_again => {
                 let refused = self.denied(&login.user);
-                self.asked_again = Some(login.user);
+                self.asked_again = Some(login.user.into());
                 Err(refused)
             }
             Err(reason) => {
@@ -89,14 +89,14 @@ impl Pump<'_> {
             identity: &principal.subject,
             groups: &principal.groups,
             target: &self.target.runtime.name,
-            source: &self.source,
+            source: self.cell.source(),
             attributes: &attributes,
         };
         self.worker.record(&opened).map_err(|why| Fault::audit(&why.to_string()))?;
         self.recorded_open = true;
         self.unproven = None;
         self.control.logged_in();
-        self.cell.logged_in(&principal.subject);
+        self.cell.logged_in(&principal);
         self.worker.metrics().login_ok();
         tracing::debug!(session = self.id, identity = principal.subject, "logged in");
         Ok(principal)
@@ -112,7 +112,7 @@ impl Pump<'_> {
 
     /// The one error for all; a name longer than any is not echoed in full.
     fn denied(&self, user: &str) -> Fault {
-        Fault::access_denied(recorded(user), &self.source)
+        Fault::access_denied(recorded(user), self.cell.source())
     }
 
     fn record_refused(&self, user: &str, reason: &'static str) {
@@ -120,13 +120,13 @@ impl Pump<'_> {
             at_us: self.now.wall_us,
             user: recorded(user),
             target: &self.target.runtime.name,
-            source: &self.source,
+            source: self.cell.source(),
             reason,
         };
         // The login is refused either way; a record that is full shows in the metrics.
         let _ = self.worker.record(&refused);
         self.worker.metrics().login_refused(reason);
-        tracing::info!(source = self.source, reason, "a login was refused");
+        tracing::info!(source = &**self.cell.source(), reason, "a login was refused");
     }
 }
 

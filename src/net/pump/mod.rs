@@ -13,14 +13,14 @@ mod upstream;
 mod waits;
 
 use std::net::IpAddr;
-use std::pin::pin;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use aws_lc_rs::rand::SecureRandom as _;
 
 use super::buffers::LARGE;
-use super::io::{self, ClientPort, Leg, Port};
+use super::io::{self, Leg, Port};
 use super::logins::Unproven;
 use super::pool::Upstream;
 use super::records::Records;
@@ -47,7 +47,7 @@ enum Stop {
 }
 
 /// One session on its worker.
-struct Pump<'a> {
+struct Pump {
     worker: Rc<Worker>,
     control: Rc<Control>,
     cell: Arc<SessionCell>,
@@ -55,12 +55,10 @@ struct Pump<'a> {
     target_index: usize,
     id: u64,
     address: IpAddr,
-    /// The address as text, for policy and the record.
-    source: String,
     session: Session,
     client: Leg,
-    port: &'a mut dyn Port,
-    upstream: Option<Upstream>,
+    port: Box<dyn Port>,
+    upstream: Option<Box<Upstream>>,
     /// What the session writes by itself.
     out: Vec<u8>,
     /// The clocks, read after each wait.
@@ -71,36 +69,34 @@ struct Pump<'a> {
     /// A write to the client has not ended: it may have got a part of a packet.
     cut: bool,
     /// Until the first login.
-    unproven: Option<Unproven>,
+    unproven: Option<Box<Unproven>>,
     /// A hash that was no token's, for which the secret itself was asked: whose login it was.
-    asked_again: Option<String>,
+    asked_again: Option<Box<str>>,
     recorded_open: bool,
     /// Refused commands recorded in the minute that began then.
     refused: (u64, u8),
     /// What the login rests on; the snapshot in which that was last looked up.
-    pass: Option<(Pass, u64)>,
+    pass: Option<(Arc<Pass>, u64)>,
     /// What this session has set: part of what an approval is good for.
-    sets: settings::Settings,
+    sets: Option<Box<settings::Settings>>,
     /// Something was sent to the database and its answer has not ended: nobody else may have the connection.
     responding: bool,
 }
 
-/// Serves one connection to its end.
-pub(super) async fn serve(
+/// Serves one connection to its end; `None`: it is gone already, or there is no randomness, which is no state to log
+/// anyone in. What waits is small: how the session began is over when the future is made.
+pub(super) fn serve(
     worker: Rc<Worker>,
     accepted: Accepted,
     control: Rc<Control>,
     cell: Arc<SessionCell>,
-) {
+) -> Option<Pin<Box<dyn Future<Output = ()>>>> {
     let Accepted { stream, target: target_index, peer, id, unproven } = accepted;
-    let Some(target) = worker.shared.targets.get(target_index).cloned() else { return };
-    let Ok((client, receiver)) = io::adopt(stream) else { return };
-    let address = peer.ip().to_canonical();
+    let target = worker.shared.targets.get(target_index).cloned()?;
+    let (client, receiver) = io::adopt(stream).ok()?;
     let now = worker.now();
-    let Some(settings) = settings(&worker, &target, target_index, id, address) else { return };
-    let mut slot = pin!(None);
-    let mut port = ClientPort::new(slot.as_mut(), io::read_tail, receiver);
-    let mut pump = Pump {
+    let settings = settings(&worker, &target, target_index, &cell)?;
+    let mut pump = Box::new(Pump {
         session: Session::new(settings, now),
         worker,
         control,
@@ -108,50 +104,50 @@ pub(super) async fn serve(
         target,
         target_index,
         id,
-        address,
-        source: address.to_string(),
+        address: peer.ip().to_canonical(),
         client,
-        port: &mut port,
+        port: io::port(receiver),
         upstream: None,
         out: Vec::new(),
         now,
         current: Current::default(),
         locked: false,
         cut: false,
-        unproven: Some(unproven),
+        unproven: Some(Box::new(unproven)),
         asked_again: None,
         recorded_open: false,
         refused: (0, 0),
         pass: None,
-        sets: settings::Settings::default(),
+        sets: None,
         responding: false,
-    };
-    let stop = pump.run().await;
-    pump.finish(stop).await;
+    });
+    Some(Box::pin(async move {
+        let stop = pump.run().await;
+        pump.finish(stop).await;
+    }))
 }
 
-/// What a session is told at its birth; `None` without randomness, which is no state to log anyone in.
+/// What a session is told at its birth.
 fn settings(
     worker: &Worker,
     target: &TargetState,
     target_index: usize,
-    id: u64,
-    address: IpAddr,
+    cell: &SessionCell,
 ) -> Option<Settings> {
     let seen = worker.with_snapshot(|snapshot| {
         let catalog = snapshot.catalogs.get(target_index).and_then(Option::as_ref);
-        catalog.map(|catalog| Arc::new(catalog.profile.clone()))
+        catalog.map(|catalog| Arc::clone(&catalog.profile))
     });
     let limits = &worker.shared.limits;
     Some(Settings {
         profile: seen.unwrap_or_else(|| Arc::clone(&target.runtime.profile)),
-        connection_id: registry::connection_id(id),
+        connection_id: registry::connection_id(cell.id()),
         scramble: challenge(random()?),
         scramble_key: random()?,
         login_key: target.runtime.login_key.clone(),
         tls_available: target.client_tls.load().is_some(),
         tls_required: target.runtime.client_tls_required,
-        host: address.to_string(),
+        host: Arc::clone(cell.source()),
         max_statement_bytes: limits.max_statement_bytes,
         max_row_bytes: limits.max_row_bytes,
         worker: worker.index,
@@ -164,7 +160,7 @@ fn random() -> Option<[u8; 32]> {
     Some(bytes)
 }
 
-impl Pump<'_> {
+impl Pump {
     /// Runs the session until it stops.
     async fn run(&mut self) -> Stop {
         let mut side = Side::Client;
@@ -198,6 +194,9 @@ impl Pump<'_> {
     fn ask(&mut self, side: Side) -> Step {
         if self.out.capacity() == 0 {
             self.out = self.worker.buffers.take(LARGE);
+            if let Some(spare) = self.worker.spares.take() {
+                self.session.lend(spare);
+            }
         }
         let bytes = match (side, &mut self.upstream) {
             (Side::Client, _) => self.client.bytes(),
@@ -207,37 +206,43 @@ impl Pump<'_> {
         self.session.on_bytes(side, bytes, &mut self.out, self.now)
     }
 
-    /// Carries out one step; whose bytes come next.
-    async fn carry_out(&mut self, side: Side, step: Step) -> Result<Side, Stop> {
-        let Step { consumed, op } = step;
+    /// Carries out one step; whose bytes come next. (A block in place of an `async fn`, here and where sessions wait:
+    /// those keep their arguments twice.)
+    fn carry_out(
+        &mut self,
+        side: Side,
+        Step { consumed, op }: Step,
+    ) -> impl Future<Output = Result<Side, Stop>> {
         if !matches!(op, Op::Forward | Op::Decide(_)) {
             self.consume(side, consumed);
         }
-        match op {
-            Op::Read { side: from, at_least } => {
-                match from {
-                    // What it sent while the database spoke has not been looked at.
-                    Side::Client if side == Side::Server && self.client.len() >= at_least => {}
-                    Side::Client => self.read_client(at_least).await?,
-                    Side::Server => self.read_server(at_least).await?,
+        async move {
+            match op {
+                Op::Read { side: from, at_least } => {
+                    match from {
+                        // What it sent while the database spoke has not been looked at.
+                        Side::Client if side == Side::Server && self.client.len() >= at_least => {}
+                        Side::Client => self.read_client(at_least).await?,
+                        Side::Server => self.read_server(at_least).await?,
+                    }
+                    return Ok(from);
                 }
-                return Ok(from);
+                Op::Forward => self.forward(side, consumed).await?,
+                Op::Emit(to) => self.emit(to).await?,
+                Op::StartTls => self.start_tls()?,
+                // What happens once a session has a box of its own: idle sessions keep room for the rest only.
+                Op::Authenticate(login) => Box::pin(self.authenticate(*login)).await?,
+                Op::Decide(statement) => self.rule(&statement).await?,
+                Op::Kill(kill) => Box::pin(self.kill(kill)).await?,
+                Op::Check(statement) => Box::pin(self.check(&statement)).await?,
+                Op::Connect => Box::pin(self.connect()).await?,
+                Op::Release { schema } => self.release(schema.as_deref()),
+                Op::Refused(command) => self.record_refused_command(command),
+                Op::Done(outcome) => self.done(outcome).await?,
+                Op::Close(kind) => return Err(Stop::Closed(kind)),
             }
-            Op::Forward => self.forward(side, consumed).await?,
-            Op::Emit(to) => self.emit(to).await?,
-            Op::StartTls => self.start_tls()?,
-            // What happens once a session has a box of its own: idle sessions keep room for the rest only.
-            Op::Authenticate(login) => Box::pin(self.authenticate(*login)).await?,
-            Op::Decide(statement) => self.rule(&statement).await?,
-            Op::Kill(kill) => Box::pin(self.kill(kill)).await?,
-            Op::Check(statement) => Box::pin(self.check(&statement)).await?,
-            Op::Connect => Box::pin(self.connect()).await?,
-            Op::Release { schema } => self.release(schema.as_deref()),
-            Op::Refused(command) => self.record_refused_command(command),
-            Op::Done(outcome) => self.done(outcome).await?,
-            Op::Close(kind) => return Err(Stop::Closed(kind)),
+            Ok(side)
         }
-        Ok(side)
     }
 
     fn consume(&mut self, side: Side, n: usize) {

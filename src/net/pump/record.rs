@@ -115,7 +115,7 @@ pub(super) enum Admission {
     Refused(Fault),
 }
 
-impl Pump<'_> {
+impl Pump {
     /// Takes room for both records of a statement: what can't be recorded is not run.
     pub(super) fn reserve(&mut self) -> Result<(), Fault> {
         match self.worker.reserve() {
@@ -243,7 +243,7 @@ impl Pump<'_> {
     pub(super) async fn done(&mut self, outcome: Outcome) -> Result<(), Stop> {
         let defined = self.current.open && self.current.defines && outcome.error_code == 0;
         if let Some(set) = self.current.set.take().filter(|_| outcome.error_code == 0) {
-            self.sets.set(&set);
+            self.sets.get_or_insert_default().set(&set);
         }
         self.complete(&outcome);
         if defined {

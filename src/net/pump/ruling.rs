@@ -14,7 +14,7 @@ use crate::schema::SqlMode;
 use crate::session::{Ruling, Statement, StatementKind, Text};
 use crate::sql::{self, Verb};
 
-impl Pump<'_> {
+impl Pump {
     /// Answers [`crate::session::Op::Decide`].
     pub(super) async fn rule(&mut self, statement: &Statement) -> Result<(), Stop> {
         let ruling = match self.rule_now(statement) {
@@ -160,7 +160,7 @@ impl Pump<'_> {
             facets: &facets,
             target: self.target_index,
             target_name: &self.target.runtime.name,
-            source: &self.source,
+            source: self.cell.source(),
             session_id: self.id,
             now: self.now,
         };
@@ -250,7 +250,7 @@ impl Pump<'_> {
             schema: facets.schema,
             sql_mode: facets.sql_mode,
             charset: u16::from(self.session.upstream_key().collation),
-            settings: self.sets.digest(),
+            settings: self.sets.as_ref().map_or([0; 32], |sets| sets.digest()),
             canonical: text,
             parameters: &parameters,
         };

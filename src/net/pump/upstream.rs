@@ -5,7 +5,7 @@ use std::rc::Rc;
 use super::{Pump, Stop};
 use crate::session::UpstreamReady;
 
-impl Pump<'_> {
+impl Pump {
     /// Answers [`crate::session::Op::Connect`].
     pub(super) async fn connect(&mut self) -> Result<(), Stop> {
         let worker = Rc::clone(&self.worker);
@@ -29,7 +29,7 @@ impl Pump<'_> {
 
     /// Gives the connection back to the pool, which resets it.
     pub(super) fn release(&mut self, schema: Option<&str>) {
-        self.sets.reset();
+        self.sets = None;
         let Some(upstream) = self.upstream.take() else { return };
         self.locked = false;
         if !self.cell.unbound() {

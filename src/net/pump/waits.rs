@@ -1,7 +1,7 @@
 //! Reading and writing: every place where a session waits for one of its sockets.
 
 use std::pin::pin;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use monoio::BufResult;
@@ -9,8 +9,7 @@ use monoio::BufResult;
 use super::{Activity, Pump, Stop};
 use crate::fault::Fault;
 use crate::net::buffers::LARGE;
-use crate::net::io;
-use crate::net::worker::{Control, End};
+use crate::net::worker::Control;
 use crate::session::Side;
 
 /// A client that does not take its last words within this time is left alone.
@@ -20,50 +19,56 @@ const FAREWELL: Duration = Duration::from_secs(1);
 enum Wake {
     Server(BufResult<usize, Vec<u8>>),
     Client(BufResult<usize, Vec<u8>>),
-    Ended(End),
+    Ended(Stop),
 }
 
-impl Pump<'_> {
+impl Pump {
     /// Waits until `at_least` bytes of the client are there (and more than now).
-    pub(super) async fn read_client(&mut self, at_least: usize) -> Result<(), Stop> {
+    pub(super) fn read_client(
+        &mut self,
+        at_least: usize,
+    ) -> impl Future<Output = Result<(), Stop>> {
         let want = at_least.max(self.client.len() + 1);
         let idle = self.session.is_idle();
         // A drain does not wait for who is idle, or has not logged in.
         let may_end = idle || !self.session.is_logged_in();
-        if idle && self.upstream.as_ref().is_some_and(|upstream| upstream.leg.len() > 0) {
-            return Err(lost("the database spoke out of turn"));
-        }
-        if idle && self.client.len() == 0 {
-            self.settle();
-        }
-        while self.client.len() < want {
-            if self.client.eof {
-                return Err(Stop::ClientGone);
+        async move {
+            if idle && self.upstream.as_ref().is_some_and(|upstream| upstream.leg.len() > 0) {
+                return Err(lost("the database spoke out of turn"));
             }
-            if self.client.owes() {
-                self.flush_client().await?;
+            if idle && self.client.len() == 0 {
+                self.settle();
             }
-            if !self.port.is_armed() {
-                let buffer = self.client.lend(want, &self.worker.buffers);
-                self.port.arm(buffer);
-            }
-            let (control, port) = (&self.control, &mut *self.port);
-            let done = std::future::poll_fn(|cx| {
-                let ended = if may_end { control.ended() } else { control.ended_hard() };
-                if let Some(end) = ended {
-                    return Poll::Ready(Err(Stop::Ended(end)));
+            while self.client.len() < want {
+                if self.client.eof {
+                    return Err(Stop::ClientGone);
                 }
-                port.poll_done(cx).map(Ok)
-            });
-            let (result, buffer) = done.await?;
-            self.absorb_client(result, buffer)?;
+                if self.client.owes() {
+                    // A handshake's flight: a box, so that idle sessions keep no room for it.
+                    Box::pin(self.flush_client()).await?;
+                }
+                if !self.port.is_armed() {
+                    let buffer = self.client.lend(want, &self.worker.buffers);
+                    self.port.arm(buffer);
+                }
+                let (control, port) = (&self.control, &mut self.port);
+                let done = std::future::poll_fn(|cx| {
+                    let ended = if may_end { control.ended() } else { control.ended_hard() };
+                    if let Some(end) = ended {
+                        return Poll::Ready(Err(Stop::Ended(end)));
+                    }
+                    port.poll_done(cx).map(Ok)
+                });
+                let (result, buffer) = done.await?;
+                self.absorb_client(result, buffer)?;
+            }
+            self.now = self.worker.now();
+            if idle {
+                self.activity(Activity::Running);
+                self.current.arrived(self.now);
+            }
+            Ok(())
         }
-        self.now = self.worker.now();
-        if idle {
-            self.activity(Activity::Running);
-            self.current.arrived(self.now);
-        }
-        Ok(())
     }
 
     /// An idle session holds a small buffer, and nothing else.
@@ -76,6 +81,9 @@ impl Pump<'_> {
         }
         if self.out.is_empty() {
             buffers.give(std::mem::take(&mut self.out));
+        }
+        if let Some(spare) = self.session.take_spare() {
+            self.worker.spares.give(spare);
         }
     }
 
@@ -93,64 +101,81 @@ impl Pump<'_> {
         until_ended(&self.control, flushed).await?.map_err(|_| Stop::ClientGone)
     }
 
+    async fn flush_server(&mut self) -> Result<(), Stop> {
+        let Self { worker, control, upstream, .. } = self;
+        let Some(upstream) = upstream else { return Err(not_there()) };
+        let flushed = until_ended(control, upstream.leg.flush(&worker.buffers)).await?;
+        flushed.map_err(|_| lost("the connection to the database broke"))
+    }
+
     /// Waits until `at_least` bytes of the database are there (and more than now), and watches over the client.
-    pub(super) async fn read_server(&mut self, at_least: usize) -> Result<(), Stop> {
-        loop {
-            let Some(upstream) = &mut self.upstream else { return Err(lost("it is not there")) };
-            let want = at_least.max(upstream.leg.len() + 1);
-            if upstream.leg.eof {
-                return Err(lost("the database closed the connection"));
-            }
-            let before = upstream.leg.len();
-            let (result, buffer) = self.read_server_once(want).await?;
-            let Some(upstream) = &mut self.upstream else { return Err(lost("it is not there")) };
-            let absorbed = upstream.leg.absorb(result, buffer, &self.worker.buffers);
-            absorbed.map_err(|_| lost("the connection to the database broke"))?;
-            if before == 0 && !self.current.has_first_byte() {
-                self.now = self.worker.now();
-                self.current.first_byte(self.now);
-            }
-            if upstream.leg.len() >= want {
-                return Ok(());
+    pub(super) fn read_server(
+        &mut self,
+        at_least: usize,
+    ) -> impl Future<Output = Result<(), Stop>> {
+        async move {
+            loop {
+                let Some(upstream) = &mut self.upstream else { return Err(not_there()) };
+                let want = at_least.max(upstream.leg.len() + 1);
+                if upstream.leg.eof {
+                    return Err(lost("the database closed the connection"));
+                }
+                let (result, buffer) = self.read_server_once(want).await?;
+                let Some(upstream) = &mut self.upstream else { return Err(not_there()) };
+                let absorbed = upstream.leg.absorb(result, buffer, &self.worker.buffers);
+                absorbed.map_err(|_| lost("the connection to the database broke"))?;
+                if !self.current.has_first_byte() {
+                    self.now = self.worker.now();
+                    self.current.first_byte(self.now);
+                }
+                if upstream.leg.len() >= want {
+                    return Ok(());
+                }
             }
         }
     }
 
     /// One read of the database, however long it takes. It is never dropped while the connection lives.
-    async fn read_server_once(&mut self, want: usize) -> Result<BufResult<usize, Vec<u8>>, Stop> {
-        let Self { worker, control, client, port, upstream, .. } = self;
-        let Some(upstream) = upstream else { return Err(lost("it is not there")) };
-        if upstream.leg.owes() {
-            let flushed = until_ended(control, upstream.leg.flush(&worker.buffers)).await?;
-            flushed.map_err(|_| lost("the connection to the database broke"))?;
-        }
-        let buffer = upstream.leg.lend(want, &worker.buffers);
-        let mut read = pin!(io::read_into(&mut upstream.receiver, buffer));
-        loop {
-            // Pipelined commands wait in the socket once this much has piled up.
-            if !port.is_armed() && client.len() < LARGE {
-                port.arm(client.lend_aside(&worker.buffers));
+    fn read_server_once(
+        &mut self,
+        want: usize,
+    ) -> impl Future<Output = Result<BufResult<usize, Vec<u8>>, Stop>> {
+        async move {
+            if self.upstream.as_ref().is_some_and(|upstream| upstream.leg.owes()) {
+                Box::pin(self.flush_server()).await?;
             }
-            let wake = std::future::poll_fn(|cx| {
-                if let Some(end) = control.ended_hard() {
-                    return Poll::Ready(Wake::Ended(end));
-                }
-                if let Poll::Ready(done) = read.as_mut().poll(cx) {
-                    return Poll::Ready(Wake::Server(done));
-                }
-                port.poll_done(cx).map(Wake::Client)
-            });
-            match wake.await {
-                Wake::Server(done) => return Ok(done),
-                Wake::Ended(end) => return Err(Stop::Ended(end)),
-                Wake::Client((result, buffer)) => {
-                    let absorbed = client.absorb(result, buffer, &worker.buffers);
-                    if absorbed.is_err() || client.eof {
-                        return Err(Stop::ClientGone);
+            loop {
+                match std::future::poll_fn(|cx| self.poll_server(want, cx)).await {
+                    Wake::Server(done) => return Ok(done),
+                    Wake::Ended(stop) => return Err(stop),
+                    Wake::Client((result, buffer)) => {
+                        self.absorb_client(result, buffer)?;
+                        if self.client.eof {
+                            return Err(Stop::ClientGone);
+                        }
                     }
                 }
             }
         }
+    }
+
+    fn poll_server(&mut self, want: usize, cx: &mut Context<'_>) -> Poll<Wake> {
+        let Self { worker, control, client, port, upstream, .. } = self;
+        let Some(upstream) = upstream else { return Poll::Ready(Wake::Ended(not_there())) };
+        if !upstream.port.is_armed() {
+            upstream.port.arm(upstream.leg.lend(want, &worker.buffers));
+        }
+        // Pipelined commands wait in the socket once this much has piled up.
+        if !port.is_armed() && client.len() < LARGE {
+            port.arm(client.lend_aside(&worker.buffers));
+        }
+        if let Some(end) = control.ended_hard() {
+            return Poll::Ready(Wake::Ended(Stop::Ended(end)));
+        }
+        if let Poll::Ready(done) = upstream.port.poll_done(cx) {
+            return Poll::Ready(Wake::Server(done));
+        }
+        port.poll_done(cx).map(Wake::Client)
     }
 
     /// Awaits `wait`, and the client's death.
@@ -195,7 +220,7 @@ impl Pump<'_> {
             Box::pin(self.may_release()).await?;
         }
         let Self { worker, client, upstream, responding, cut, .. } = self;
-        let Some(upstream) = upstream else { return Err(lost("it is not there")) };
+        let Some(upstream) = upstream else { return Err(not_there()) };
         *responding |= from == Side::Client;
         let (source, sink) = match from {
             Side::Client => (&mut *client, &mut upstream.leg),
@@ -219,7 +244,7 @@ impl Pump<'_> {
     /// The same for what the socket did not take at once.
     async fn forward_rest(&mut self, from: Side, n: usize) -> Result<(), Stop> {
         let Self { worker, control, client, upstream, .. } = self;
-        let Some(upstream) = upstream else { return Err(lost("it is not there")) };
+        let Some(upstream) = upstream else { return Err(not_there()) };
         let (source, sink) = match from {
             Side::Client => (client, &mut upstream.leg),
             Side::Server => (&mut upstream.leg, client),
@@ -246,7 +271,7 @@ impl Pump<'_> {
                 *responding = true;
                 &mut upstream.leg
             }
-            (Side::Server, None) => return Err(lost("it is not there")),
+            (Side::Server, None) => return Err(not_there()),
         };
         let sent = sink.write_now(out, &worker.buffers).map_err(|_| gone(from))?;
         let len = out.len();
@@ -266,7 +291,7 @@ impl Pump<'_> {
         let (sink, from) = match (to, upstream) {
             (Side::Client, _) => (client, Side::Server),
             (Side::Server, Some(upstream)) => (&mut upstream.leg, Side::Client),
-            (Side::Server, None) => return Err(lost("it is not there")),
+            (Side::Server, None) => return Err(not_there()),
         };
         let buffer = std::mem::take(out);
         let rest = sent..buffer.len();
@@ -279,7 +304,7 @@ impl Pump<'_> {
     /// A stream that never waits must not starve its neighbours; where each read goes through the ring, it does wait.
     async fn after_write(&self, n: usize) {
         if n >= LARGE / 2 && self.worker.shared.driver.wants_nonblocking() {
-            Box::pin(io::step_aside()).await;
+            Box::pin(crate::net::io::step_aside()).await;
         }
     }
 
@@ -313,6 +338,10 @@ fn gone(from: Side) -> Stop {
         Side::Client => lost("the connection to the database broke"),
         Side::Server => Stop::ClientGone,
     }
+}
+
+fn not_there() -> Stop {
+    lost("it is not there")
 }
 
 pub(super) fn lost(why: &str) -> Stop {
