@@ -16,6 +16,9 @@
 //!
 //! Payloads are hexadecimal bytes, `"texts"` and `len"texts"` (length-encoded).
 
+#[path = "sessions/chunks.rs"]
+mod chunks;
+
 use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -410,8 +413,7 @@ impl Player {
         let taken: Vec<u8> = self.buffers[index(side)].drain(..step.consumed).collect();
         match step.op {
             Op::Read { side: next, at_least } => {
-                let more = if next == side { self.buffers[index(side)].len() + 1 } else { 1 };
-                return Some((next, at_least.max(more)));
+                return Some((next, at_least));
             }
             Op::Forward => self.sent[1 - index(side)].extend_from_slice(&taken),
             Op::Emit(to) => self.sent[index(to)].append(&mut self.out),
