@@ -230,7 +230,9 @@ impl Session {
         let mut outcome = response.outcome;
         outcome.error_code = fault.code;
         outcome.fault = Some(fault.kind);
-        let mut step = self.fail(fault, response.seq, out);
+        // Definitions that are held were not sent: the client still waits for the first of them.
+        let seq = Header::parse(&response.held).map_or(response.seq, |held| held.seq);
+        let mut step = self.fail(fault, seq, out);
         let done = Op::Done(outcome);
         if response.in_packet() {
             // Half a packet went out: an error would be read as its rest, as data of the row.

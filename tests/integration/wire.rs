@@ -163,7 +163,7 @@ pub(crate) fn text(packets: &[Packet]) -> String {
     packets.iter().map(shown).collect::<Vec<_>>().concat()
 }
 
-fn native(password: &str, scramble: &[u8]) -> Vec<u8> {
+pub(crate) fn native(password: &str, scramble: &[u8]) -> Vec<u8> {
     let sha1 = |bytes: &[u8]| digest(&SHA1_FOR_LEGACY_USE_ONLY, bytes).as_ref().to_vec();
     let first = sha1(password.as_bytes());
     let mask = sha1(&[scramble, &sha1(&first)].concat());
