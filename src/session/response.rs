@@ -177,6 +177,9 @@ impl Response {
         out: &mut Vec<u8>,
     ) -> Result<Packet, Fault> {
         let seq = header.seq.wrapping_add(self.part.shift);
+        if seq != self.seq {
+            return Err(upstream_broken("packets out of order"));
+        }
         self.seq = seq.wrapping_add(1);
         self.packet(Header { seq, ..header }, payload, out)
     }

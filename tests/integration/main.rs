@@ -14,6 +14,7 @@ mod cutting;
 mod deadlines;
 mod docs;
 mod failures;
+mod hostile;
 mod leaks;
 mod login;
 mod methods;

@@ -250,6 +250,24 @@ fn the_client_is_reset_or_cut_short_at_every_byte() {
     (0..LANES).for_each(|lane| world.serves(lane, "all of it"));
 }
 
+/// An answer that comes when its client is gone is nobody's: least of all the next one's, whose reset it could seem to
+/// answer.
+#[test]
+fn the_client_leaves_before_the_answer() {
+    let world = World::start("auto");
+    let port = world.lanes[0].port;
+    let at = converse(port, &world.token, &[Say::Quit], None, false).received;
+    let slow = [Say::Query("SET @mark = 1"), Say::Query("DO SLEEP(0.1)")];
+    for act in [Act::Reset, Act::CutShort] {
+        for answer in [0, 11] {
+            let fault = Fault { by: By::Gateway, at: at + answer, act };
+            let heard = converse(port, &world.token, &slow, Some(fault), false);
+            assert_eq!(heard.ending, Ending::Own);
+            (0..4).for_each(|_| world.serves(0, &format!("{fault:?}")));
+        }
+    }
+}
+
 #[test]
 fn a_client_that_sends_byte_by_byte() {
     let world = World::start("auto");

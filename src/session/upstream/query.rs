@@ -4,8 +4,8 @@ use super::{Op, Step, failed, malformed, packet, refusal};
 use crate::codec::{Command, Reply, TextRow, write_frame};
 use crate::fault::Fault;
 
-/// The most bytes one result may have: a catalogue of a million columns.
-const MAX_RESULT: usize = 256 << 20;
+/// The most memory one result may take, its cells' own included: a catalogue of a million columns.
+const MAX_RESULT: usize = 512 << 20;
 
 /// A query in flight, on a connection without DEPRECATE_EOF.
 pub struct Query {
@@ -83,7 +83,8 @@ impl Query {
     }
 
     fn row(&mut self, payload: &[u8], columns: usize) -> Result<(), Fault> {
-        self.size += payload.len();
+        // A cell of one byte takes many times that here.
+        self.size += payload.len() + columns * size_of::<Option<Vec<u8>>>();
         if self.size > MAX_RESULT {
             return Err(Fault::upstream_lost(
                 "the answer to a query of the gateway's own is too long",
@@ -97,5 +98,27 @@ impl Query {
         }
         self.rows.push(row);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_result_of_empty_cells_is_bounded_by_what_it_takes() {
+        let mut query = Query::start(&mut Vec::new(), "SELECT 1");
+        let mut step = |payload: &[u8]| {
+            let mut bytes = Vec::new();
+            write_frame(&mut bytes, 0, |out| out.extend_from_slice(payload));
+            query.on_bytes(&bytes).op
+        };
+        step(&[0xFC, 0xFF, 0x0F]);
+        (0..4_095).for_each(|_| drop(step(b"\x03def")));
+        step(&[0xFE, 0, 0, 2, 0]);
+        let row = [0; 4_095];
+        let ended = (0..10_000_usize).find(|_| matches!(step(&row), Op::Failed(_)));
+        let per_row = 4_095 * (1 + size_of::<Option<Vec<u8>>>());
+        assert_eq!(ended, Some(MAX_RESULT / per_row));
     }
 }
