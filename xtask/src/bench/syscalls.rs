@@ -1,0 +1,135 @@
+//! `--syscalls`: which system calls a proxy makes for a round trip, counted by strace, and which operations it gives to
+//! io_uring, counted by perf. A diagnosis, no measurement: both slow what they look at.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use xtask::{setup, sh};
+
+use super::gauge;
+use super::load::Load;
+use super::peers::Route;
+use super::stand::Stand;
+use super::workloads::{THREADS, points};
+
+/// What is left out of the table: less than one in a hundred round trips.
+const RARE: f64 = 0.01;
+/// The counters have attached to every thread after this.
+const ATTACHED: Duration = Duration::from_secs(1);
+
+/// The report.
+pub(super) fn count(stand: &Stand, folder: &Path) -> Result<String> {
+    setup::ensure(&[("strace", "strace")])?;
+    let mut text = String::from("# System calls of a point select, by route\n\n");
+    for form in ["text", "prepared"] {
+        for threads in THREADS {
+            let heading = format!("{form}, {threads} threads");
+            if !stand.wants(&heading) {
+                continue;
+            }
+            sh::step(&heading);
+            let _ = writeln!(text, "## {heading}\n\n| route | all | each |\n|---|---|---|");
+            let words = points(stand, form, threads);
+            for route in stand.routes.iter().filter(|route| route.pid.is_some()) {
+                let calls = strace(route, &words, folder)?;
+                let all: f64 = calls.values().sum();
+                let _ = writeln!(text, "| {} | {all:.2} | {} |", route.name, shown(&calls));
+                match uring(route, &words, folder) {
+                    Ok(operations) if !operations.is_empty() => {
+                        let all: f64 = operations.values().sum();
+                        let shown = shown(&operations);
+                        let _ = writeln!(text, "| {}, io_uring | {all:.2} | {shown} |", route.name);
+                    }
+                    Ok(_) => {}
+                    Err(error) => println!("    io_uring is not counted: {error:#}"),
+                }
+            }
+            text.push('\n');
+        }
+    }
+    Ok(text)
+}
+
+fn shown(calls: &BTreeMap<String, f64>) -> String {
+    let mut calls: Vec<_> = calls.iter().filter(|(_, count)| **count >= RARE).collect();
+    calls.sort_by(|a, b| b.1.total_cmp(a.1));
+    let calls = calls.iter().map(|(name, count)| format!("{name} {count:.2}"));
+    calls.collect::<Vec<_>>().join(", ")
+}
+
+/// System calls a round trip.
+fn strace(route: &Route, words: &[String], folder: &Path) -> Result<BTreeMap<String, f64>> {
+    let file = folder.join("strace");
+    let mut command = Command::new("strace");
+    command.args(["-c", "-f", "-o"]).arg(&file);
+    for pid in gauge::family(route.pid.context("a proxy")?) {
+        command.arg("-p").arg(pid.to_string());
+    }
+    let count = beside(route, words, &mut command)?;
+    let text = fs::read_to_string(&file)?;
+    let calls = text.lines().filter_map(|line| {
+        // `% time, seconds, usecs/call, calls, errors (may be missing), syscall`
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let calls: f64 = words.get(3)?.parse().ok()?;
+        let name = words.last().filter(|name| **name != "total")?;
+        Some(((*name).to_owned(), calls / count))
+    });
+    Ok(calls.collect())
+}
+
+/// Operations given to io_uring, a round trip.
+fn uring(route: &Route, words: &[String], folder: &Path) -> Result<BTreeMap<String, f64>> {
+    setup::ensure(&[("perf", "linux-perf")])?;
+    let file = folder.join("perf.data");
+    let mut command = Command::new("perf");
+    command.args(["record", "-q", "-m", "4096", "-e", "io_uring:io_uring_submit_req", "-o"]);
+    command.arg(&file);
+    let pids = gauge::family(route.pid.context("a proxy")?);
+    let pids = pids.iter().map(u32::to_string).collect::<Vec<_>>();
+    command.arg("-p").arg(pids.join(","));
+    let count = beside(route, words, &mut command)?;
+    let mut script = Command::new("perf");
+    script.args(["script", "-F", "trace", "-i"]).arg(&file);
+    let output = sh::capture(&mut script)?;
+    let mut operations: BTreeMap<String, f64> = BTreeMap::new();
+    for line in String::from_utf8_lossy(&output.stdout).lines() {
+        // `ring …, req …, user_data …, opcode RECV, flags …`
+        let name = line.split("opcode ").nth(1).and_then(|rest| rest.split([',', ' ']).next());
+        *operations.entry(name.unwrap_or("?").to_owned()).or_default() += 1.0 / count;
+    }
+    Ok(operations)
+}
+
+/// Runs the client while `counter` looks at the proxy: how many round trips.
+fn beside(route: &Route, words: &[String], counter: &mut Command) -> Result<f64> {
+    let mut load = Load::start(route, words, None)?;
+    counter.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut counter = Counter(counter.spawn().context("starting the counter")?);
+    std::thread::sleep(ATTACHED);
+    let figures = load.run()?;
+    counter.end()?;
+    load.end()?;
+    figures.of("operations")
+}
+
+struct Counter(Child);
+
+impl Counter {
+    fn end(&mut self) -> Result<()> {
+        sh::capture(Command::new("kill").arg("-INT").arg(self.0.id().to_string()))?;
+        self.0.wait()?;
+        Ok(())
+    }
+}
+
+impl Drop for Counter {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
