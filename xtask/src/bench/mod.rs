@@ -139,7 +139,7 @@ fn head(stand: &Stand) -> String {
     let mut text = format!(
         "# Rowgate beside direct and other proxies\n\nDatabase, client and proxy {pinned}; {} repetitions in rotated \
          order; medians; ratios of figures of one repetition, with their smallest and largest. Rowgate: default policy \
-         bundle, audit on (async), plugins loaded.\n\n",
+         bundle, audit on (async; database and record are in memory), plugins loaded.\n\n",
         plan.rounds
     );
     for left_out in &stand.left_out {

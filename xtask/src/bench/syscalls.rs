@@ -1,5 +1,5 @@
-//! `--syscalls`: which system calls a proxy makes for a round trip, counted by strace, and which operations it gives to
-//! io_uring, counted by perf. A diagnosis, no measurement: both slow what they look at.
+//! `--syscalls`: which system calls a proxy makes for a round trip or a megabyte, counted by strace, and which operations
+//! it gives to io_uring, counted by perf. A diagnosis, no measurement: both slow what they look at.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -12,12 +12,12 @@ use anyhow::{Context as _, Result};
 use xtask::{setup, sh};
 
 use super::gauge;
-use super::load::Load;
+use super::load::{Figures, Load};
 use super::peers::Route;
 use super::stand::Stand;
-use super::workloads::{THREADS, points};
+use super::workloads::{MASKED, PLAIN, THREADS, points, points_heading};
 
-/// What is left out of the table: less than one in a hundred round trips.
+/// What is left out of the table: less than one in a hundred round trips or megabytes.
 const RARE: f64 = 0.01;
 /// The counters have attached to every thread after this.
 const ATTACHED: Duration = Duration::from_secs(1);
@@ -25,33 +25,54 @@ const ATTACHED: Duration = Duration::from_secs(1);
 /// The report.
 pub(super) fn count(stand: &Stand, folder: &Path) -> Result<String> {
     setup::ensure(&[("strace", "strace")])?;
-    let mut text = String::from("# System calls of a point select, by route\n\n");
+    let mut text = String::from("# System calls by route\n\n");
     for form in ["text", "prepared"] {
         for threads in THREADS {
-            let heading = format!("{form}, {threads} threads");
-            if !stand.wants(&heading) {
-                continue;
-            }
-            sh::step(&heading);
-            let _ = writeln!(text, "## {heading}\n\n| route | all | each |\n|---|---|---|");
+            let heading = format!("{}: a round trip", points_heading(form, threads));
             let words = points(stand, form, threads);
-            for route in stand.routes.iter().filter(|route| route.pid.is_some()) {
-                let calls = strace(route, &words, folder)?;
-                let all: f64 = calls.values().sum();
-                let _ = writeln!(text, "| {} | {all:.2} | {} |", route.name, shown(&calls));
-                match uring(route, &words, folder) {
-                    Ok(operations) if !operations.is_empty() => {
-                        let all: f64 = operations.values().sum();
-                        let shown = shown(&operations);
-                        let _ = writeln!(text, "| {}, io_uring | {all:.2} | {shown} |", route.name);
-                    }
-                    Ok(_) => {}
-                    Err(error) => println!("    io_uring is not counted: {error:#}"),
-                }
-            }
-            text.push('\n');
+            text.push_str(&table(stand, &heading, &words, "operations", 1.0, folder)?);
         }
     }
+    for (heading, relation) in [(PLAIN, "plain"), (MASKED, "labelled")] {
+        let words = ["stream".to_owned(), format!("statement=SELECT * FROM {relation}")];
+        let heading = format!("{heading}: a megabyte");
+        text.push_str(&table(stand, &heading, &words, "bytes", 1e6, folder)?);
+    }
+    Ok(text)
+}
+
+/// Calls for each `unit` of a figure of the client's.
+fn table(
+    stand: &Stand,
+    heading: &str,
+    words: &[String],
+    figure: &str,
+    unit: f64,
+    folder: &Path,
+) -> Result<String> {
+    if !stand.wants(heading) {
+        return Ok(String::new());
+    }
+    sh::step(heading);
+    let mut text = format!("## {heading}\n\n| route | all | each |\n|---|---|---|\n");
+    for route in stand.routes.iter().filter(|route| route.pid.is_some()) {
+        let count = |counter: &mut Command| {
+            beside(route, words, counter).and_then(|figures| Ok(figures.of(figure)? / unit))
+        };
+        let calls = strace(route, folder, count)?;
+        let all: f64 = calls.values().sum();
+        let _ = writeln!(text, "| {} | {all:.2} | {} |", route.name, shown(&calls));
+        match uring(route, folder, count) {
+            Ok(operations) if !operations.is_empty() => {
+                let all: f64 = operations.values().sum();
+                let shown = shown(&operations);
+                let _ = writeln!(text, "| {}, io_uring | {all:.2} | {shown} |", route.name);
+            }
+            Ok(_) => {}
+            Err(error) => println!("    io_uring is not counted: {error:#}"),
+        }
+    }
+    text.push('\n');
     Ok(text)
 }
 
@@ -62,15 +83,19 @@ fn shown(calls: &BTreeMap<String, f64>) -> String {
     calls.collect::<Vec<_>>().join(", ")
 }
 
-/// System calls a round trip.
-fn strace(route: &Route, words: &[String], folder: &Path) -> Result<BTreeMap<String, f64>> {
+/// System calls by name, divided by what `count` gives.
+fn strace(
+    route: &Route,
+    folder: &Path,
+    count: impl Fn(&mut Command) -> Result<f64>,
+) -> Result<BTreeMap<String, f64>> {
     let file = folder.join("strace");
     let mut command = Command::new("strace");
     command.args(["-c", "-f", "-o"]).arg(&file);
     for pid in gauge::family(route.pid.context("a proxy")?) {
         command.arg("-p").arg(pid.to_string());
     }
-    let count = beside(route, words, &mut command)?;
+    let count = count(&mut command)?;
     let text = fs::read_to_string(&file)?;
     let calls = text.lines().filter_map(|line| {
         // `% time, seconds, usecs/call, calls, errors (may be missing), syscall`
@@ -82,8 +107,12 @@ fn strace(route: &Route, words: &[String], folder: &Path) -> Result<BTreeMap<Str
     Ok(calls.collect())
 }
 
-/// Operations given to io_uring, a round trip.
-fn uring(route: &Route, words: &[String], folder: &Path) -> Result<BTreeMap<String, f64>> {
+/// Operations given to io_uring by name, divided by what `count` gives.
+fn uring(
+    route: &Route,
+    folder: &Path,
+    count: impl Fn(&mut Command) -> Result<f64>,
+) -> Result<BTreeMap<String, f64>> {
     setup::ensure(&[("perf", "linux-perf")])?;
     let file = folder.join("perf.data");
     let mut command = Command::new("perf");
@@ -92,7 +121,7 @@ fn uring(route: &Route, words: &[String], folder: &Path) -> Result<BTreeMap<Stri
     let pids = gauge::family(route.pid.context("a proxy")?);
     let pids = pids.iter().map(u32::to_string).collect::<Vec<_>>();
     command.arg("-p").arg(pids.join(","));
-    let count = beside(route, words, &mut command)?;
+    let count = count(&mut command)?;
     let mut script = Command::new("perf");
     script.args(["script", "-F", "trace", "-i"]).arg(&file);
     let output = sh::capture(&mut script)?;
@@ -105,8 +134,8 @@ fn uring(route: &Route, words: &[String], folder: &Path) -> Result<BTreeMap<Stri
     Ok(operations)
 }
 
-/// Runs the client while `counter` looks at the proxy: how many round trips.
-fn beside(route: &Route, words: &[String], counter: &mut Command) -> Result<f64> {
+/// Runs the client while `counter` looks at the proxy.
+fn beside(route: &Route, words: &[String], counter: &mut Command) -> Result<Figures> {
     let mut load = Load::start(route, words, None)?;
     counter.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let mut counter = Counter(counter.spawn().context("starting the counter")?);
@@ -114,7 +143,7 @@ fn beside(route: &Route, words: &[String], counter: &mut Command) -> Result<f64>
     let figures = load.run()?;
     counter.end()?;
     load.end()?;
-    figures.of("operations")
+    Ok(figures)
 }
 
 struct Counter(Child);
