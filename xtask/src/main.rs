@@ -11,6 +11,7 @@ mod bench;
 mod capture;
 mod ci;
 mod demo;
+mod drivers;
 mod plugins;
 
 use std::process::ExitCode;
@@ -33,6 +34,9 @@ cargo xtask <chore>
                      --syscalls counts the system calls of a round trip instead
   mysql [up [PORT] | down]
                      a real MySQL 9 under target/mysql9: fetched; up on a port of loopback with the sample shop; ended
+  drivers [--only NAME] [--quick] [--database mariadb|mysql] [--hold]
+                     the drivers' own suites, directly, as a passthrough identity and as a governed one; every
+                     difference must be in tests/drivers/known.txt; --hold only starts what they run on
   capture            record stock clients talking to a real server into tests/captures
   fuzz               30 s of every fuzz target (needs a nightly toolchain)
   deny               licences, bans and sources of the dependencies
@@ -60,6 +64,7 @@ fn dispatch(words: &[String]) -> Result<()> {
         return Ok(());
     }
     match words.as_slice() {
+        ["drivers", rest @ ..] => drivers::drivers(&drivers::Plan::parse(rest)?),
         ["demo"] => demo::demo(false),
         ["demo", "--once"] => demo::demo(true),
         ["test"] => ci::test(),
