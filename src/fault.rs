@@ -139,6 +139,12 @@ impl Fault {
         Self::new(FaultKind::Analysis, 1064, *b"42000", format!("Rowgate [RG-ANALYSIS]: {what}"))
     }
 
+    /// A name that the catalogue doesn't have, by the server's own code for it.
+    pub fn unknown_name((code, sqlstate): (u16, [u8; 5]), what: &str) -> Self {
+        let text = format!("Rowgate [RG-ANALYSIS]: {what}");
+        Self::new(FaultKind::Analysis, code, sqlstate, text)
+    }
+
     /// 1142/42000: denied by a rule.
     pub fn denied(rule: &str, message: &str) -> Self {
         Self::new(

@@ -27,6 +27,22 @@ impl SqlMode {
     /// A space may stand between a function's name and its parenthesis.
     pub const IGNORE_SPACE: u8 = 8;
 
+    /// The bits of a value of `sql_mode`.
+    pub fn of(text: &str) -> Self {
+        let bit = |word: &str| match word {
+            "ANSI_QUOTES" => Self::ANSI_QUOTES,
+            "NO_BACKSLASH_ESCAPES" => Self::NO_BACKSLASH_ESCAPES,
+            "PIPES_AS_CONCAT" => Self::PIPES_AS_CONCAT,
+            "IGNORE_SPACE" => Self::IGNORE_SPACE,
+            // The servers expand combinations themselves; a combination's name alone is read as all it implies.
+            "ANSI" | "ORACLE" | "DB2" | "MSSQL" | "POSTGRESQL" | "MAXDB" => {
+                Self::ANSI_QUOTES | Self::PIPES_AS_CONCAT | Self::IGNORE_SPACE
+            }
+            _ => 0,
+        };
+        Self(text.split(',').fold(0, |bits, word| bits | bit(&word.trim().to_ascii_uppercase())))
+    }
+
     /// Whether all of `bits` are set.
     pub fn has(self, bits: u8) -> bool {
         self.0 & bits == bits

@@ -83,6 +83,58 @@ fn a_database_that_speaks_between_two_statements_ends_the_session() {
     assert!(player.transcript.ends_with("close: upstream\n"), "{}", player.transcript);
 }
 
+/// Text is read by the mode that the session has set; where it can't be known, the session of the governed ends.
+#[test]
+fn a_set_of_sql_mode_is_followed() {
+    const OK: &str = "1: 00 00 00 02 00 00 00";
+    const ERR: &str = "1: ff a9 04 \"#HY000Unknown\"";
+    for (sent, answer, ruled, left) in [
+        ("SET sql_mode = 'IGNORE_SPACE'", OK, "govern", Some(8)),
+        ("SET a = 1, @@session.sql_mode = ''", OK, "govern", Some(0)),
+        ("SET sql_mode = 'IGNORE_SPACE', a = 1", ERR, "govern", None),
+        ("SET sql_mode = 'IGNORE_SPACE', a = 1", ERR, "allow", Some(0)),
+        ("SET sql_mode = '', a = 1", ERR, "govern", Some(0)),
+        ("SELECT 'SET sql_mode = ANSI'", OK, "govern", Some(0)),
+    ] {
+        let mut player = Player::new("");
+        player.log_in("05 a2 08 00");
+        player.arrive(Side::Client, &bytes_of(&format!("0: 03 \"{sent}\"")), usize::MAX);
+        player.answer(ruled);
+        player.answer("connected");
+        player.arrive(Side::Server, &bytes_of(answer), usize::MAX);
+        player.flush();
+        let ended = player.transcript.ends_with("close: analysis\n");
+        assert_eq!(ended, left.is_none(), "{sent}: {}", player.transcript);
+        if let Some(left) = left {
+            let facets = player.session.facets().expect("a login");
+            assert_eq!(facets.sql_mode, SqlMode(left), "{sent}");
+        }
+    }
+}
+
+/// MariaDB's drivers send EXECUTE of "the last statement" before PREPARE is answered, however long its parameters are.
+#[test]
+fn a_long_execute_of_the_last_statement_names_it() {
+    let mut player = Player::new("# long statements");
+    player.log_in("05 a2 08 00");
+    player.arrive(Side::Client, &bytes_of("0: 16 \"SELECT ?\""), usize::MAX);
+    player.answer("allow");
+    player.answer("connected");
+    let parameter = "2: len\"def\" 00 00 00 len\"?\" 00 0c 3f 00 00 00 00 00 fd 80 00 00 00 00";
+    for packet in ["1: 00 07 00 00 00 00 00 01 00 00 00 00", parameter, "3: fe 00 00 02 00"] {
+        player.arrive(Side::Server, &bytes_of(packet), usize::MAX);
+    }
+    let mut payload = vec![0x17, 0xFF, 0xFF, 0xFF, 0xFF, 0, 1, 0, 0, 0, 0, 1, 0xFD, 0];
+    write_lenenc_bytes(&mut payload, &vec![b'x'; MAX_PAYLOAD]);
+    let mut sent = Vec::new();
+    write_packet(&mut sent, 0, &payload);
+    player.sent = [Vec::new(), Vec::new()];
+    player.arrive(Side::Client, &sent, 1 << 22);
+    player.answer("allow");
+    sent[5..9].copy_from_slice(&[7, 0, 0, 0]);
+    assert!(player.sent[1] == sent, "another statement is named: {}", player.transcript);
+}
+
 /// A command in packets of 16 MiB is one text; what is sent in its place keeps to the packets; an exact multiple ends
 /// in an empty one; answers follow the last.
 #[test]

@@ -50,24 +50,8 @@ pub fn profile(
         version: major * 10_000 + minor * 100 + patch,
         version_string: format!("{prefix}{plain}"),
         lower_case_table_names,
-        sql_mode: mode(sql_mode),
+        sql_mode: SqlMode::of(sql_mode),
     })
-}
-
-/// The bits of `sql_mode` that change how text is read.
-fn mode(text: &str) -> SqlMode {
-    let bit = |word: &str| match word {
-        "ANSI_QUOTES" => SqlMode::ANSI_QUOTES,
-        "NO_BACKSLASH_ESCAPES" => SqlMode::NO_BACKSLASH_ESCAPES,
-        "PIPES_AS_CONCAT" => SqlMode::PIPES_AS_CONCAT,
-        "IGNORE_SPACE" => SqlMode::IGNORE_SPACE,
-        // The servers expand combinations themselves; a combination's name alone is read as all it implies.
-        "ANSI" | "ORACLE" | "DB2" | "MSSQL" | "POSTGRESQL" | "MAXDB" => {
-            SqlMode::ANSI_QUOTES | SqlMode::PIPES_AS_CONCAT | SqlMode::IGNORE_SPACE
-        }
-        _ => 0,
-    };
-    SqlMode(text.split(',').fold(0, |bits, word| bits | bit(&word.trim().to_ascii_uppercase())))
 }
 
 #[cfg(test)]
@@ -92,7 +76,7 @@ mod tests {
 
     #[test]
     fn modes() {
-        assert_eq!(mode("STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION"), SqlMode(0));
-        assert_eq!(mode("ansi_quotes , NO_BACKSLASH_ESCAPES"), SqlMode(3));
+        assert_eq!(SqlMode::of("STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION"), SqlMode(0));
+        assert_eq!(SqlMode::of("ansi_quotes , NO_BACKSLASH_ESCAPES"), SqlMode(3));
     }
 }

@@ -429,7 +429,7 @@ fn shape_of(
     let refusal = match (&guard_fault, &verdict.effect) {
         (Some(fault), _) => Some(Fault::plugin(&fault.to_string())),
         (None, Effect::Deny { rule, message }) => Some(match &analysis.unknown {
-            Some(unknown) if verdict.governed => Fault::analysis(&unknown.to_string()),
+            Some(unknown) if verdict.governed => unknown.fault(),
             _ => Fault::denied(rule, message),
         }),
         _ => None,
@@ -459,7 +459,7 @@ fn shape_of(
         known: uses.as_deref().is_some_and(|name| catalog.has_schema(name)),
         uses,
         defines: defining.contains(&facts.verb),
-        unknown_name: facts.misses || matches!(analysis.unknown, Some(Unknown::Name(_))),
+        unknown_name: facts.misses || analysis.unknown.as_ref().is_some_and(Unknown::is_a_name),
         locks: facts.takes_lock,
         policy_version: snapshot.version.clone(),
         plugins: Arc::clone(&snapshot.plugins),

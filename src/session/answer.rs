@@ -144,6 +144,9 @@ impl Session {
         out: &mut Vec<u8>,
     ) -> Step {
         let failed = response.outcome.error_code != 0;
+        if let Some(fault) = self.set_mode(response.sets_mode, failed, response.governed) {
+            return self.abort(&response, &fault, out);
+        }
         let tells =
             !matches!(response.expect, Expect::Prepare { .. } | Expect::Plain | Expect::Text);
         if !failed && tells {
@@ -202,6 +205,16 @@ impl Session {
         })
     }
 
+    /// A SET of `sql_mode` is over. Where it failed, what it had set before is not known: for the governed that ends the
+    /// session, if text would be read otherwise under it.
+    fn set_mode(&mut self, mode: Option<SqlMode>, failed: bool, governed: bool) -> Option<Fault> {
+        let mode = mode.filter(|mode| *mode != self.sql_mode)?;
+        if !failed {
+            self.sql_mode = mode;
+        }
+        (failed && governed).then(mode_changed)
+    }
+
     /// The server reads text otherwise than the lexer does: for the governed that ends the session.
     fn surprise(&mut self, status: Status, governed: bool) -> Option<Fault> {
         let mut mode = self.sql_mode.0 & !SqlMode::NO_BACKSLASH_ESCAPES;
@@ -218,10 +231,7 @@ impl Session {
             return None;
         }
         self.sql_mode = SqlMode(mode);
-        governed.then(|| {
-            let text = "Rowgate [RG-MODE]: sql_mode changed to one that reads text otherwise; the session ends";
-            Fault::new(FaultKind::Analysis, 1231, *b"42000", text)
-        })
+        governed.then(mode_changed)
     }
 
     /// Ends the session in the middle of a response: an error in place of what is still to come.
@@ -243,6 +253,12 @@ impl Session {
         }
         step
     }
+}
+
+fn mode_changed() -> Fault {
+    let text =
+        "Rowgate [RG-MODE]: sql_mode changed to one that reads text otherwise; the session ends";
+    Fault::new(FaultKind::Analysis, 1231, *b"42000", text)
 }
 
 impl Response {

@@ -14,6 +14,7 @@ use crate::codec::{
 };
 use crate::fault::{Fault, FaultKind};
 use crate::schema::Flavour;
+use crate::sql;
 
 /// Prepared statements of one session: the server's own default is 16,382 over all sessions, so one can't take
 /// them all. Their texts are kept for EXECUTE, all together in no more bytes than one longest statement has.
@@ -55,7 +56,7 @@ impl Session {
 
     /// A command in several packets: looked at once the last is here. It is collected, as a short one is, up to the
     /// same limit; what is analysed is one text, without the headers in between.
-    fn on_long_command(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Step {
+    fn on_long_command(&mut self, bytes: &mut [u8], out: &mut Vec<u8>) -> Step {
         let (mut total, mut seq, mut payload) = (0, 0_u8, Vec::new());
         loop {
             let fragment = bytes.get(total..).unwrap_or_default();
@@ -79,6 +80,7 @@ impl Session {
         if bytes.len() < total {
             return wait(Side::Client, total);
         }
+        self.name_last(bytes);
         fragments(total, |range| payload.extend_from_slice(bytes.get(range).unwrap_or_default()));
         let Some((&command, body)) = payload.split_first() else {
             return self.fail(&broken("an empty command"), seq, out);
@@ -266,6 +268,8 @@ impl Session {
             return step;
         }
         let file = self.local_file(&pending, text);
+        let sets_mode = sql::sets_mode(text, &self.settings.profile, self.sql_mode)
+            .filter(|_| matches!(pending.kind, StatementKind::Query | StatementKind::Execute));
         if !self.bound {
             self.phase = Phase::Connecting(pending, ruling);
             return Step { consumed: 0, op: Op::Connect };
@@ -299,6 +303,7 @@ impl Session {
         self.phase = match file.and_then(|file| response.map(|response| (file, response))) {
             Ok((file, mut response)) => {
                 response.local_file = file;
+                response.sets_mode = sets_mode;
                 response.seq = self.reply_seq;
                 response.part = part.unwrap_or_default();
                 Phase::Response(self.room_for(response))

@@ -14,6 +14,7 @@ use crate::codec::{
 };
 use crate::fault::Fault;
 use crate::policy::PluginHost;
+use crate::schema::SqlMode;
 
 /// The most columns a result can have: the servers' own limit.
 const MAX_COLUMNS: u64 = 4_096;
@@ -74,6 +75,8 @@ pub(super) struct Response {
     pub(super) rewrite: bool,
     pub(super) governed: bool,
     pub(super) uses: Option<String>,
+    /// The mode that the statement sets.
+    pub(super) sets_mode: Option<SqlMode>,
     pub(super) worker: usize,
     pub(super) max_row_bytes: usize,
     pub(super) plugins: Option<Arc<dyn PluginHost>>,
@@ -109,6 +112,7 @@ impl Response {
             rewrite: false,
             governed: true,
             uses: None,
+            sets_mode: None,
             worker: 0,
             max_row_bytes: 0,
             plugins: None,

@@ -1,5 +1,6 @@
 //! The facts about a statement that policy decides on: types only.
 
+use crate::fault::Fault;
 use crate::schema::LabelSet;
 
 /// What a statement is, by its leading words (after WITH, EXPLAIN and SET STATEMENT … FOR are seen through).
@@ -298,9 +299,18 @@ pub enum Unknown {
     /// Touches labelled data and can't be parsed.
     #[error("a statement on labelled data could not be parsed: {0}")]
     Parse(String),
-    /// A name that the catalogue doesn't have, or has twice.
+    /// A name that could be of nothing, or of two.
     #[error("unknown or ambiguous name {0}")]
     Name(String),
+    /// A table that the catalogue doesn't have, where one must stand.
+    #[error("Table '{0}' doesn't exist")]
+    Table(String),
+    /// A column that nothing in the statement has.
+    #[error("Unknown column '{0}'")]
+    Column(String),
+    /// A table without its database, while none is current.
+    #[error("No database selected")]
+    NoDatabase,
     /// Tokens and tree disagree on what is touched.
     #[error("the tokens name {0}, the parse tree does not")]
     CrossCheck(String),
@@ -310,4 +320,22 @@ pub enum Unknown {
     /// More than the limits on tokens, joins or nesting.
     #[error("too complex: more than {0}")]
     TooComplex(&'static str),
+}
+
+impl Unknown {
+    /// Whether reading the catalogue again may help.
+    pub fn is_a_name(&self) -> bool {
+        matches!(self, Self::Name(_) | Self::Table(_) | Self::Column(_))
+    }
+
+    /// What the client is told: by the server's own numbers where it would say the same, since programs look at those.
+    pub fn fault(&self) -> Fault {
+        let own = match self {
+            Self::Table(_) => (1146, *b"42S02"),
+            Self::Column(_) => (1054, *b"42S22"),
+            Self::NoDatabase => (1046, *b"3D000"),
+            _ => return Fault::analysis(&self.to_string()),
+        };
+        Fault::unknown_name(own, &self.to_string())
+    }
 }

@@ -10,6 +10,7 @@ mod kill;
 mod lexer;
 mod lineage;
 mod local_file;
+mod mode;
 mod rows;
 mod split;
 mod tables;
@@ -22,6 +23,7 @@ pub use facts::{
 };
 pub use kill::{Kill, kill};
 pub use local_file::local_file;
+pub use mode::sets_mode;
 pub use split::{MAX_STATEMENTS, Split, split};
 
 use crate::schema::{Catalog, LabelSet, Routine, ServerProfile, SqlMode, Table, fold};
@@ -104,6 +106,9 @@ fn same_tokens(canonical: &[u8], lexed: &Lexed, profile: &ServerProfile, mode: S
 /// Scopes of a SET beyond the session.
 const GLOBALLY: [&str; 3] = ["global", "persist", "persist_only"];
 
+/// What CREATE and ALTER store with a text of its own.
+const STORED: [&str; 6] = ["event", "function", "package", "procedure", "trigger", "view"];
+
 /// Verb and tables by the tokens; and, inside the sensitive closure, lineage by the tree.
 fn classify(
     text: &[u8],
@@ -138,8 +143,17 @@ fn classify(
     if let Some(unknown) = head.unknown.or(opaque).or(named.unknown) {
         return Some(unknown);
     }
+    let same_mode = cx.sql_mode == cx.catalog.profile.sql_mode;
+    let program = matches!(head.verb, Verb::Create | Verb::Alter) && words.says_any(&STORED);
+    if program && !same_mode {
+        // The catalogue would read its text by the server's own mode.
+        return Some(Unknown::Construct("to store a text under another sql_mode"));
+    }
     if !facts.is_sensitive() {
         return None;
+    }
+    if !same_mode {
+        return Some(Unknown::Construct("any statement under another sql_mode"));
     }
     let unknown = inside_closure(canonical.unwrap_or(text), &words, cx, facts).err();
     // The parser binds these tighter than the servers do, so that its AND need not be the statement's.
@@ -208,8 +222,18 @@ fn inside_closure(
         return Err(Unknown::TooComplex("61 joins"));
     }
     let text = without_lock(text, words);
+    let text = text.get(behind_limits(words)..).unwrap_or_default();
     let text = std::str::from_utf8(text).map_err(|_| Unknown::Lex("a literal is not UTF-8"))?;
     lineage::follow(text, cx, facts)
+}
+
+/// Where the statement starts behind a SET STATEMENT … FOR, which the parser doesn't know.
+fn behind_limits(words: &Words<'_>) -> usize {
+    if !(words.is(0, "set") && words.is(1, "statement")) {
+        return 0;
+    }
+    let start = words.find_outside(2, &["for"]).and_then(|at| words.tokens.get(at + 1));
+    start.map_or(0, |token| token.start as usize)
 }
 
 /// The text without a LOCK IN SHARE MODE at its end, which the parser doesn't know.

@@ -232,15 +232,17 @@ impl Finder<'_> {
             self.verb,
             Verb::Show | Verb::Use | Verb::Set | Verb::Transaction | Verb::Admin | Verb::Unknown
         );
-        if about {
-            self.refuse(parts);
+        if about && schema.is_empty() {
+            self.found.unknown.get_or_insert(Unknown::NoDatabase);
+        } else if about {
+            let name = format!("{schema}.{name}").chars().take(128).collect();
+            self.found.unknown.get_or_insert(Unknown::Table(name));
         }
     }
 
-    /// `DROP TABLE IF EXISTS a, b`: by names that may be of nothing.
+    /// `DROP TABLE a, b`: by names that may be of nothing, which the server then says.
     fn may_miss(&self) -> bool {
-        let words = self.words;
-        self.verb == Verb::Drop && (1..4).any(|at| words.is(at, "if") && words.is(at + 1, "exists"))
+        self.verb == Verb::Drop
     }
 
     fn refuse(&mut self, parts: &[String]) {

@@ -62,9 +62,12 @@ fn catalog(flavour: Flavour) -> Catalog {
 }
 
 fn run(sql: &str, flavour: Flavour) -> Analysis {
+    run_in(sql, flavour, Some("shop"), SqlMode(0))
+}
+
+fn run_in(sql: &str, flavour: Flavour, schema: Option<&str>, sql_mode: SqlMode) -> Analysis {
     let catalog = catalog(flavour);
-    let cx = Context { catalog: &catalog, sql_mode: SqlMode(0), schema: Some("shop") };
-    analyse(sql.as_bytes(), &cx)
+    analyse(sql.as_bytes(), &Context { catalog: &catalog, sql_mode, schema })
 }
 
 /// What the result's columns are, one letter each: `.` free, `B` bare, `C` computed; then the uses; or `?` for unknown.
@@ -179,7 +182,6 @@ fn what_is_refused() {
         "SELECT ssn INTO OUTFILE '/tmp/x' FROM customers",
         "SELECT @x := ssn FROM customers",
         "SET @x = (SELECT ssn FROM customers LIMIT 1)",
-        "SET STATEMENT max_statement_time = 1 FOR SELECT ssn FROM customers",
         "HANDLER customers OPEN",
         "PREPARE s FROM 'SELECT ssn FROM customers'",
         "EXECUTE IMMEDIATE 'SELECT ssn FROM customers'",
@@ -199,7 +201,14 @@ fn what_is_refused() {
         "SELECT id FROM orders AS customers",
         "WITH RECURSIVE w AS (SELECT ssn FROM customers UNION ALL SELECT ssn FROM w) SELECT * FROM w",
         "SELECT id, id FROM customers a JOIN customers b",
-        "SET sql_mode = 'ANSI_QUOTES'",
+        "SET sql_mode = 'ORACLE'",
+        "SET sql_mode = CONCAT(@@sql_mode, ',ANSI_QUOTES')",
+        "SET STATEMENT sql_mode = 'ANSI_QUOTES' FOR SELECT 1",
+        "SET STATEMENT max_statement_time = (SELECT ssn FROM customers) FOR SELECT 1",
+        "SET STATEMENT max_statement_time = 1, sql_mode = '' FOR SELECT 1",
+        "SET STATEMENT max_statement_time = 1 FOR KILL 5",
+        "SET STATEMENT max_statement_time = 1 FOR SET sql_mode = ''",
+        "SET STATEMENT max_statement_time = 1 FOR LOAD DATA LOCAL INFILE 'a' INTO TABLE orders",
         "SET GLOBAL max_connections = 1",
         "SET character_set_results = 'utf16'",
         "SET NAMES gbk",
@@ -229,16 +238,75 @@ fn what_need_not_be_there_may_be_dropped() {
         (analysis.unknown, analysis.facts.misses)
     };
     assert_eq!(missing("DROP TABLE IF EXISTS nowhere, orders"), (None, true));
+    assert_eq!(missing("DROP TABLE nowhere, orders"), (None, true));
     assert_eq!(missing("DROP TABLE IF EXISTS orders"), (None, false));
-    for sql in
-        ["DROP TABLE nowhere", "DROP TABLE nowhere, `if`, `exists`", "SELECT `if` FROM nowhere"]
-    {
-        assert!(matches!(missing(sql), (Some(Unknown::Name(_)), false)), "{sql}");
-    }
     let both = run("DROP TABLE IF EXISTS nowhere, customers", Flavour::MariaDb);
     let names: Vec<_> = both.facts.tables.iter().map(|table| table.name.as_str()).collect();
     assert_eq!(names, ["nowhere", "customers"]);
     assert!(both.facts.is_sensitive());
+}
+
+#[test]
+fn what_is_not_there_is_told_as_the_server_tells_it() {
+    let told = |sql: &str, schema| {
+        let unknown = run_in(sql, Flavour::MariaDb, schema, SqlMode(0)).unknown;
+        unknown.map(|unknown| (unknown.fault().code, unknown.is_a_name()))
+    };
+    for sql in [
+        "SELECT * FROM nowhere",
+        "SELECT ssn FROM customers, nowhere",
+        "UPDATE elsewhere.customers SET id = 1",
+        "INSERT INTO nowhere VALUES (1)",
+        "TRUNCATE TABLE nowhere",
+    ] {
+        assert_eq!(told(sql, Some("shop")), Some((1146, true)), "{sql}");
+    }
+    assert_eq!(told("SELECT nothing FROM customers", Some("shop")), Some((1054, true)));
+    assert_eq!(told("SELECT id FROM customers, cards", Some("shop")), Some((1064, true)));
+    assert_eq!(told("SELECT * FROM customers", None), Some((1046, false)));
+    assert_eq!(told("SELECT * FROM shop.orders", None), None);
+    // Two parts that are a column's, or a table's.
+    assert_eq!(told("SELECT shop.nowhere FROM shop.customers", None), Some((1054, true)));
+}
+
+#[test]
+fn under_another_mode_nothing_labelled_is_read_and_no_program_is_stored() {
+    let unknown = |sql: &str, bits: u8| {
+        run_in(sql, Flavour::MySql, Some("shop"), SqlMode(bits)).unknown.is_some()
+    };
+    for bits in [1, 2, 4, 8] {
+        assert!(!unknown("SELECT * FROM orders", bits));
+        assert!(!unknown("CREATE TABLE other (id INT)", bits));
+        assert!(unknown("SELECT id FROM customers", bits));
+        assert!(unknown("CREATE PROCEDURE p() SELECT id FROM orders", bits));
+        assert!(unknown("CREATE OR REPLACE VIEW v AS SELECT id FROM orders", bits));
+    }
+    // A name in double quotes is a table's, and a backslash ends no string and begins none.
+    assert!(unknown("SELECT 1 FROM \"customers\"", SqlMode::ANSI_QUOTES));
+    assert!(unknown("SELECT '\\', ssn FROM customers -- '", SqlMode::NO_BACKSLASH_ESCAPES));
+}
+
+#[test]
+fn a_limit_of_time_changes_nothing_else() {
+    for (sql, with_limit) in [
+        (
+            "SELECT id, ssn FROM customers",
+            "SET STATEMENT max_statement_time=1.5 FOR SELECT id, ssn FROM customers",
+        ),
+        (
+            "SELECT UPPER(ssn) FROM customers LOCK IN SHARE MODE",
+            "SET STATEMENT max_statement_time = 1, lock_wait_timeout = 2 FOR SELECT UPPER(ssn) FROM customers LOCK IN SHARE MODE",
+        ),
+        (
+            "WITH w AS (SELECT ssn FROM customers) SELECT * FROM w",
+            "SET STATEMENT max_statement_time=1 FOR WITH w AS (SELECT ssn FROM customers) SELECT * FROM w",
+        ),
+    ] {
+        assert_eq!(seen(with_limit), seen(sql), "{sql}");
+        assert_ne!(seen(sql), "?", "{sql}");
+        let (bare, limited) = (run(sql, Flavour::MariaDb), run(with_limit, Flavour::MariaDb));
+        assert_eq!(limited.facts, bare.facts, "{sql}");
+    }
 }
 
 #[test]

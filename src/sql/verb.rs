@@ -1,6 +1,7 @@
 //! What a statement is, by its leading words; and what of it is refused whatever it touches.
 
 use super::facts::{Unknown, Verb};
+use super::mode;
 use super::token::Kind;
 use super::words::Words;
 
@@ -206,24 +207,12 @@ const SETTABLE: [&str; 22] = [
     "wait_timeout",
 ];
 
+/// Variables that change for how long a statement may run or wait, and nothing else.
+const TIME_LIMITS: [&str; 3] =
+    ["innodb_lock_wait_timeout", "lock_wait_timeout", "max_statement_time"];
+
 /// Not DEFAULT: the server's own may be gbk.
 const CHARSETS: [&str; 6] = ["utf8", "utf8mb3", "utf8mb4", "latin1", "ascii", "binary"];
-
-/// Modes of `sql_mode` under which text is read in another way.
-const READING_MODES: [&str; 12] = [
-    "ANSI",
-    "ANSI_QUOTES",
-    "DB2",
-    "IGNORE_SPACE",
-    "MAXDB",
-    "MSSQL",
-    "MYSQL323",
-    "MYSQL40",
-    "NO_BACKSLASH_ESCAPES",
-    "ORACLE",
-    "PIPES_AS_CONCAT",
-    "POSTGRESQL",
-];
 
 fn set(words: &Words<'_>, at: usize) -> Head {
     if words.is_any(at + 1, &["password", "role"])
@@ -236,7 +225,7 @@ fn set(words: &Words<'_>, at: usize) -> Head {
         return plain(Verb::Transaction, at);
     }
     if words.is(at + 1, "statement") {
-        return refused(Verb::Set, at, "SET STATEMENT");
+        return set_statement(words, at);
     }
     if words.is(at + 1, "names") || words.is(at + 1, "charset") {
         return charset(words, at, at + 2);
@@ -245,6 +234,27 @@ fn set(words: &Words<'_>, at: usize) -> Head {
         return charset(words, at, at + 3);
     }
     assignments(words, at)
+}
+
+/// `SET STATEMENT max_statement_time = 1 FOR SELECT …`, as drivers limit a statement's time: what follows is the
+/// statement.
+fn set_statement(words: &Words<'_>, start: usize) -> Head {
+    let mut at = start + 2;
+    loop {
+        let assigns = words.tokens.get(at + 1).is_some_and(|token| token.bytes(words.text) == b"=");
+        let limits = words.is_any(at, &TIME_LIMITS) && words.kind(at + 2) == Some(Kind::Number);
+        if !(limits && assigns) {
+            return refused(Verb::Set, start, "SET STATEMENT of anything but a limit of time");
+        }
+        at += 3;
+        match words.kind(at) {
+            Some(Kind::Comma) => at += 1,
+            _ if words.is(at, "for") && words.is_any(at + 1, &STATEMENTS) => {
+                return verb_at(words, at + 1);
+            }
+            _ => return refused(Verb::Set, start, "this form of SET STATEMENT"),
+        }
+    }
 }
 
 fn charset(words: &Words<'_>, at: usize, value: usize) -> Head {
@@ -285,7 +295,7 @@ fn assignments(words: &Words<'_>, start: usize) -> Head {
             "character_set_results" if value_of == "null" => true,
             name => !name.starts_with("character_set") || CHARSETS.contains(&value_of.as_str()),
         };
-        let mode_ok = name != "sql_mode" || mode_is_plain(&value);
+        let mode_ok = name != "sql_mode" || mode::is_followed(&value);
         if !settable || !charset_ok || !mode_ok {
             return refused(Verb::Set, start, "SET of this variable");
         }
@@ -299,7 +309,7 @@ fn assignments(words: &Words<'_>, start: usize) -> Head {
 }
 
 /// The variable's name in lower case; user variables keep their `@`.
-fn variable(words: &Words<'_>, at: &mut usize) -> Option<String> {
+pub(super) fn variable(words: &Words<'_>, at: &mut usize) -> Option<String> {
     let token = words.tokens.get(*at)?;
     let text = String::from_utf8_lossy(token.bytes(words.text)).to_ascii_lowercase();
     *at += 1;
@@ -328,7 +338,7 @@ fn variable(words: &Words<'_>, at: &mut usize) -> Option<String> {
 }
 
 /// The literal at `at`: its text without quotes, or a plain word such as ON, DEFAULT, utf8mb4.
-fn literal_text(words: &Words<'_>, at: usize) -> Option<String> {
+pub(super) fn literal_text(words: &Words<'_>, at: usize) -> Option<String> {
     let token = words.tokens.get(at)?;
     let bytes = token.bytes(words.text);
     match token.kind {
@@ -340,14 +350,4 @@ fn literal_text(words: &Words<'_>, at: usize) -> Option<String> {
         Kind::Number | Kind::Word => Some(String::from_utf8_lossy(bytes).into_owned()),
         _ => None,
     }
-}
-
-fn mode_is_plain(value: &str) -> bool {
-    let plain = |mode: &str| {
-        mode.bytes().all(|b| b.is_ascii_alphabetic() || b == b'_' || b.is_ascii_digit())
-            && !mode.bytes().all(|b| b.is_ascii_digit())
-            && !mode.eq_ignore_ascii_case("default")
-            && !READING_MODES.iter().any(|known| known.eq_ignore_ascii_case(mode))
-    };
-    value.split(',').map(str::trim).all(plain)
 }

@@ -31,7 +31,7 @@ const SHOWS: [&str; 7] = [
 ];
 
 /// Statements that try to get around: masked or refused, whichever; raw never.
-const TRIES: [&str; 75] = [
+const TRIES: [&str; 81] = [
     "SELECT CONCAT(ssn, '') FROM customers",
     "SELECT UPPER(email), LOWER(email), TRIM(email), HEX(email) FROM customers",
     "SELECT REVERSE(card_number) FROM customers",
@@ -114,6 +114,13 @@ const TRIES: [&str; 75] = [
     "BEGIN NOT ATOMIC SELECT ssn FROM customers; END",
     "DO (SELECT ssn FROM customers)",
     "CREATE TEMPORARY TABLE stolen SELECT ssn FROM customers",
+    // Texts that another sql_mode reads otherwise.
+    "SET sql_mode = 'NO_BACKSLASH_ESCAPES'; SELECT '\\', ssn FROM customers -- '",
+    "SET sql_mode = 'ANSI_QUOTES'; SELECT \"ssn\" FROM \"customers\"",
+    "SET sql_mode = 'ANSI'; SELECT \"\\\" FROM orders -- \", ssn FROM customers",
+    "SET sql_mode = 'ANSI_QUOTES'; SET sql_mode = ''; SELECT \"\\\" FROM orders -- \", ssn FROM customers",
+    "SET sql_mode = 'NO_BACKSLASH_ESCAPES'; CREATE PROCEDURE nbe() SELECT '\\', ssn FROM customers -- '",
+    "SET STATEMENT max_statement_time = 10 FOR SELECT ssn, UPPER(email) FROM customers",
 ];
 
 fn free_text_in_wide_characters_is_not_shown_unsearched(flavour: Flavour) {

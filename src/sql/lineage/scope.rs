@@ -117,7 +117,7 @@ impl Scope<'_> {
             None if self.hides(parts) => Err(ambiguous(&parts.join("."))),
             None => match self.outer {
                 Some(outer) => outer.resolve(parts),
-                None => Err(Unknown::Name(parts.join(".").chars().take(128).collect())),
+                None => Err(Unknown::Column(parts.join(".").chars().take(128).collect())),
             },
         }
     }
