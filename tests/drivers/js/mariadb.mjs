@@ -194,10 +194,10 @@ on('batch: named', { namedPlaceholders: true }, 'a INT, b VARCHAR(9)', async (c)
 // Types, by both protocols.
 const TYPES = `i8 TINYINT, u8 TINYINT UNSIGNED, i16 SMALLINT, i24 MEDIUMINT, i32 INT, i64 BIGINT, u64 BIGINT UNSIGNED, f FLOAT, d DOUBLE,
   de DECIMAL(30,10), b BIT(13), y YEAR, da DATE, ti TIME(6), dt DATETIME(6), ts TIMESTAMP(3) NULL, c CHAR(5), v VARCHAR(50), bi BINARY(4), vb VARBINARY(9),
-  tt TINYTEXT, t TEXT, mt MEDIUMTEXT, bl BLOB, e ENUM('a','b'), s SET('x','y','z'), j JSON, g POINT`;
+  tt TINYTEXT, t TEXT, mt MEDIUMTEXT, bl BLOB, e ENUM('a','b'), s SET('x','y','z'), g POINT`;
 const VALUES = [
-  "(-128, 255, -32768, -8388608, -2147483648, -9223372036854775808, 18446744073709551615, 1.5, 1e-300, 12345678901234567890.0123456789, b'1010101010101', 1999, '1000-01-01', '-838:59:59', '9999-12-31 23:59:59.999999', '2038-01-19 03:14:07.123', 'abc', 'žluť 🐎', 'ab', x'00FF', '', 'text', REPEAT('m', 70000), x'0001', 'b', 'x,z', '{\"a\": [1, null, \"ü\"]}', ST_GeomFromText('POINT(1 2)'))",
-  `(${Array(28).fill('NULL').join(', ')})`,
+  "(-128, 255, -32768, -8388608, -2147483648, -9223372036854775808, 18446744073709551615, 1.5, 1e-300, 12345678901234567890.0123456789, b'1010101010101', 1999, '1000-01-01', '-838:59:59', '9999-12-31 23:59:59.999999', '2038-01-19 03:14:07.123', 'abc', 'žluť 🐎', 'ab', x'00FF', '', 'text', REPEAT('m', 70000), x'0001', 'b', 'x,z', ST_GeomFromText('POINT(1 2)'))",
+  `(${Array(27).fill('NULL').join(', ')})`,
 ];
 for (const [name, options] of [['as they are', {}], ['dates as strings', { dateStrings: true }], ['numbers as numbers', { bigIntAsNumber: true, decimalAsNumber: true, checkNumberRange: false }], ['in UTC', { timezone: 'Z', bitOneIsBoolean: false }]]) {
   on(`types: ${name}`, options, TYPES, async (c) => {
@@ -224,7 +224,7 @@ on('stream: rows', {}, null, async (c) => {
   let [count, sum] = [0, 0];
   for await (const row of c.queryStream(counted)) {
     count += 1;
-    sum += row.n;
+    sum += Number(row.n);
     if (count % 1000 === 0) await sleep(5);
   }
   return [count, sum];
@@ -237,7 +237,7 @@ on('stream: into a pipeline', {}, null, async (c) => {
 });
 on('stream: left in the middle', {}, null, async (c) => {
   const stream = c.queryStream(counted);
-  for await (const row of stream) if (row.n === 7) break;
+  for await (const row of stream) if (Number(row.n) === 7) break;
   return rows(await c.query('SELECT 1 AS a'));
 });
 on('stream: an error', {}, null, async (c) => {
@@ -313,8 +313,6 @@ on('change user: to another database', {}, null, async (c) => {
   await c.changeUser({ user: config.user, password: config.password, database: 'test2' });
   return rows(await c.query('SELECT DATABASE() AS d, @a AS a'));
 });
-on('change user: wrong password', {}, null, async (c) =>
-  (await fails(() => c.changeUser({ user: config.user, password: 'wrong', database: 'test' }))).slice(0, 2));
 on('reset: nothing stays', {}, null, async (c) => {
   await c.query('SET @a = 1');
   await c.execute('SELECT ? AS a', [1]);

@@ -33,7 +33,7 @@ const described = (fields) => fields.map((field) => [
   field.characterSet === BINARY ? 'binary' : 'text', field.decimals,
 ]);
 const counts = (result) => [
-  result.affectedRows, result.changedRows, result.insertId, result.info, result.warningStatus, result.serverStatus,
+  result.affectedRows, result.changedRows, result.insertId, result.warningStatus, result.serverStatus,
 ];
 
 // Connections.
@@ -98,6 +98,9 @@ on('query: shapes', {}, null, async (c) => {
   const cast = await c.query({ sql, typeCast: (field, next) => (field.name === 'a' ? `<${field.string()}>` : next()) });
   return [(await c.query({ sql, rowsAsArray: true }))[0], nested[0], cast[0]];
 });
+on('query: what came of it', {}, 'a INT', async (c) => [
+  (await c.query('INSERT INTO t VALUES (1), (2)'))[0].info, (await c.execute('UPDATE t SET a = 3'))[0].info,
+]);
 on('query: counts', { flags: ['-FOUND_ROWS'] }, 'id INT PRIMARY KEY AUTO_INCREMENT, a INT', async (c) => {
   const seen = [];
   for (const sql of ['INSERT INTO t (a) VALUES (1), (2), (3)', 'UPDATE t SET a = 2', 'UPDATE t SET a = 5 WHERE id = 2', 'DELETE FROM t WHERE id > 1',
@@ -197,10 +200,10 @@ on('execute: bulk', {}, 'a INT, b VARCHAR(20)', async (c) => {
 // Types, by both protocols.
 const TYPES = `i8 TINYINT, u8 TINYINT UNSIGNED, i16 SMALLINT, i24 MEDIUMINT, i32 INT, i64 BIGINT, u64 BIGINT UNSIGNED, f FLOAT, d DOUBLE,
   de DECIMAL(30,10), b BIT(13), y YEAR, da DATE, ti TIME(6), dt DATETIME(6), ts TIMESTAMP(3) NULL, c CHAR(5), v VARCHAR(50), bi BINARY(4), vb VARBINARY(9),
-  tt TINYTEXT, t TEXT, mt MEDIUMTEXT, bl BLOB, e ENUM('a','b'), s SET('x','y','z'), j JSON, g POINT`;
+  tt TINYTEXT, t TEXT, mt MEDIUMTEXT, bl BLOB, e ENUM('a','b'), s SET('x','y','z'), g POINT`;
 const VALUES = [
-  "(-128, 255, -32768, -8388608, -2147483648, -9223372036854775808, 18446744073709551615, 1.5, 1e-300, 12345678901234567890.0123456789, b'1010101010101', 1999, '1000-01-01', '-838:59:59', '9999-12-31 23:59:59.999999', '2038-01-19 03:14:07.123', 'abc', 'žluť 🐎', 'ab', x'00FF', '', 'text', REPEAT('m', 70000), x'0001', 'b', 'x,z', '{\"a\": [1, null, \"ü\"]}', ST_GeomFromText('POINT(1 2)'))",
-  `(${Array(28).fill('NULL').join(', ')})`,
+  "(-128, 255, -32768, -8388608, -2147483648, -9223372036854775808, 18446744073709551615, 1.5, 1e-300, 12345678901234567890.0123456789, b'1010101010101', 1999, '1000-01-01', '-838:59:59', '9999-12-31 23:59:59.999999', '2038-01-19 03:14:07.123', 'abc', 'žluť 🐎', 'ab', x'00FF', '', 'text', REPEAT('m', 70000), x'0001', 'b', 'x,z', ST_GeomFromText('POINT(1 2)'))",
+  `(${Array(27).fill('NULL').join(', ')})`,
 ];
 for (const [name, options] of [['as they are', {}], ['dates as strings', { dateStrings: true }], ['big numbers as strings', { supportBigNumbers: true, bigNumberStrings: true }], ['in UTC, decimals as numbers', { timezone: 'Z', decimalNumbers: true }]]) {
   on(`types: ${name}`, options, TYPES, async (c) => {
@@ -210,11 +213,16 @@ for (const [name, options] of [['as they are', {}], ['dates as strings', { dateS
   });
 }
 on('types: written by parameters', { timezone: 'Z' }, TYPES, async (c) => {
-  const row = { i8: 1, u64: '18446744073709551615', i64: '-5', f: 0.5, d: Math.PI, de: '1.25', da: '2020-02-29', ti: '01:02:03.5', dt: new Date(0), v: '🐎', vb: Buffer.from('x'), t: 'long', j: '{"k":1}', e: 'a' };
+  const row = { i8: 1, u64: '18446744073709551615', i64: '-5', f: 0.5, d: Math.PI, de: '1.25', da: '2020-02-29', ti: '01:02:03.5', dt: new Date(0), v: '🐎', vb: Buffer.from('x'), t: 'long', e: 'a' };
   await c.query('INSERT INTO t SET ?', [row]);
   const names = Object.keys(row);
   await c.execute(`INSERT INTO t (${names.join(', ')}) VALUES (${names.map(() => '?').join(', ')})`, Object.values(row));
   return (await c.query(`SELECT ${names.join(', ')} FROM t`))[0];
+});
+on('types: JSON', {}, 'j JSON, k JSON', async (c) => {
+  await c.execute('INSERT INTO t VALUES (?, ?)', ['{"a": [1, {"b": null}]}', '3']);
+  const [rows, fields] = await c.query('SELECT j, k FROM t');
+  return [rows, (await c.execute('SELECT j FROM t'))[0], described(fields)];
 });
 on('types: zero dates', { dateStrings: true }, 'a DATE, b DATETIME', async (c) => {
   await c.query("SET sql_mode = ''");

@@ -19,6 +19,7 @@ export const config = {
   user: process.env.DBUSER,
   password: process.env.PASSWORD,
   database: 'test',
+  connectTimeout: 20_000,
 };
 
 const scenes = [];

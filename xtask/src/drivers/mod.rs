@@ -1,6 +1,7 @@
 //! `cargo xtask drivers`: the drivers' own suites, through the gateway as directly. Prints a table, and every difference
 //! with its reason.
 
+mod js;
 mod known;
 mod outcomes;
 mod python;
@@ -62,9 +63,12 @@ impl Plan {
 type Run = fn(&Route, bool, &Path) -> Result<Outcomes>;
 
 /// The suites and the databases that each wants to be there, empty.
-const SUITES: [(&str, Run, &[&str]); 3] = [
+const SUITES: [(&str, Run, &[&str]); 6] = [
     ("PyMySQL", |route, _, log| python::pymysql(route, log), &["test1", "test2"]),
     ("mysql_async", |route, _, log| rust::mysql_async(route, log), &["test"]),
+    ("mysql2", |route, _, log| js::scenes("mysql2", route, log), &["test", "test2"]),
+    ("mariadb", |route, _, log| js::scenes("mariadb", route, log), &["test", "test2"]),
+    ("connector", python::connector, &["myconnpy"]),
     ("SQLAlchemy", python::sqlalchemy, &["test", "test_schema"]),
 ];
 

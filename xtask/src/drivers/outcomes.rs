@@ -36,7 +36,7 @@ impl fmt::Display for Word {
     }
 }
 
-/// Every test of one run: how it ended, and why it failed.
+/// Every test of one run: how it ended, and why it failed or what it saw.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Outcomes(BTreeMap<String, (Word, String)>);
 
@@ -115,15 +115,32 @@ impl Outcomes {
         let mut tests: Vec<&String> = self.0.keys().chain(through.0.keys()).collect();
         tests.sort_unstable();
         tests.dedup();
-        let differs = |test: &&String| word(self, test) != word(through, test);
+        let saw = |outcomes: &Self, test: &str| {
+            let passed = outcomes.0.get(test).filter(|(word, _)| *word == Word::Pass);
+            passed.map(|(_, saw)| saw.clone())
+        };
+        let differs = |test: &&String| {
+            word(self, test) != word(through, test) || saw(self, test) != saw(through, test)
+        };
         let told = |test: &String| Difference {
             test: test.clone(),
             direct: word(self, test),
             through: word(through, test),
-            why: through.0.get(test).map(|(_, why)| why.clone()).unwrap_or_default(),
+            why: match (saw(self, test), saw(through, test)) {
+                (Some(direct), Some(through)) => first_difference(&direct, &through),
+                _ => through.0.get(test).map(|(_, why)| why.clone()).unwrap_or_default(),
+            },
         };
         tests.into_iter().filter(differs).map(told).collect()
     }
+}
+
+/// Where two texts begin to differ, with a little of what is around it.
+fn first_difference(direct: &str, through: &str) -> String {
+    let same = direct.chars().zip(through.chars()).take_while(|(a, b)| a == b).count();
+    let part =
+        |text: &str| text.chars().skip(same.saturating_sub(30)).take(120).collect::<String>();
+    format!("it sees …{}… instead of …{}…", part(through), part(direct))
 }
 
 #[cfg(test)]
@@ -140,6 +157,10 @@ mod tests {
             found.iter().map(|d| (d.test.as_str(), d.through, d.why.as_str())).collect();
         assert_eq!(told, [("a", Some(Word::Fail), "why"), ("b", Some(Word::Began), "")]);
         assert_eq!(direct.differences(&direct), []);
+        let seen = |saw: &str| Outcomes::parse(&format!("pass\ta\t{saw}\n"));
+        let found = seen("[1,2]").differences(&seen("[1,3]"));
+        assert_eq!(found[0].why, "it sees …[1,3]… instead of …[1,2]…");
+        assert_eq!(seen("[1]").differences(&seen("[1]")), []);
     }
 
     #[test]
