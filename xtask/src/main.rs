@@ -28,10 +28,11 @@ cargo xtask <chore>
   ci                 everything that must be green (fmt, tidy, tests, clippy, demo, fuzz, deny)
   setup              install what is missing and build the plugins, nothing else
   plugins [FOLDER]   build the shipped plugins to target/plugins/*.wasm, or the one in FOLDER to FOLDER/*.wasm
-  bench [--quick] [--no-pin] [--seconds N] [--rounds N] [--binary PATH] [--only TEXT] [--output json] [--syscalls]
+  bench [--quick] [--seconds N] [--rounds N] [--no-pin] [--only TEXT] [--peers NAME,NAME] [--driver NAME]
+        [--binary PATH] [--other PATH] [--output json] [--syscalls]
                      CPU, latency and memory beside direct, HAProxy, nginx, Envoy and mysqlrouter; writes
-                     target/bench/report.md; --only runs those whose heading contains TEXT, such as Stream;
-                     --syscalls counts the system calls of a round trip instead
+                     target/bench/report.md; --only runs those whose heading contains TEXT, such as Stream; --other
+                     measures a second build beside; --syscalls counts the system calls of a round trip instead
   mysql [up [PORT] | down]
                      a real MySQL 9 under target/mysql9: fetched; up on a port of loopback with the sample shop; ended
   drivers [--only NAME] [--quick] [--database mariadb|mysql] [--hold]

@@ -7,6 +7,8 @@ use std::fmt::Write as _;
 /// The route that ratios are of.
 pub(super) const BASE: &str = "HAProxy";
 pub(super) const OWN: &str = "Rowgate";
+/// Another build of it, beside.
+pub(super) const OTHER: &str = "Rowgate, other build";
 pub(super) const DIRECT: &str = "direct";
 
 /// A figure's name, as shown.

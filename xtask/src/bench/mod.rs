@@ -40,6 +40,12 @@ pub(crate) struct Plan {
     idle: u32,
     /// This binary instead of one built now.
     binary: Option<PathBuf>,
+    /// A second build of Rowgate, beside the first.
+    other: Option<PathBuf>,
+    /// Rowgate's.
+    driver: String,
+    /// Only these proxies of others, by name; all if empty.
+    peers: String,
     /// Only measurements whose heading contains this.
     only: String,
     /// Counts system calls instead.
@@ -58,6 +64,9 @@ impl Plan {
             stream_times: 4,
             idle: 9_000,
             binary: None,
+            other: None,
+            driver: "auto".to_owned(),
+            peers: String::new(),
             only: String::new(),
             syscalls: false,
             json: false,
@@ -73,6 +82,9 @@ impl Plan {
                 "--seconds" => plan.seconds = value()?.parse().context("--seconds: a number")?,
                 "--rounds" => plan.rounds = value()?.parse().context("--rounds: a number")?,
                 "--binary" => plan.binary = Some(value()?.into()),
+                "--other" => plan.other = Some(value()?.into()),
+                "--driver" => (*value()?).clone_into(&mut plan.driver),
+                "--peers" => (*value()?).clone_into(&mut plan.peers),
                 "--only" => (*value()?).clone_into(&mut plan.only),
                 "--syscalls" => plan.syscalls = true,
                 "--output" => plan.json = *value()? == "json",

@@ -10,7 +10,7 @@ use xtask::mariadb::Server;
 use xtask::sh::{self, step};
 
 use super::Plan;
-use super::book::OWN;
+use super::book::{OTHER, OWN};
 use super::peers::{Kind, Peer, Route, Terms, direct};
 
 /// Rows of the table that point selects look in.
@@ -66,7 +66,7 @@ impl Proxy {
 impl Stand {
     pub(super) fn start(work: &Path, plan: Plan) -> Result<Self> {
         let mut left_out = Vec::new();
-        let kinds = install(&mut left_out);
+        let kinds = install(&plan, &mut left_out);
         let built = sh::target_dir().join("release/rowgate");
         let binary = plan.binary.clone().unwrap_or(built);
         raise_limit()?;
@@ -91,13 +91,13 @@ impl Stand {
             tls,
             database,
             proxies: Vec::new(),
-            scratch: scratch,
+            scratch,
         };
-        stand.startproxies();
+        stand.start_proxies()?;
         Ok(stand)
     }
 
-    fn startproxies(&mut self) {
+    fn start_proxies(&mut self) -> Result<()> {
         for name in self.names() {
             step(&format!("starting {name}"));
             match self.proxy(name, 1) {
@@ -105,17 +105,24 @@ impl Stand {
                     self.routes.push(proxy.route());
                     self.proxies.push(proxy);
                 }
-                Err(error) => {
+                Err(error) if self.is_peer(name) => {
                     println!("    {name} is left out: {error:#}");
                     self.left_out.push(format!("{name}: {error:#}"));
                 }
+                Err(error) => return Err(error),
             }
         }
+        Ok(())
     }
 
-    /// The proxies, Rowgate last.
+    fn is_peer(&self, name: &str) -> bool {
+        self.kinds.iter().any(|kind| kind.name() == name)
+    }
+
+    /// The proxies that are measured, Rowgate last.
     pub(super) fn names(&self) -> Vec<&'static str> {
-        self.kinds.iter().map(|kind| kind.name()).chain([OWN]).collect()
+        let other = self.plan.other.as_ref().map(|_| OTHER);
+        self.kinds.iter().map(|kind| kind.name()).chain([OWN]).chain(other).collect()
     }
 
     /// A proxy of its own for one measurement.
@@ -130,13 +137,18 @@ impl Stand {
                 };
                 Ok(Proxy::Peer(Peer::start(*kind, &terms)?))
             }
-            None => self.rowgate(threads),
+            None => self.rowgate(name, threads),
         }
     }
 
-    fn rowgate(&self, threads: usize) -> Result<Proxy> {
+    fn rowgate(&self, name: &str, threads: usize) -> Result<Proxy> {
+        let (name, binary) = match &self.plan.other {
+            Some(other) if name == OTHER => (OTHER, other),
+            _ => (OWN, &self.binary),
+        };
         let mut options = Options::new(self.database.port());
         options.workers = threads;
+        self.plan.driver.clone_into(&mut options.driver);
         "async".clone_into(&mut options.durability);
         options.labels.push_str(LABEL);
         "max_connections = 9600".clone_into(&mut options.server);
@@ -150,9 +162,9 @@ impl Stand {
             tempfile::Builder::new().prefix("rowgate-").tempdir_in(self.scratch.path())?.keep();
         let policy = fs::read_to_string(sh::root().join("policies/default.cedar"))?;
         fs::write(folder.join("policy.cedar"), policy + RULE)?;
-        let gateway = Gateway::start(&self.binary, &folder, &options)?;
+        let gateway = Gateway::start(binary, &folder, &options)?;
         let route = Route {
-            name: OWN,
+            name,
             port: gateway.port,
             user: "bench".to_owned(),
             password: gateway.token("bench", "agents")?,
@@ -197,10 +209,13 @@ pub(super) fn cores() -> usize {
         .map_or(1, |text| text.lines().filter(|line| line.starts_with("processor")).count().max(1))
 }
 
-fn install(left_out: &mut Vec<String>) -> Vec<Kind> {
+fn install(plan: &Plan, left_out: &mut Vec<String>) -> Vec<Kind> {
     left_out.push("ProxySQL: in no package registry that is used here".to_owned());
     let mut kinds = Vec::new();
     for kind in Kind::ALL {
+        if !plan.peers.is_empty() && !plan.peers.split(',').any(|name| name == kind.name()) {
+            continue;
+        }
         match kind.install() {
             Ok(()) => kinds.push(kind),
             Err(error) => {

@@ -4,7 +4,7 @@
 use anyhow::{Context as _, Result};
 use xtask::sh::step;
 
-use super::book::{Column, DIRECT, OWN, Table};
+use super::book::{Column, DIRECT, OTHER, OWN, Table};
 use super::gauge;
 use super::load::{self, Load};
 use super::peers::Route;
@@ -99,7 +99,7 @@ fn tls_word(kind: &str) -> String {
 
 /// A relay of TCP passes TLS on to the database and has no part in it.
 fn ends_tls(route: &Route) -> bool {
-    [DIRECT, OWN, "mysqlrouter"].contains(&route.name)
+    [DIRECT, OWN, OTHER, "mysqlrouter"].contains(&route.name)
 }
 
 fn operations(
