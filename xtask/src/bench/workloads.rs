@@ -40,6 +40,7 @@ const SPREAD: [Column; 2] = [Column::new(RATE, 0), Column::new(WORST, 2)];
 
 /// Headings that requirements look up.
 pub(super) const PLAIN: &str = "Stream, nothing masked";
+pub(super) const SEVERAL: &str = "Stream, 4 at once";
 pub(super) const MASKED: &str = "Stream, 2 of 10 columns masked";
 pub(super) const MIXED: &str = "16 connections of point selects beside 4 streams";
 pub(super) const CYCLES: &str = "Connect, log in, one query, close";
@@ -63,8 +64,9 @@ pub(super) fn all(stand: &Stand) -> Result<Vec<Table>> {
             tables.extend(operations(stand, &heading, &words, |_| true)?);
         }
     }
-    tables.extend(stream(stand, PLAIN, "plain", "none", |_| true)?);
-    tables.extend(stream(stand, MASKED, "labelled", "none", |_| true)?);
+    tables.extend(stream(stand, PLAIN, &["plain", "1", "none"], |_| true)?);
+    tables.extend(stream(stand, SEVERAL, &["plain", "4", "none"], |_| true)?);
+    tables.extend(stream(stand, MASKED, &["labelled", "1", "none"], |_| true)?);
     tables.extend(mixed(stand)?);
     for (heading, tls) in [(CYCLES, "none"), (FULL, "full"), (RESUMED, "resumed")] {
         let words =
@@ -72,7 +74,7 @@ pub(super) fn all(stand: &Stand) -> Result<Vec<Table>> {
         tables
             .extend(operations(stand, heading, &words, |route| tls == "none" || ends_tls(route))?);
     }
-    tables.extend(stream(stand, TLS_STREAM, "plain", "full", ends_tls)?);
+    tables.extend(stream(stand, TLS_STREAM, &["plain", "1", "full"], ends_tls)?);
     tables.extend(idle(stand)?);
     tables.extend(skew(stand)?);
     Ok(tables)
@@ -117,16 +119,20 @@ fn operations(
     })
 }
 
+/// Reads a relation on so many connections, in such a kind of TLS.
 fn stream(
     stand: &Stand,
     heading: &str,
-    relation: &str,
-    tls: &str,
+    [relation, connections, tls]: &[&str; 3],
     takes_part: impl Fn(&Route) -> bool,
 ) -> Result<Option<Table>> {
-    let statement = format!("statement=SELECT * FROM {relation}");
-    let times = format!("times={}", stand.plan.stream_times);
-    let words = ["stream".to_owned(), statement, times, tls_word(tls)];
+    let words = [
+        "stream".to_owned(),
+        format!("threads={connections}"),
+        format!("statement=SELECT * FROM {relation}"),
+        format!("times={}", stand.plan.stream_times),
+        tls_word(tls),
+    ];
     repeat(stand, Table::new(heading, &BYTES), takes_part, |route| {
         let (figures, cpu) = load::measure(route, &words, None)?;
         let bytes = figures.of("bytes")?;
