@@ -32,7 +32,10 @@ impl Requirement {
 
 /// Every requirement, in the order of the tables.
 pub(super) fn all(tables: &[Table]) -> Vec<Requirement> {
-    let find = |heading: &str| tables.iter().find(|table| table.heading.starts_with(heading));
+    let find = |heading: &str| {
+        let exact = tables.iter().find(|table| table.heading == heading);
+        exact.or_else(|| tables.iter().find(|table| table.heading.starts_with(heading)))
+    };
     let mut list = Vec::new();
     let mut at_most = |text: &str, unit, measured, limit| {
         let text = text.to_owned();
@@ -53,7 +56,7 @@ pub(super) fn all(tables: &[Table]) -> Vec<Requirement> {
     }
     let ratio = |heading, base, figure| find(heading).and_then(|t| t.ratio(OWN, base, figure));
     let median = |heading, figure| find(heading).and_then(|table| table.median(OWN, figure));
-    for heading in [work::PLAIN, work::SEVERAL] {
+    for heading in [work::PLAIN, work::SEVERAL, work::WIDE, work::SEVERAL_WIDE] {
         at_most(heading, "× HAProxy's CPU", ratio(heading, BASE, work::CPU_GB), 0.7);
     }
     at_most(

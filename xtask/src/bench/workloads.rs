@@ -11,6 +11,11 @@ use super::peers::Route;
 use super::stand::{POINT_ROWS, Stand, cores};
 
 pub(super) const THREADS: [u32; 3] = [1, 8, 64];
+/// Ten short columns: the database sends 16 KiB at a time.
+const SHORT_ROWS: &str = "SELECT * FROM plain";
+const MASKED_ROWS: &str = "SELECT * FROM labelled";
+/// Of 48 KB each: the database makes them and sends them with less work than a proxy has, and in large pieces.
+const WIDE_ROWS: &str = "SELECT REPEAT(c0, 3000) FROM plain LIMIT 2000";
 /// Of queries beside the streams of [`MIXED`].
 const BESIDE: u32 = 16;
 const STREAMS: u32 = 4;
@@ -41,6 +46,8 @@ const SPREAD: [Column; 2] = [Column::new(RATE, 0), Column::new(WORST, 2)];
 /// Headings that requirements look up.
 pub(super) const PLAIN: &str = "Stream, nothing masked";
 pub(super) const SEVERAL: &str = "Stream, 4 at once";
+pub(super) const WIDE: &str = "Stream of wide rows";
+pub(super) const SEVERAL_WIDE: &str = "Stream of wide rows, 4 at once";
 pub(super) const MASKED: &str = "Stream, 2 of 10 columns masked";
 pub(super) const MIXED: &str = "16 connections of point selects beside 4 streams";
 pub(super) const CYCLES: &str = "Connect, log in, one query, close";
@@ -64,9 +71,11 @@ pub(super) fn all(stand: &Stand) -> Result<Vec<Table>> {
             tables.extend(operations(stand, &heading, &words, |_| true)?);
         }
     }
-    tables.extend(stream(stand, PLAIN, &["plain", "1", "none"], |_| true)?);
-    tables.extend(stream(stand, SEVERAL, &["plain", "4", "none"], |_| true)?);
-    tables.extend(stream(stand, MASKED, &["labelled", "1", "none"], |_| true)?);
+    tables.extend(stream(stand, PLAIN, &[SHORT_ROWS, "1", "none"], |_| true)?);
+    tables.extend(stream(stand, SEVERAL, &[SHORT_ROWS, "4", "none"], |_| true)?);
+    tables.extend(stream(stand, WIDE, &[WIDE_ROWS, "1", "none"], |_| true)?);
+    tables.extend(stream(stand, SEVERAL_WIDE, &[WIDE_ROWS, "4", "none"], |_| true)?);
+    tables.extend(stream(stand, MASKED, &[MASKED_ROWS, "1", "none"], |_| true)?);
     tables.extend(mixed(stand)?);
     for (heading, tls) in [(CYCLES, "none"), (FULL, "full"), (RESUMED, "resumed")] {
         let words =
@@ -74,7 +83,7 @@ pub(super) fn all(stand: &Stand) -> Result<Vec<Table>> {
         tables
             .extend(operations(stand, heading, &words, |route| tls == "none" || ends_tls(route))?);
     }
-    tables.extend(stream(stand, TLS_STREAM, &["plain", "1", "full"], ends_tls)?);
+    tables.extend(stream(stand, TLS_STREAM, &[SHORT_ROWS, "1", "full"], ends_tls)?);
     tables.extend(idle(stand)?);
     tables.extend(skew(stand)?);
     Ok(tables)
@@ -119,17 +128,17 @@ fn operations(
     })
 }
 
-/// Reads a relation on so many connections, in such a kind of TLS.
+/// Reads what a statement gives on so many connections, in such a kind of TLS.
 fn stream(
     stand: &Stand,
     heading: &str,
-    [relation, connections, tls]: &[&str; 3],
+    [statement, connections, tls]: &[&str; 3],
     takes_part: impl Fn(&Route) -> bool,
 ) -> Result<Option<Table>> {
     let words = [
         "stream".to_owned(),
         format!("threads={connections}"),
-        format!("statement=SELECT * FROM {relation}"),
+        format!("statement={statement}"),
         format!("times={}", stand.plan.stream_times),
         tls_word(tls),
     ];
@@ -147,7 +156,7 @@ fn mixed(stand: &Stand) -> Result<Option<Table>> {
         format!("threads={BESIDE}"),
         format!("streams={STREAMS}"),
         format!("rows={POINT_ROWS}"),
-        "statement=SELECT REPEAT(c0, 3000) FROM plain LIMIT 2000".to_owned(),
+        format!("statement={WIDE_ROWS}"),
         seconds(stand),
     ];
     stand.apart(|core| {
