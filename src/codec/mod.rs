@@ -12,6 +12,7 @@ mod handshake;
 mod lenenc;
 mod login;
 mod prepare;
+mod proxy;
 mod response;
 mod row;
 #[cfg(test)]
@@ -32,6 +33,7 @@ pub use handshake::{Handshake, SCRAMBLE_LEN};
 pub use lenenc::{lenenc_bytes, lenenc_int, write_lenenc_bytes, write_lenenc_int};
 pub use login::{LoginRequest, SslRequest};
 pub use prepare::{ExecuteHead, PrepareOk};
+pub use proxy::ProxyHeader;
 pub use response::{ErrPacket, OkPacket, Reply, Status, write_eof, write_err, write_ok};
 pub use row::{BinaryRow, Cell, TextRow, write_binary_row_head};
 pub use track::{StateChange, state_changes};

@@ -1,6 +1,7 @@
 //! `rowgate.toml` → validated types. Unknown keys are refused; every error names the file, the key and the mend.
 
 mod check;
+mod network;
 mod parse;
 mod paths;
 #[cfg(test)]
@@ -9,6 +10,7 @@ mod tests;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+pub use network::Network;
 pub use parse::ConfigError;
 
 /// The whole configuration.
@@ -89,6 +91,8 @@ pub struct Server {
     /// The RSA key under which clients of caching_sha2_password send a whole secret outside TLS: `generated` at each
     /// start, or `file:PATH` (PKCS#8, PEM). None: only their hashes count there.
     pub login_key: Option<String>,
+    /// The balancers in front, whose connections begin with a PROXY header; nobody else's may.
+    pub proxy_protocol_from: Vec<Network>,
 }
 
 impl Default for Server {
@@ -104,6 +108,7 @@ impl Default for Server {
             write_timeout_s: 60,
             failed_logins_per_minute: 60,
             login_key: None,
+            proxy_protocol_from: Vec::new(),
         }
     }
 }
@@ -349,6 +354,9 @@ pub struct Target {
     /// TLS towards the clients of this listener.
     #[serde(default)]
     pub client_tls: ClientTls,
+    /// Connections to the database begin with a PROXY header (version 2) that names the client's address.
+    #[serde(default)]
+    pub proxy_protocol: bool,
     /// Connections to the database at once, over all workers.
     #[serde(default = "default_max_upstream")]
     pub max_upstream: usize,

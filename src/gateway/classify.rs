@@ -54,6 +54,7 @@ pub fn classify(
         account: account(file, target)?,
         tls: upstream_config(&target.tls, host, ca.as_deref(), target.tls_pin.as_deref())
             .map_err(|error| failed(&error))?,
+        proxy_protocol: target.proxy_protocol,
     };
     let mut connection = None;
     let raw = side.describe(&mut connection, patience).map_err(|error| failed(&error))?;

@@ -92,7 +92,7 @@ impl Serving {
             let account = runtime.account.clone();
             let (address, tls) = (runtime.address.clone(), runtime.tls.clone());
             let every = Duration::from_secs(target.catalog_refresh_s.max(1));
-            (SideTarget { address, account, tls }, every)
+            (SideTarget { address, account, tls, proxy_protocol: target.proxy_protocol }, every)
         });
         let schemas = Arc::new(
             Looks::start(sides.collect(), &found).map_err(|error| failed("schemas", &error))?,
@@ -125,6 +125,7 @@ impl Serving {
             desk: desk.clone(),
             audit: (0..workers).map(|worker| audit.writer(worker)).collect(),
             cores: serving.running.metrics.cores(),
+            proxies: config.server.proxy_protocol_from.clone(),
             limits: limits(&config, audit.is_sync()),
         })
         .map_err(|error| GatewayError::Input(format!("{}: {error}", file.display())))?;

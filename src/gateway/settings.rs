@@ -86,6 +86,7 @@ pub(super) fn targets(
             client_tls: client_tls.cloned(),
             client_tls_required: required,
             login_key: login_key.clone(),
+            proxy_protocol: target.proxy_protocol,
             max_upstream: target.max_upstream,
             profile: Arc::new(unseen()),
         })

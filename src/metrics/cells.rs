@@ -14,8 +14,8 @@ pub(super) const BOUNDS_US: [u64; 21] = [
 ];
 
 /// How a login ended.
-pub(super) const LOGIN_RESULTS: [&str; 7] =
-    ["ok", "unknown", "proof", "expired", "revoked", "limit", "tls"];
+pub(super) const LOGIN_RESULTS: [&str; 8] =
+    ["ok", "unknown", "proof", "expired", "revoked", "limit", "tls", "proxy"];
 
 /// How a statement was decided.
 pub(super) const VERDICTS: [&str; 4] = crate::policy::Effect::LABELS;

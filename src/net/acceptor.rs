@@ -23,7 +23,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 const TOO_MANY: &[u8] = b"\x1d\0\0\0\xff\x10\x04Rowgate: too many sessions";
 
 /// The same, for one address.
-const TOO_MANY_LOGINS: &[u8] =
+pub(super) const TOO_MANY_LOGINS: &[u8] =
     b"\x3c\0\0\0\xff\x10\x04Rowgate: too many unfinished logins from this address yet";
 
 /// Ids of sessions: unique over restarts, so that the record's sessions are, and below 2^53 for JSON's sake.

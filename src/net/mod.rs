@@ -40,7 +40,7 @@ pub use tls::{TlsError, UpstreamTls, server_config, upstream_config};
 
 use crate::approval::Desk;
 use crate::audit::Writer;
-use crate::config::Driver;
+use crate::config::{Driver, Network};
 use crate::metrics::CoreCells;
 use crate::policy::Snapshot;
 use logins::Logins;
@@ -98,6 +98,8 @@ pub struct NetConfig {
     pub audit: Vec<Writer>,
     /// The counters, a cell for each worker.
     pub cores: Arc<Vec<CoreCells>>,
+    /// The balancers in front, whose connections begin with a PROXY header.
+    pub proxies: Vec<Network>,
     /// Bounds.
     pub limits: Limits,
 }
@@ -134,6 +136,7 @@ struct Shared {
     schemas: Arc<dyn SchemaRefresh>,
     desk: Desk,
     cores: Arc<Vec<CoreCells>>,
+    proxies: Vec<Network>,
     limits: Limits,
     rate: LoginRate,
     logins: Arc<Logins>,
@@ -182,6 +185,7 @@ pub fn start(config: NetConfig) -> Result<Net, NetError> {
         schemas: config.schemas,
         desk: config.desk,
         cores: config.cores,
+        proxies: config.proxies,
         limits: config.limits,
         rate: LoginRate::new(config.limits.failed_logins_per_minute),
         logins: Logins::new(config.limits.max_connections),

@@ -5,6 +5,7 @@
 //! with every open connection, idle ones included; when someone waits for a permit, idle ones are closed.
 
 use std::cell::RefCell;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -18,7 +19,7 @@ use super::records::Records;
 use super::target::TargetState;
 use super::tls::UpstreamTls;
 use super::worker::Worker;
-use crate::codec::{Command, write_frame};
+use crate::codec::{Command, ProxyHeader, write_frame};
 use crate::fault::Fault;
 use crate::session::UpstreamKey;
 use crate::session::upstream::{Baseline, Login, Op, Query, Step};
@@ -52,6 +53,8 @@ pub(super) struct Upstream {
     /// The database's own id of it, for KILL.
     pub(super) connection_id: u32,
     key: UpstreamKey,
+    /// The client's address that the database was told of it; none: the gateway's own.
+    origin: Option<IpAddr>,
     /// The database it is in, as its baseline set it.
     schema: Option<String>,
     /// The target's `sql_mode` that its baseline set.
@@ -80,8 +83,10 @@ impl Pool {
         worker: &Worker,
         key: UpstreamKey,
         schema: Option<&str>,
+        client: IpAddr,
     ) -> Result<Box<Upstream>, Fault> {
-        while let Some(mut kept) = self.kept(key, schema) {
+        let origin = self.target.runtime.proxy_protocol.then_some(client);
+        while let Some(mut kept) = self.kept(key, schema, origin) {
             if kept.is_fresh(worker.now().mono_ns, &self.target, schema) {
                 return Ok(kept);
             }
@@ -96,7 +101,8 @@ impl Pool {
         }
         let permit = self.permit().await?;
         let made =
-            monoio::time::timeout(ESTABLISH, self.establish(worker, key, Some(permit))).await;
+            monoio::time::timeout(ESTABLISH, self.establish(worker, key, Some(permit), origin))
+                .await;
         let made =
             made.unwrap_or_else(|_| Err(Fault::upstream_down("the database does not answer")));
         let mut made = made.inspect_err(|fault| self.target.failed(fault))?;
@@ -166,10 +172,18 @@ impl Pool {
 
     /// The kept connection that fits best: one in the same schema before one that must change it. A connection
     /// that is in a database can't be brought out of it, so it never serves a session that is in none.
-    fn kept(&self, key: UpstreamKey, schema: Option<&str>) -> Option<Box<Upstream>> {
+    ///
+    /// What the database was told of a connection's client holds to its end, so it serves that address only.
+    fn kept(
+        &self,
+        key: UpstreamKey,
+        schema: Option<&str>,
+        origin: Option<IpAddr>,
+    ) -> Option<Box<Upstream>> {
         let mut idle = self.idle.borrow_mut();
-        let fits = |kept: &Box<Upstream>| kept.key == key && kept.schema.as_deref() == schema;
-        let may = |kept: &Box<Upstream>| kept.key == key && schema.is_some();
+        let may = |kept: &Box<Upstream>| kept.key == key && kept.origin == origin;
+        let fits = |kept: &Box<Upstream>| may(kept) && kept.schema.as_deref() == schema;
+        let may = |kept: &Box<Upstream>| may(kept) && schema.is_some();
         let at = idle.iter().rposition(fits).or_else(|| idle.iter().rposition(may))?;
         Some(idle.swap_remove(at))
     }
@@ -193,9 +207,18 @@ impl Pool {
         worker: &Worker,
         key: UpstreamKey,
         permit: Option<OwnedSemaphorePermit>,
+        origin: Option<IpAddr>,
     ) -> Result<Box<Upstream>, Fault> {
         let runtime = &self.target.runtime;
         let mut wire = self.connect().await?;
+        if runtime.proxy_protocol {
+            let mut header = worker.buffers.take(1);
+            ProxyHeader::write(&mut header, origin);
+            let all = 0..header.len();
+            let (sent, header) = wire.leg.write(header, all, &worker.buffers).await;
+            sent.map_err(|_| Fault::upstream_down("the connection to the database broke"))?;
+            worker.buffers.give(header);
+        }
         let use_tls = matches!(runtime.tls, UpstreamTls::On { .. });
         let mut login = Login::new(runtime.account.clone(), key, use_tls);
         let step = |bytes: &[u8], out: &mut Vec<u8>| login.on_bytes(bytes, out);
@@ -208,6 +231,7 @@ impl Pool {
             port,
             connection_id,
             key,
+            origin,
             schema: None,
             mode: None,
             idle_since_ns,
@@ -241,7 +265,7 @@ impl Pool {
 
     async fn run_by_another(&self, worker: &Worker, sql: &str) -> Result<(), Fault> {
         let key = UpstreamKey { capabilities: 0, collation: OWN_COLLATION };
-        let Upstream { leg, port, .. } = *self.establish(worker, key, None).await?;
+        let Upstream { leg, port, .. } = *self.establish(worker, key, None, None).await?;
         let mut wire = Wire { leg, port };
         let mut out = worker.buffers.take(1);
         let mut query = Query::start(&mut out, sql);

@@ -19,7 +19,7 @@ pub struct SessionInfo {
     pub identity: String,
     /// On which target, by index.
     pub target: usize,
-    /// From where.
+    /// From where; empty until a balancer in front has said it.
     pub source: String,
     /// `login`, `idle`, `running`, `held`.
     pub state: &'static str,
@@ -54,7 +54,8 @@ impl Activity {
 pub(super) struct SessionCell {
     id: u64,
     target: usize,
-    source: Arc<str>,
+    /// Known once a balancer in front has named it.
+    source: OnceLock<Arc<str>>,
     since_us: i64,
     identity: OnceLock<Arc<Principal>>,
     /// Another identity logged in later, by COM_CHANGE_USER: no KILL finds it.
@@ -71,11 +72,11 @@ pub(super) struct SessionCell {
 
 impl SessionCell {
     /// A session that has just been accepted.
-    pub(super) fn new(id: u64, target: usize, source: Arc<str>, since_us: i64) -> Self {
+    pub(super) fn new(id: u64, target: usize, since_us: i64) -> Self {
         Self {
             id,
             target,
-            source,
+            source: OnceLock::new(),
             since_us,
             identity: OnceLock::new(),
             changed: AtomicBool::new(false),
@@ -88,14 +89,14 @@ impl SessionCell {
         }
     }
 
-    /// The gateway's id of it.
-    pub(super) fn id(&self) -> u64 {
-        self.id
+    /// From where it comes.
+    pub(super) fn comes_from(&self, source: Arc<str>) {
+        let _ = self.source.set(source);
     }
 
     /// The client's address as text, for policy and the record.
-    pub(super) fn source(&self) -> &Arc<str> {
-        &self.source
+    pub(super) fn source(&self) -> &str {
+        self.source.get().map_or("", |source| source)
     }
 
     /// Its first login; a later COM_CHANGE_USER is in the record.
@@ -167,7 +168,7 @@ impl SessionCell {
             id: self.id,
             identity: self.identity.get().map_or_else(String::new, |own| own.subject.clone()),
             target: self.target,
-            source: self.source.to_string(),
+            source: self.source().to_owned(),
             state: Activity::ALL.get(activity).map_or("?", |(_, word)| word),
             verb: Verb::ALL.get(verb).map_or("", |verb| verb.as_str()),
             since_us: self.since_us,
@@ -251,8 +252,9 @@ mod tests {
     #[test]
     fn a_session_is_listed_until_it_ends() {
         let registry = Registry::default();
-        let cell = Arc::new(SessionCell::new(7, 0, "10.0.0.1".into(), 5));
+        let cell = Arc::new(SessionCell::new(7, 0, 5));
         registry.insert(Arc::clone(&cell));
+        cell.comes_from("10.0.0.1".into());
         let bot = Principal {
             subject: "bot".into(),
             kind: PrincipalKind::Agent,
@@ -265,6 +267,7 @@ mod tests {
         let listed = registry.list();
         assert_eq!(listed.len(), 1);
         assert_eq!((listed[0].identity.as_str(), listed[0].state), ("bot", "running"));
+        assert_eq!(listed[0].source, "10.0.0.1");
         assert_eq!((listed[0].verb, listed[0].statements), ("drop", 3));
         assert!(registry.contains(7));
         registry.remove(7);

@@ -9,6 +9,7 @@ use rustls::{ClientConnection, StreamOwned};
 
 use super::tls::UpstreamTls;
 use crate::catalog::{QUERIES, Raw, Rows};
+use crate::codec::ProxyHeader;
 use crate::fault::Fault;
 use crate::session::UpstreamKey;
 use crate::session::upstream::{Account, Login, Op, Query, Step};
@@ -25,6 +26,8 @@ pub struct SideTarget {
     pub account: Account,
     /// TLS towards it.
     pub tls: UpstreamTls,
+    /// Connections begin with a PROXY header.
+    pub proxy_protocol: bool,
 }
 
 /// An open side connection.
@@ -86,7 +89,12 @@ impl SideTarget {
         Err(last)
     }
 
-    fn log_in(&self, stream: TcpStream) -> Result<SideConnection, Fault> {
+    fn log_in(&self, mut stream: TcpStream) -> Result<SideConnection, Fault> {
+        if self.proxy_protocol {
+            let mut own = Vec::new();
+            ProxyHeader::write(&mut own, None);
+            stream.write_all(&own).map_err(|error| lost(&error))?;
+        }
         let use_tls = !matches!(self.tls, UpstreamTls::Off);
         let mut login = Login::new(self.account.clone(), KEY, use_tls);
         let mut plain = Some(stream.try_clone().map_err(|error| lost(&error))?);

@@ -30,6 +30,8 @@ pub struct TargetRuntime {
     pub client_tls_required: bool,
     /// The key for whole secrets outside TLS, if any.
     pub login_key: Option<Arc<LoginKey>>,
+    /// Connections to the database begin with a PROXY header.
+    pub proxy_protocol: bool,
     /// Connections to the database at once, over all workers.
     pub max_upstream: usize,
     /// What the handshake says until the server was first seen.

@@ -228,8 +228,7 @@ impl Worker {
         if self.draining() {
             control.end(End::Drain);
         }
-        let begin = || pump::serve(Rc::clone(self), accepted, Rc::clone(&control), cell);
-        let Ok(Some(session)) = catch_unwind(AssertUnwindSafe(begin)) else { return };
+        let session = pump::serve(Rc::clone(self), accepted, Rc::clone(&control), cell);
         monoio::spawn(async move {
             *control.waker.borrow_mut() = Some(std::future::poll_fn(own_waker).await);
             unharmed(id, session).await;
@@ -239,9 +238,8 @@ impl Worker {
 
     /// Shows the session in the registry.
     fn list(&self, accepted: &Accepted) -> Arc<SessionCell> {
-        let source = accepted.peer.ip().to_canonical().to_string().into();
         let since_us = self.now().wall_us;
-        let cell = Arc::new(SessionCell::new(accepted.id, accepted.target, source, since_us));
+        let cell = Arc::new(SessionCell::new(accepted.id, accepted.target, since_us));
         if let Some(registry) = self.shared.registries.get(self.index) {
             registry.insert(Arc::clone(&cell));
         }

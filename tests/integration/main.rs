@@ -20,6 +20,7 @@ mod login;
 mod methods;
 mod operations;
 mod policy;
+mod proxies;
 mod relay;
 mod sessions;
 mod simulated;

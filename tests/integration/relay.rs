@@ -13,13 +13,20 @@ pub(crate) struct Relay {
 
 impl Relay {
     pub(crate) fn to(target: u16) -> Self {
+        Self::announcing(target, b"")
+    }
+
+    /// The same, with `header` in front of what each client sends.
+    pub(crate) fn announcing(target: u16, header: &[u8]) -> Self {
+        let header = header.to_vec();
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
         let received = Arc::new(Mutex::new(Vec::new()));
         let record = Arc::clone(&received);
         thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
-                let server = TcpStream::connect((Ipv4Addr::LOCALHOST, target)).unwrap();
+                let mut server = TcpStream::connect((Ipv4Addr::LOCALHOST, target)).unwrap();
+                server.write_all(&header).unwrap();
                 let record = Arc::clone(&record);
                 let (from, to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
                 thread::spawn(move || pump(from, to, None));

@@ -23,6 +23,7 @@ pub(crate) fn test() -> Result<()> {
 pub(crate) fn prepare() -> Result<()> {
     setup::ensure(&setup::BUILD)?;
     setup::ensure(&setup::DATABASE)?;
+    setup::ensure(&setup::TESTS)?;
     setup::pymysql()?;
     setup::connector()?;
     setup::mariadb_plugins()?;

@@ -126,7 +126,7 @@ impl Pump {
         // The login is refused either way; a record that is full shows in the metrics.
         let _ = self.worker.record(&refused);
         self.worker.metrics().login_refused(reason);
-        tracing::info!(source = &**self.cell.source(), reason, "a login was refused");
+        tracing::info!(source = self.cell.source(), reason, "a login was refused");
     }
 }
 

@@ -4,6 +4,7 @@
 //! is listened to again. The client's read stays armed all the time, so that its death is seen while the database
 //! works or people think. What bytes mean is not known here.
 
+mod arrival;
 mod kill;
 mod login;
 mod record;
@@ -83,20 +84,41 @@ struct Pump {
     responding: bool,
 }
 
-/// Serves one connection to its end; `None`: it is gone already, or there is no randomness, which is no state to log
-/// anyone in. What waits is small: how the session began is over when the future is made.
+/// Serves one connection to its end. What waits is small: how a session begins has a box of its own, which goes when it
+/// has begun.
 pub(super) fn serve(
     worker: Rc<Worker>,
     accepted: Accepted,
     control: Rc<Control>,
     cell: Arc<SessionCell>,
-) -> Option<Pin<Box<dyn Future<Output = ()>>>> {
+) -> Pin<Box<dyn Future<Output = ()>>> {
+    let begun = Box::pin(begin(worker, accepted, control, cell));
+    Box::pin(async move {
+        let Some(mut pump) = begun.await else { return };
+        let stop = pump.run().await;
+        pump.finish(stop).await;
+    })
+}
+
+/// `None`: it is gone already, or may not come, or there is no randomness, which is no state to log anyone in.
+async fn begin(
+    worker: Rc<Worker>,
+    accepted: Accepted,
+    control: Rc<Control>,
+    cell: Arc<SessionCell>,
+) -> Option<Box<Pump>> {
     let Accepted { stream, target: target_index, peer, id, unproven } = accepted;
     let target = worker.shared.targets.get(target_index).cloned()?;
-    let (client, receiver) = io::adopt(stream).ok()?;
+    let (mut client, receiver) = io::adopt(stream).ok()?;
+    let mut port = io::port(receiver);
+    let peer = peer.ip().to_canonical();
+    let arrived = arrival::arrive(&worker, &control, peer, unproven, &mut client, &mut *port);
+    let (address, unproven) = arrived.await?;
+    let source: Arc<str> = address.to_string().into();
+    cell.comes_from(Arc::clone(&source));
     let now = worker.now();
-    let settings = settings(&worker, &target, target_index, &cell)?;
-    let mut pump = Box::new(Pump {
+    let settings = settings(&worker, &target, target_index, id, source)?;
+    Some(Box::new(Pump {
         session: Session::new(settings, now),
         worker,
         control,
@@ -104,9 +126,9 @@ pub(super) fn serve(
         target,
         target_index,
         id,
-        address: peer.ip().to_canonical(),
+        address,
         client,
-        port: io::port(receiver),
+        port,
         upstream: None,
         out: Vec::new(),
         now,
@@ -120,10 +142,6 @@ pub(super) fn serve(
         pass: None,
         sets: None,
         responding: false,
-    });
-    Some(Box::pin(async move {
-        let stop = pump.run().await;
-        pump.finish(stop).await;
     }))
 }
 
@@ -132,7 +150,8 @@ fn settings(
     worker: &Worker,
     target: &TargetState,
     target_index: usize,
-    cell: &SessionCell,
+    id: u64,
+    host: Arc<str>,
 ) -> Option<Settings> {
     let seen = worker.with_snapshot(|snapshot| {
         let catalog = snapshot.catalogs.get(target_index).and_then(Option::as_ref);
@@ -141,13 +160,13 @@ fn settings(
     let limits = &worker.shared.limits;
     Some(Settings {
         profile: seen.unwrap_or_else(|| Arc::clone(&target.runtime.profile)),
-        connection_id: registry::connection_id(cell.id()),
+        connection_id: registry::connection_id(id),
         scramble: challenge(random()?),
         scramble_key: random()?,
         login_key: target.runtime.login_key.clone(),
         tls_available: target.client_tls.load().is_some(),
         tls_required: target.runtime.client_tls_required,
-        host: Arc::clone(cell.source()),
+        host,
         max_statement_bytes: limits.max_statement_bytes,
         max_row_bytes: limits.max_row_bytes,
         worker: worker.index,

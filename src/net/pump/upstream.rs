@@ -14,7 +14,9 @@ impl Pump {
         };
         let (key, schema) = (self.session.upstream_key(), self.session.schema().map(str::to_owned));
         let asked = self.worker.now();
-        let taken = self.while_client_lives(pool.take(&worker, key, schema.as_deref())).await?;
+        let taken = self
+            .while_client_lives(pool.take(&worker, key, schema.as_deref(), self.address))
+            .await?;
         self.now = self.worker.now();
         self.current.queued(asked, self.now);
         let answer = taken.map(|upstream| {

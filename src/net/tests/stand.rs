@@ -123,12 +123,14 @@ impl Stand {
                 client_tls: options.client_tls,
                 client_tls_required: false,
                 login_key: None,
+                proxy_protocol: false,
                 max_upstream: options.max_upstream,
                 profile: Arc::new(profile()),
             }],
             snapshot: Arc::new(ArcSwap::from_pointee(snapshot())),
             schemas: Arc::new(NoSchemas),
             desk: desk.clone(),
+            proxies: Vec::new(),
             limits: Limits { durable_records: audit.is_sync(), ..options.limits },
         });
         let net = Some(net.unwrap());
