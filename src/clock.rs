@@ -10,6 +10,11 @@ pub struct Now {
 }
 
 impl Now {
+    /// The monotonic instant so much later: a deadline.
+    pub fn after(self, time: std::time::Duration) -> u64 {
+        self.mono_ns.saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
+    }
+
     /// The instant `ns` nanoseconds later on both clocks.
     #[must_use]
     pub fn plus_ns(self, ns: u64) -> Self {

@@ -99,6 +99,31 @@ impl Fault {
         Self::new(FaultKind::Login, 1045, *b"28000", text)
     }
 
+    /// 1159/08S01: the login took too long.
+    pub fn login_timeout() -> Self {
+        let text = "Rowgate [RG-LOGIN]: the login took too long";
+        Self::new(FaultKind::Login, 1159, *b"08S01", text)
+    }
+
+    /// 4031/HY000, as MySQL says it: the client has said nothing for too long.
+    pub fn idle_timeout() -> Self {
+        let text = "Rowgate [RG-IDLE]: the session was ended, since nothing was asked of it for server.idle_timeout_s";
+        Self::new(FaultKind::Limit, 4031, *b"HY000", text)
+    }
+
+    /// 3024/HY000, as MySQL says it: the statement took too long.
+    pub fn statement_timeout() -> Self {
+        let text = "Rowgate [RG-TIMEOUT]: the statement took longer than this target's statement_timeout_s; \
+                    it was ended, and the session with it";
+        Self::new(FaultKind::Limit, 3024, *b"HY000", text)
+    }
+
+    /// 1317/70100: ended by hand.
+    pub fn killed() -> Self {
+        let text = "Rowgate [RG-KILLED]: the session was ended by an administrator";
+        Self::new(FaultKind::Shutdown, 1317, *b"70100", text)
+    }
+
     /// 1040/08004: a limit of connections or logins was reached.
     pub fn too_many(what: &str) -> Self {
         Self::new(

@@ -34,13 +34,16 @@ fn bounds(config: &Config) -> Checked {
     let (statement_bytes, row_bytes) = (server.max_statement_bytes, server.max_row_bytes);
     let connections = wide(server.max_connections);
     let failed_logins = u64::from(server.failed_logins_per_minute);
-    let of_server: [Bound; 8] = [
+    let of_server: [Bound; 11] = [
         ("workers", wide(server.workers), 0..=1_024, "0 means one a core"),
         ("drain_timeout_s", server.drain_timeout_s, 1..=3_600, "longer is no drain"),
         ("max_statement_bytes", wide(statement_bytes), 1_024..=1 << 30, row),
         ("max_row_bytes", wide(row_bytes), 1_024..=1 << 30, row),
         ("max_connections", connections, 1..=1_000_000, "each takes a file descriptor"),
         ("login_timeout_s", server.login_timeout_s, 1..=300, "a login not done holds a connection"),
+        ("connect_timeout_s", server.connect_timeout_s, 1..=300, "a session waits for it"),
+        ("idle_timeout_s", server.idle_timeout_s, 1..=31_536_000, "longer than a year is never"),
+        ("keepalive_s", server.keepalive_s, 1..=7_200, "past that, networks have forgotten"),
         (
             "write_timeout_s",
             server.write_timeout_s,
@@ -221,7 +224,13 @@ fn targets(config: &Config) -> Checked {
             return complain(&path("listen"), what, "choose another port");
         }
         upstream(target, &path)?;
-        let all: [Bound; 2] = [
+        let all: [Bound; 3] = [
+            (
+                "statement_timeout_s",
+                target.statement_timeout_s,
+                0..=31_536_000,
+                "0 means as long as it takes",
+            ),
             (
                 "max_upstream",
                 wide(target.max_upstream),

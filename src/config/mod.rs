@@ -84,6 +84,12 @@ pub struct Server {
     pub max_connections: usize,
     /// Seconds from accept to a finished login.
     pub login_timeout_s: u64,
+    /// Seconds from the first packet to a database to a connection that is ready for statements.
+    pub connect_timeout_s: u64,
+    /// Seconds that a client may say nothing between two commands.
+    pub idle_timeout_s: u64,
+    /// Seconds that a peer may be silent before it is asked whether it is there.
+    pub keepalive_s: u64,
     /// Seconds that a client may take no byte of what is sent to it.
     pub write_timeout_s: u64,
     /// Failed logins per address and minute, over which more are refused unseen.
@@ -105,6 +111,9 @@ impl Default for Server {
             max_row_bytes: 16 << 20,
             max_connections: 9_000,
             login_timeout_s: 10,
+            connect_timeout_s: 10,
+            idle_timeout_s: 28_800,
+            keepalive_s: 60,
             write_timeout_s: 60,
             failed_logins_per_minute: 60,
             login_key: None,
@@ -354,6 +363,9 @@ pub struct Target {
     /// TLS towards the clients of this listener.
     #[serde(default)]
     pub client_tls: ClientTls,
+    /// Seconds that a statement may take, its rows included; 0: as long as it takes.
+    #[serde(default)]
+    pub statement_timeout_s: u64,
     /// Connections to the database begin with a PROXY header (version 2) that names the client's address.
     #[serde(default)]
     pub proxy_protocol: bool,

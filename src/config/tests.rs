@@ -58,7 +58,7 @@ fn keys() {
         "user =",
         "colour =",
         "r.toml:20:1: targets.colour: unknown key; known here: name, listen, \
-         address, user, password, tls, tls_ca, tls_pin, server_public_key, client_tls, proxy_protocol, max_upstream, catalog_refresh_s",
+         address, user, password, tls, tls_ca, tls_pin, server_public_key, client_tls, statement_timeout_s, proxy_protocol, max_upstream, catalog_refresh_s",
     );
     check("user = \"rowgate\"\n", "", "r.toml:16:1: targets.user: missing; add user");
     check(

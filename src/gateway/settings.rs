@@ -35,6 +35,9 @@ pub(super) fn limits(config: &Config, durable_records: bool) -> Limits {
         max_statement_bytes: server.max_statement_bytes,
         max_row_bytes: server.max_row_bytes,
         login_timeout: Duration::from_secs(server.login_timeout_s),
+        connect_timeout: Duration::from_secs(server.connect_timeout_s),
+        idle_timeout: Duration::from_secs(server.idle_timeout_s),
+        keepalive: Duration::from_secs(server.keepalive_s),
         write_timeout: Duration::from_secs(server.write_timeout_s),
         failed_logins_per_minute: server.failed_logins_per_minute,
         record_literals: config.audit.literals,
@@ -86,6 +89,8 @@ pub(super) fn targets(
             client_tls: client_tls.cloned(),
             client_tls_required: required,
             login_key: login_key.clone(),
+            statement_timeout: (target.statement_timeout_s > 0)
+                .then(|| Duration::from_secs(target.statement_timeout_s)),
             proxy_protocol: target.proxy_protocol,
             max_upstream: target.max_upstream,
             profile: Arc::new(unseen()),

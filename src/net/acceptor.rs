@@ -10,11 +10,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use socket2::{SockRef, TcpKeepalive};
+use socket2::SockRef;
 use tokio::sync::mpsc;
 
-use super::Shared;
 use super::worker::{Accepted, WorkerEvent};
+use super::{Shared, keepalive};
 
 /// How long to wait when the process is out of descriptors: a few session ends.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -131,7 +131,7 @@ impl Dispatch {
         listener.set_nonblocking(false)?;
         let socket = SockRef::from(listener);
         socket.set_tcp_nodelay(true)?;
-        socket.set_tcp_keepalive(&keepalive())?;
+        socket.set_tcp_keepalive(&keepalive::asking(self.shared.limits.keepalive))?;
         // The kernel ends a connection whose peer takes no byte for so long, be it gone or its window closed: a
         // deadline of every write that takes neither a timer nor a look at a clock.
         socket.set_tcp_user_timeout(Some(self.shared.limits.write_timeout))
@@ -143,14 +143,6 @@ fn refuse(mut stream: TcpStream, why: &[u8]) {
     if stream.set_nonblocking(true).is_ok() {
         let _ = stream.write(why);
     }
-}
-
-/// A peer that vanished without a word is noticed after two minutes.
-pub(super) fn keepalive() -> TcpKeepalive {
-    TcpKeepalive::new()
-        .with_time(Duration::from_mins(1))
-        .with_interval(Duration::from_secs(15))
-        .with_retries(4)
 }
 
 #[cfg(test)]

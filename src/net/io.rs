@@ -21,8 +21,10 @@ use monoio::io::{
 use monoio::net::TcpStream;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
+use socket2::SockRef;
 
 use super::buffers::{Buffers, LARGE, SMALL};
+use super::keepalive;
 use super::records::{Records, TlsFault};
 
 /// The receiving half of a socket.
@@ -37,13 +39,18 @@ pub(super) fn adopt(stream: std::net::TcpStream) -> io::Result<(Leg, Receiver)> 
 }
 
 /// Connects.
-pub(super) async fn connect(address: SocketAddr) -> io::Result<(Leg, Receiver)> {
+pub(super) async fn connect(
+    address: SocketAddr,
+    keepalive: Duration,
+) -> io::Result<(Leg, Receiver)> {
     let stream = TcpStream::connect_addr(address).await?;
     stream.set_nodelay(true)?;
-    // A database that vanished without a word is noticed after two minutes.
-    let (time, interval) = (Duration::from_mins(1), Duration::from_secs(15));
-    stream.set_tcp_keepalive(Some(time), Some(interval), Some(4))?;
-    Ok(split(stream))
+    let (leg, receiver) = split(stream);
+    let socket = leg.sender.descriptor();
+    SockRef::from(&socket).set_tcp_keepalive(&keepalive::asking(keepalive))?;
+    // While something sent is not acknowledged the kernel asks nothing, but sends again, for a quarter of an hour.
+    SockRef::from(&socket).set_tcp_user_timeout(Some(keepalive::gone(keepalive)))?;
+    Ok((leg, receiver))
 }
 
 fn split(stream: TcpStream) -> (Leg, Receiver) {

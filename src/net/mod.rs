@@ -10,6 +10,7 @@ pub mod decide;
 mod driver;
 mod halves;
 mod io;
+mod keepalive;
 mod ledger;
 mod logins;
 mod pool;
@@ -70,6 +71,12 @@ pub struct Limits {
     pub max_row_bytes: usize,
     /// From accept to a finished login.
     pub login_timeout: Duration,
+    /// From the first packet to a database to a connection that is ready for statements.
+    pub connect_timeout: Duration,
+    /// How long a client may say nothing between two commands.
+    pub idle_timeout: Duration,
+    /// How long a peer may be silent before it is asked whether it is there.
+    pub keepalive: Duration,
     /// How long a client may take no byte of what is sent to it.
     pub write_timeout: Duration,
     /// Failed logins per address and minute, over which more are refused unseen.

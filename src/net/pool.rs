@@ -24,9 +24,6 @@ use crate::fault::Fault;
 use crate::session::UpstreamKey;
 use crate::session::upstream::{Baseline, Login, Op, Query, Step};
 
-/// From the first SYN to the end of the baseline. A database that takes longer is as good as down.
-const ESTABLISH: Duration = Duration::from_secs(10);
-
 /// How long a session waits for a permit.
 const WAIT: Duration = Duration::from_secs(10);
 
@@ -100,9 +97,8 @@ impl Pool {
             }
         }
         let permit = self.permit().await?;
-        let made =
-            monoio::time::timeout(ESTABLISH, self.establish(worker, key, Some(permit), origin))
-                .await;
+        let establish = self.establish(worker, key, Some(permit), origin);
+        let made = monoio::time::timeout(worker.shared.limits.connect_timeout, establish).await;
         let made =
             made.unwrap_or_else(|_| Err(Fault::upstream_down("the database does not answer")));
         let mut made = made.inspect_err(|fault| self.target.failed(fault))?;
@@ -147,7 +143,7 @@ impl Pool {
         monoio::spawn(async move {
             let Some(pool) = worker.pool(index) else { return };
             let kill = pool.kill_by_another(&worker, &upstream);
-            match monoio::time::timeout(ESTABLISH, kill).await {
+            match monoio::time::timeout(worker.shared.limits.connect_timeout, kill).await {
                 Ok(Ok(())) => {}
                 Ok(Err(fault)) => tracing::debug!(%fault, "a statement could not be killed"),
                 Err(_) => tracing::debug!("a statement could not be killed in time"),
@@ -210,7 +206,7 @@ impl Pool {
         origin: Option<IpAddr>,
     ) -> Result<Box<Upstream>, Fault> {
         let runtime = &self.target.runtime;
-        let mut wire = self.connect().await?;
+        let mut wire = self.connect(worker.shared.limits.keepalive).await?;
         if runtime.proxy_protocol {
             let mut header = worker.buffers.take(1);
             ProxyHeader::write(&mut header, origin);
@@ -239,11 +235,11 @@ impl Pool {
         }))
     }
 
-    async fn connect(&self) -> Result<Wire, Fault> {
+    async fn connect(&self, keepalive: Duration) -> Result<Wire, Fault> {
         let addresses = self.target.addresses.load_full();
         let mut why = "its name can't be resolved".to_owned();
         for address in addresses.iter() {
-            match io::connect(*address).await {
+            match io::connect(*address, keepalive).await {
                 Ok((leg, receiver)) => return Ok(Wire { leg, port: io::port(receiver) }),
                 Err(error) => why = error.kind().to_string(),
             }
@@ -259,7 +255,8 @@ impl Pool {
 
     /// Runs a statement of the gateway's own on a connection made for it.
     pub(super) async fn run_aside(&self, worker: &Worker, sql: String) -> Result<(), Fault> {
-        let run = monoio::time::timeout(ESTABLISH, self.run_by_another(worker, &sql)).await;
+        let run = self.run_by_another(worker, &sql);
+        let run = monoio::time::timeout(worker.shared.limits.connect_timeout, run).await;
         run.unwrap_or_else(|_| Err(Fault::upstream_down("the database does not answer")))
     }
 

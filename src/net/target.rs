@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::Semaphore;
@@ -30,6 +31,8 @@ pub struct TargetRuntime {
     pub client_tls_required: bool,
     /// The key for whole secrets outside TLS, if any.
     pub login_key: Option<Arc<LoginKey>>,
+    /// How long a statement may take, its rows included; none: as long as it takes.
+    pub statement_timeout: Option<Duration>,
     /// Connections to the database begin with a PROXY header.
     pub proxy_protocol: bool,
     /// Connections to the database at once, over all workers.

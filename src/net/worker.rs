@@ -71,6 +71,10 @@ pub(super) enum End {
     Kill,
     /// Its login took too long.
     LoginTimeout,
+    /// Its client has said nothing for too long.
+    IdleTimeout,
+    /// Its statement took too long.
+    StatementTimeout,
     /// The gateway drains: at once when idle, otherwise after the statement.
     Drain,
     /// The drain's deadline has passed.
@@ -82,8 +86,18 @@ pub(super) enum End {
 pub(super) struct Control {
     end: Cell<Option<End>>,
     waker: RefCell<Option<Waker>>,
-    /// When the login must be over; 0: it is.
-    login_deadline_ns: Cell<u64>,
+    deadline: Cell<Deadline>,
+}
+
+/// By when what a session does must be over: there is one at a time, since it does one thing at a time.
+#[derive(Clone, Copy, Debug, Default)]
+enum Deadline {
+    /// It may last.
+    #[default]
+    None,
+    At(u64, End),
+    /// It has passed.
+    Passed(End),
 }
 
 impl Control {
@@ -92,24 +106,47 @@ impl Control {
         if matches!(self.end.get(), None | Some(End::Drain)) {
             self.end.set(Some(why));
         }
-        if let Some(waker) = self.waker.borrow().as_ref() {
-            waker.wake_by_ref();
-        }
+        self.wake();
     }
 
     /// Why to end, if it must; asked by the session whenever it waits.
     pub(super) fn ended(&self) -> Option<End> {
-        self.end.get()
+        self.end.get().or_else(|| self.overdue())
     }
 
     /// Why to end in the middle of a statement.
     pub(super) fn ended_hard(&self) -> Option<End> {
-        self.end.get().filter(|why| *why != End::Drain)
+        self.end.get().filter(|why| *why != End::Drain).or_else(|| self.overdue())
     }
 
-    /// The login is over.
-    pub(super) fn logged_in(&self) {
-        self.login_deadline_ns.set(0);
+    fn overdue(&self) -> Option<End> {
+        if let Deadline::Passed(why) = self.deadline.get() { Some(why) } else { None }
+    }
+
+    /// What begins now must be over by then, or the session ends for this reason.
+    pub(super) fn must_end_by(&self, at_ns: u64, why: End) {
+        self.deadline.set(Deadline::At(at_ns, why));
+    }
+
+    /// It is over in time, or was so by the time that anybody looked.
+    pub(super) fn in_time(&self) {
+        self.deadline.set(Deadline::None);
+    }
+
+    /// Looks at the clock for the session.
+    fn tick(&self, now_ns: u64) {
+        if let Deadline::At(at_ns, why) = self.deadline.get()
+            && now_ns >= at_ns
+        {
+            self.deadline.set(Deadline::Passed(why));
+            self.wake();
+        }
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = self.waker.borrow().as_ref() {
+            waker.wake_by_ref();
+        }
     }
 }
 
@@ -219,9 +256,8 @@ impl Worker {
     fn accept(self: &Rc<Self>, accepted: Accepted) {
         let id = accepted.id;
         let control = Rc::new(Control::default());
-        let patience = self.shared.limits.login_timeout.as_nanos();
-        let patience = u64::try_from(patience).unwrap_or(u64::MAX);
-        control.login_deadline_ns.set(self.now().mono_ns.saturating_add(patience));
+        let login = self.shared.limits.login_timeout;
+        control.must_end_by(self.now().after(login), End::LoginTimeout);
         self.controls.borrow_mut().insert(id, Rc::clone(&control));
         let cell = self.list(&accepted);
         let seat = Seat { worker: Rc::clone(self), id };
@@ -253,8 +289,7 @@ impl Worker {
     }
 
     fn drain(&self, deadline: Duration) {
-        let patience = u64::try_from(deadline.as_nanos()).unwrap_or(u64::MAX);
-        let ends = self.now().mono_ns.saturating_add(patience);
+        let ends = self.now().after(deadline);
         if self.drain_ends_ns.get().is_none() {
             self.drain_ends_ns.set(Some(ends));
         }
@@ -272,11 +307,9 @@ impl Worker {
         self.pools.iter().for_each(|pool| pool.tick(now));
         let past_deadline = self.drain_ends_ns.get().is_some_and(|ends| now >= ends);
         for control in self.controls.borrow().values() {
-            let login_ends = control.login_deadline_ns.get();
+            control.tick(now);
             if past_deadline {
                 control.end(End::Deadline);
-            } else if login_ends != 0 && now >= login_ends {
-                control.end(End::LoginTimeout);
             }
         }
     }

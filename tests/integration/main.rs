@@ -14,6 +14,7 @@ mod cutting;
 mod deadlines;
 mod docs;
 mod failures;
+mod half_open;
 mod hostile;
 mod leaks;
 mod login;

@@ -19,8 +19,12 @@ const START: Duration = Duration::from_secs(90);
 /// What to start; the defaults are the demo's.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// The database's host.
+    pub database_host: String,
     /// The database's port.
     pub database_port: u16,
+    /// The address that the gateway listens on.
+    pub listen_host: String,
     /// `auto`, `io_uring`, `epoll`.
     pub driver: String,
     /// Worker threads.
@@ -49,7 +53,9 @@ impl Options {
     /// The demo's options over the database on this port.
     pub fn new(database_port: u16) -> Self {
         Self {
+            database_host: "127.0.0.1".to_owned(),
             database_port,
+            listen_host: "127.0.0.1".to_owned(),
             driver: "auto".to_owned(),
             workers: 2,
             durability: "sync".to_owned(),
@@ -323,8 +329,8 @@ wait_s = {wait_s}
 {labels}
 [[targets]]
 name = "shop"
-listen = "127.0.0.1:{port}"
-address = "127.0.0.1:{database_port}"
+listen = "{listen_host}:{port}"
+address = "{database_host}:{database_port}"
 user = "{SERVICE_USER}"
 password = "env:ROWGATE_DEMO_PASSWORD"
 {upstream_tls}
@@ -340,6 +346,8 @@ catalog_refresh_s = {refresh}
         audit = audit.display(),
         durability = options.durability,
         wait_s = options.wait_s,
+        listen_host = options.listen_host,
+        database_host = options.database_host,
         database_port = options.database_port,
         refresh = options.catalog_refresh_s,
         upstream_tls = options.upstream_tls,

@@ -95,7 +95,7 @@ impl Pump {
         self.worker.record(&opened).map_err(|why| Fault::audit(&why.to_string()))?;
         self.recorded_open = true;
         self.unproven = None;
-        self.control.logged_in();
+        self.control.in_time();
         self.cell.logged_in(&principal);
         self.worker.metrics().login_ok();
         tracing::debug!(session = self.id, identity = principal.subject, "logged in");

@@ -292,6 +292,8 @@ impl Pump {
                 match end {
                     End::Kill => "killed",
                     End::LoginTimeout => "timeout",
+                    End::IdleTimeout => "idle",
+                    End::StatementTimeout => "statement timeout",
                     End::Drain | End::Deadline => "drain",
                 }
             }
@@ -313,18 +315,10 @@ impl Pump {
     async fn say_goodbye(&mut self, end: End) {
         let fault = match end {
             End::Drain | End::Deadline => Fault::shutdown(),
-            End::Kill => Fault::new(
-                FaultKind::Shutdown,
-                1317,
-                *b"70100",
-                "Rowgate [RG-KILLED]: the session was ended by an administrator",
-            ),
-            End::LoginTimeout => Fault::new(
-                FaultKind::Login,
-                1159,
-                *b"08S01",
-                "Rowgate [RG-LOGIN]: the login took too long",
-            ),
+            End::Kill => Fault::killed(),
+            End::LoginTimeout => Fault::login_timeout(),
+            End::IdleTimeout => Fault::idle_timeout(),
+            End::StatementTimeout => Fault::statement_timeout(),
         };
         self.out.clear();
         let mut step = self.session.on_close(&fault, &mut self.out);

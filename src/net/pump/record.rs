@@ -246,6 +246,7 @@ impl Pump {
             self.sets.get_or_insert_default().set(&set);
         }
         self.complete(&outcome);
+        self.control.in_time();
         if defined {
             // The session's next statement should find what this one made.
             let shared = std::sync::Arc::clone(&self.worker.shared);

@@ -9,6 +9,7 @@ use crate::approval::{GrantScope, NewRequest};
 use crate::fault::Fault;
 use crate::net::decide::{Decision, Query};
 use crate::net::io;
+use crate::net::worker::End;
 use crate::policy::{Effect, Hold};
 use crate::schema::SqlMode;
 use crate::session::{Ruling, Statement, StatementKind, Text};
@@ -22,6 +23,9 @@ impl Pump {
             // It waits for the schema, the disk or people: a box, so that idle sessions don't keep room for it.
             later => Box::pin(self.rule_later(statement, later)).await?,
         };
+        if let (Ruling::Run { .. }, Some(most)) = (&ruling, self.target.runtime.statement_timeout) {
+            self.control.must_end_by(self.now.after(most), End::StatementTimeout);
+        }
         self.session.on_ruling(ruling);
         Ok(())
     }

@@ -9,7 +9,7 @@ use monoio::BufResult;
 use super::{Activity, Pump, Stop};
 use crate::fault::Fault;
 use crate::net::buffers::LARGE;
-use crate::net::worker::Control;
+use crate::net::worker::{Control, End};
 use crate::session::Side;
 
 /// A client that does not take its last words within this time is left alone.
@@ -36,8 +36,12 @@ impl Pump {
             if idle && self.upstream.as_ref().is_some_and(|upstream| upstream.leg.len() > 0) {
                 return Err(lost("the database spoke out of turn"));
             }
-            if idle && self.client.len() == 0 {
-                self.settle();
+            if idle {
+                let patience = self.worker.shared.limits.idle_timeout;
+                self.control.must_end_by(self.now.after(patience), End::IdleTimeout);
+                if self.client.len() == 0 {
+                    self.settle();
+                }
             }
             while self.client.len() < want {
                 if self.client.eof {
@@ -64,6 +68,7 @@ impl Pump {
             }
             self.now = self.worker.now();
             if idle {
+                self.control.in_time();
                 self.activity(Activity::Running);
                 self.current.arrived(self.now);
             }
