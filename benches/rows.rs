@@ -44,6 +44,7 @@ fn session() -> Session {
         login_key: None,
         tls_available: false,
         tls_required: false,
+        is_local: false,
         host: "bench".into(),
         max_statement_bytes: 1 << 20,
         max_row_bytes: 1 << 20,

@@ -23,6 +23,8 @@ pub mod session;
 #[cfg(feature = "gateway")]
 pub mod metrics;
 #[cfg(feature = "gateway")]
+pub mod socket;
+#[cfg(feature = "gateway")]
 pub mod store;
 // layer 5
 #[cfg(feature = "gateway")]

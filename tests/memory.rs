@@ -94,7 +94,7 @@ fn start() -> Stand {
     let (port, admin_port) = (mariadb::free_port().unwrap(), mariadb::free_port().unwrap());
     let mut options = Options::new(database.port());
     options.workers = 1;
-    options.durability = "async".to_owned();
+    "async".clone_into(&mut options.durability);
     // Looks at the schema would be counted too.
     options.catalog_refresh_s = 3_600;
     xtask::gateway::prepare(&dir, port, admin_port, &options).unwrap();
@@ -132,7 +132,7 @@ fn until<T>(mut look: impl FnMut() -> Option<T>) -> T {
         if let Some(found) = look() {
             return found;
         }
-        assert!(began.elapsed() < Duration::from_secs(60), "the gateway does not start");
+        assert!(began.elapsed() < Duration::from_mins(1), "the gateway does not start");
         std::thread::sleep(Duration::from_millis(50));
     }
 }

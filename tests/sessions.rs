@@ -559,6 +559,7 @@ fn settings(script: &str) -> Settings {
         login_key: script.contains("# it has a key for logins").then(login_key),
         tls_available: script.contains("# TLS is available"),
         tls_required: script.contains("# TLS is required"),
+        is_local: script.contains("# by a Unix socket"),
         host: "host".into(),
         max_statement_bytes: if script.contains("# long statements") { 64 << 20 } else { 1 << 16 },
         max_row_bytes: if script.contains("# long rows") { 16 << 20 } else { 1 << 16 },

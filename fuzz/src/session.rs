@@ -128,6 +128,7 @@ fn settings() -> Settings {
         login_key: None,
         tls_available: false,
         tls_required: false,
+        is_local: false,
         host: "fuzz".into(),
         max_statement_bytes: 1 << 20,
         max_row_bytes: 1 << 20,

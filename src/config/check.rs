@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
+use std::path::Path;
 
 use super::parse::{Complaint, Step};
 use super::{Config, LabelRule, Target, UpstreamTls};
@@ -216,13 +217,18 @@ fn targets(config: &Config) -> Checked {
     let mut names = HashSet::new();
     // Port 0 lets the system choose, so two of those don't clash.
     let mut listening: HashSet<_> = config.admin.listen.into_iter().collect();
+    let mut sockets: HashSet<_> = HashSet::from([config.admin.socket.as_path()]);
     for (at, target) in config.targets.iter().enumerate() {
         let path = |key| vec![Key("targets"), At(at), Key(key)];
         name(&path("name"), &target.name, &mut names)?;
-        if target.listen.port() != 0 && !listening.insert(target.listen) {
-            let what = format!("{} is taken by another listener of this file", target.listen);
+        if let Some(listen) = target.listen
+            && listen.port() != 0
+            && !listening.insert(listen)
+        {
+            let what = format!("{listen} is taken by another listener of this file");
             return complain(&path("listen"), what, "choose another port");
         }
+        socket(target, &path, &mut sockets)?;
         upstream(target, &path)?;
         let all: [Bound; 3] = [
             (
@@ -249,8 +255,61 @@ fn targets(config: &Config) -> Checked {
     Ok(())
 }
 
+/// The longest path of a Unix socket, a NUL behind it.
+const MAX_SOCKET_PATH: usize = 107;
+
+fn socket<'a>(
+    target: &'a Target,
+    path: &dyn Fn(&'static str) -> Vec<Step>,
+    seen: &mut HashSet<&'a Path>,
+) -> Checked {
+    let Some(socket) = &target.socket else {
+        let of_it = [
+            ("socket_mode", target.socket_mode),
+            ("socket_uid", target.socket_uid),
+            ("socket_gid", target.socket_gid),
+        ];
+        if let Some((key, _)) = of_it.iter().find(|(_, value)| value.is_some()) {
+            return complain(&path(key), "has no effect without socket", "name the socket's path");
+        }
+        if target.listen.is_none() {
+            let mend = "add listen = \"host:port\", or socket = \"path\", or both";
+            return complain(&path("listen"), "missing, and there is no socket either", mend);
+        }
+        return Ok(());
+    };
+    let len = socket.as_os_str().len();
+    if len == 0 || len > MAX_SOCKET_PATH {
+        let what = format!("{len} bytes are no path of a socket");
+        return complain(&path("socket"), what, "1 to 107 bytes (the system's own limit)");
+    }
+    if !seen.insert(socket) {
+        let what = format!("{} is taken by another socket of this file", socket.display());
+        return complain(&path("socket"), what, "choose another path");
+    }
+    if target.socket_mode.is_some_and(|mode| mode > 0o777) {
+        let mend = "write it in octal, with 0o: 0o660 lets a group in, 0o600 its user only";
+        return complain(&path("socket_mode"), "these are no rights", mend);
+    }
+    Ok(())
+}
+
 fn upstream(target: &Target, path: &dyn Fn(&'static str) -> Vec<Step>) -> Checked {
-    let Some(host) = host_of(&target.address) else {
+    let socket = target.address.strip_prefix("unix:");
+    if socket.is_some_and(|path| path.is_empty() || path.len() > MAX_SOCKET_PATH) {
+        let what = format!("{:?} is no address", target.address);
+        return complain(
+            &path("address"),
+            what,
+            "write unix: and a path, as in unix:/run/mysqld/mysqld.sock",
+        );
+    }
+    if socket.is_some() && target.tls == UpstreamTls::VerifyIdentity {
+        let mend = "write tls = \"off\", which is safe there; or verify-ca, or pin";
+        return complain(&path("tls"), "verify-identity, but a socket has no name to verify", mend);
+    }
+    let host = if socket.is_some() { Some("localhost") } else { host_of(&target.address) };
+    let Some(host) = host else {
         let what = format!("{:?} is no address", target.address);
         return complain(&path("address"), what, "write host:port, as in db.internal:3306");
     };
@@ -279,7 +338,7 @@ fn upstream(target: &Target, path: &dyn Fn(&'static str) -> Vec<Step>) -> Checke
         UpstreamTls::Off if !is_loopback(host) => complain(
             &path("tls"),
             "off, but the database is not on this machine",
-            "use verify-identity, verify-ca or pin; off is for loopback only",
+            "use verify-identity, verify-ca or pin; off is for loopback and Unix sockets only",
         ),
         UpstreamTls::Off | UpstreamTls::VerifyIdentity | UpstreamTls::VerifyCa
             if target.tls_pin.is_some() =>

@@ -339,9 +339,22 @@ pub enum ClientTls {
 pub struct Target {
     /// Its name in policies, metrics and the record.
     pub name: String,
-    /// Where clients connect.
-    pub listen: SocketAddr,
-    /// `host:port` of the database.
+    /// Where clients connect over TCP.
+    #[serde(default)]
+    pub listen: Option<SocketAddr>,
+    /// Where clients of this machine connect: a Unix socket.
+    #[serde(default)]
+    pub socket: Option<PathBuf>,
+    /// The rights on its file.
+    #[serde(default)]
+    pub socket_mode: Option<u32>,
+    /// The Unix user it belongs to; none: the gateway's own.
+    #[serde(default)]
+    pub socket_uid: Option<u32>,
+    /// The Unix group it belongs to; none: the gateway's own.
+    #[serde(default)]
+    pub socket_gid: Option<u32>,
+    /// `host:port` of the database, or `unix:` and the path of its socket.
     pub address: String,
     /// The gateway's account there.
     pub user: String,

@@ -20,6 +20,10 @@ impl Config {
         }
         for target in &mut self.targets {
             target.tls_ca.iter_mut().for_each(resolve);
+            target.socket.iter_mut().for_each(resolve);
+            if let Some(path) = target.address.strip_prefix("unix:") {
+                target.address = format!("unix:{}", base.join(path).display());
+            }
             if let Some(path) = target.password.strip_prefix("file:") {
                 target.password = format!("file:{}", base.join(path).display());
             }

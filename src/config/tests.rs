@@ -58,7 +58,7 @@ fn keys() {
         "user =",
         "colour =",
         "r.toml:20:1: targets.colour: unknown key; known here: name, listen, \
-         address, user, password, tls, tls_ca, tls_pin, server_public_key, client_tls, statement_timeout_s, proxy_protocol, max_upstream, catalog_refresh_s",
+         socket, socket_mode, socket_uid, socket_gid, address, user, password, tls, tls_ca, tls_pin, server_public_key, client_tls, statement_timeout_s, proxy_protocol, max_upstream, catalog_refresh_s",
     );
     check("user = \"rowgate\"\n", "", "r.toml:16:1: targets.user: missing; add user");
     check(
@@ -166,7 +166,7 @@ fn targets() {
     check(
         "address = \"127.0.0.1:3306\"",
         "address = \"10.0.0.7:3306\"",
-        "r.toml:22:1: targets.tls: off, but the database is not on this machine; use verify-identity, verify-ca or pin; off is for loopback only",
+        "r.toml:22:1: targets.tls: off, but the database is not on this machine; use verify-identity, verify-ca or pin; off is for loopback and Unix sockets only",
     );
     check(
         "tls = \"off\"\n",
@@ -197,6 +197,40 @@ fn targets() {
         &format!("tls = \"pin\"\ntls_pin = \"sha256:{}\"", "aB".repeat(32)),
     );
     Config::parse(&pinned, "r.toml").unwrap();
+}
+
+#[test]
+fn sockets() {
+    check(
+        "listen = \"127.0.0.1:3307\"\n",
+        "",
+        "r.toml:16:1: targets.listen: missing, and there is no socket either; add listen = \"host:port\", or socket = \"path\", or both",
+    );
+    check(
+        "tls = \"off\"",
+        "tls = \"off\"\nsocket_mode = 0o660",
+        "r.toml:23:1: targets.socket_mode: has no effect without socket; name the socket's path",
+    );
+    check(
+        "tls = \"off\"",
+        "tls = \"off\"\nsocket = \"s\"\nsocket_mode = 660",
+        "r.toml:24:1: targets.socket_mode: these are no rights; write it in octal, with 0o: 0o660 lets a group in, 0o600 its user only",
+    );
+    check(
+        "tls = \"off\"",
+        "tls = \"off\"\nsocket = \"/run/rowgate/admin.sock\"",
+        "r.toml:23:1: targets.socket: /run/rowgate/admin.sock is taken by another socket of this file; choose another path",
+    );
+    check(
+        "address = \"127.0.0.1:3306\"",
+        "address = \"unix:\"",
+        "r.toml:19:1: targets.address: \"unix:\" is no address; write unix: and a path, as in unix:/run/mysqld/mysqld.sock",
+    );
+    let by_socket = GOOD.replace("127.0.0.1:3306", "unix:/run/mysqld/mysqld.sock");
+    let verified = by_socket.replace("tls = \"off\"", "tls_ca = \"ca.pem\"");
+    let error = Config::parse(&verified, "r.toml").unwrap_err().to_string();
+    assert!(error.contains("a socket has no name to verify"), "{error}");
+    Config::parse(&by_socket, "r.toml").unwrap();
 }
 
 #[test]

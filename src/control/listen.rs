@@ -2,13 +2,9 @@
 //! the routers' business.
 
 use std::collections::VecDeque;
-use std::io::ErrorKind;
 use std::net::TcpListener as StdTcpListener;
-use std::os::unix::fs::{
-    DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _,
-};
-use std::os::unix::net::{UnixListener as StdUnixListener, UnixStream as StdUnixStream};
-use std::path::{Path, PathBuf};
+use std::os::unix::net::UnixListener as StdUnixListener;
+use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +21,7 @@ use tokio::task::AbortHandle;
 use super::error::ControlError;
 use super::peer::{Caller, Origin};
 use crate::config::{Admin, Peer};
+use crate::socket::{self, Access, SocketError, SocketFile};
 
 /// Connections at once on each listener: people, scripts and a few scrapers, not clients. Beyond it the oldest must go,
 /// which has been answered long since, unless it came to keep others out.
@@ -58,7 +55,7 @@ impl Peers {
     /// From now on, these are who they say. Connections that are open keep what they were.
     pub fn set(&self, peers: &[Peer]) {
         self.peers.store(Arc::new(peers.to_vec()));
-        if let Err(error) = SocketFile::set_mode(&self.socket, peers) {
+        if let Err(error) = socket::set_mode(&self.socket, access(peers, own_uid()).mode) {
             tracing::warn!(%error, "the admin socket's mode can't be set");
         }
     }
@@ -69,10 +66,12 @@ impl Listeners {
     pub fn bind(admin: &Admin) -> Result<Self, ControlError> {
         let path = &admin.socket;
         let refused = |source| ControlError::Socket { path: path.clone(), source };
-        clear_stale(path)?;
-        make_folder(path).map_err(refused)?;
-        let unix = StdUnixListener::bind(path).map_err(refused)?;
-        let file = SocketFile::of(path, &admin.peers).map_err(refused)?;
+        let bound = socket::listen(path, access(&admin.peers, own_uid()));
+        let (unix, file) = bound.map_err(|error| match error {
+            SocketError::InUse(path) => ControlError::SocketInUse(path),
+            SocketError::NotASocket(path) => ControlError::NotASocket(path),
+            SocketError::Refused { path, source } => ControlError::Socket { path, source },
+        })?;
         unix.set_nonblocking(true).map_err(refused)?;
         let tcp = admin.listen.map(|address| {
             let bound = StdTcpListener::bind(address).and_then(|listener| {
@@ -188,65 +187,13 @@ where
     }
 }
 
-/// The socket's file, removed at the end unless another gateway has put its own there since.
-#[derive(Debug)]
-struct SocketFile {
-    path: PathBuf,
-    inode: u64,
+/// For the gateway's own user, and for its group as soon as other users are mapped. Whoever gets in that is mapped no more
+/// is still asked for its user id.
+fn access(peers: &[Peer], own: u32) -> Access {
+    let others = peers.iter().any(|peer| peer.uid != 0 && peer.uid != own);
+    Access { mode: if others { 0o660 } else { 0o600 }, uid: None, gid: None }
 }
 
-impl SocketFile {
-    /// Sets its mode: for the gateway's own user, and for its group as soon as other users are mapped. Whoever gets
-    /// in before that is still asked for its user id.
-    fn of(path: &Path, peers: &[Peer]) -> std::io::Result<Self> {
-        let inode = Self::set_mode(path, peers)?;
-        Ok(Self { path: path.to_owned(), inode })
-    }
-
-    fn set_mode(path: &Path, peers: &[Peer]) -> std::io::Result<u64> {
-        let facts = std::fs::symlink_metadata(path)?;
-        let others = peers.iter().any(|peer| peer.uid != 0 && peer.uid != facts.uid());
-        let mode = if others { 0o660 } else { 0o600 };
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
-        Ok(facts.ino())
-    }
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        let is_ours =
-            std::fs::symlink_metadata(&self.path).is_ok_and(|facts| facts.ino() == self.inode);
-        if is_ours {
-            let _ = std::fs::remove_file(&self.path);
-        }
-    }
-}
-
-fn clear_stale(path: &Path) -> Result<(), ControlError> {
-    let refused = |source| ControlError::Socket { path: path.to_owned(), source };
-    match std::fs::symlink_metadata(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(refused(error)),
-        Ok(facts) if !facts.file_type().is_socket() => {
-            return Err(ControlError::NotASocket(path.to_owned()));
-        }
-        Ok(_) => {}
-    }
-    match StdUnixStream::connect(path) {
-        Ok(_) => Err(ControlError::SocketInUse(path.to_owned())),
-        Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
-            std::fs::remove_file(path).map_err(refused)
-        }
-        Err(error) => Err(refused(error)),
-    }
-}
-
-/// Makes the socket's own folder (`/run/rowgate` is gone after a boot), but not those above it.
-fn make_folder(path: &Path) -> std::io::Result<()> {
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() && !folder.exists() => {
-            std::fs::DirBuilder::new().mode(0o755).create(folder)
-        }
-        _ => Ok(()),
-    }
+fn own_uid() -> u32 {
+    rustix::process::geteuid().as_raw()
 }

@@ -48,7 +48,7 @@ pub fn classify(
         ))
     })?;
     let ca = target.tls_ca.as_ref().map(std::fs::read).transpose().map_err(|e| failed(&e))?;
-    let host = target.address.rsplit_once(':').map_or(target.address.as_str(), |(host, _)| host);
+    let host = super::settings::host(&target.address);
     let side = SideTarget {
         address: target.address.clone(),
         account: account(file, target)?,

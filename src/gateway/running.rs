@@ -60,6 +60,13 @@ struct TargetState {
     down: Option<String>,
 }
 
+/// Where its clients connect.
+fn listens(target: &crate::config::Target) -> String {
+    let tcp = target.listen.map(|listen| listen.to_string());
+    let socket = target.socket.as_ref().map(|path| path.display().to_string());
+    tcp.into_iter().chain(socket).collect::<Vec<_>>().join(", ")
+}
+
 impl Running {
     pub(super) fn new(
         config: &Config,
@@ -71,7 +78,7 @@ impl Running {
     ) -> Self {
         let target = |target: &crate::config::Target| TargetState {
             name: target.name.clone(),
-            listen: target.listen.to_string(),
+            listen: listens(target),
             address: target.address.clone(),
             down: Some("its schema was not read yet".to_owned()),
         };

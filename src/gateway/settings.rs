@@ -8,24 +8,41 @@ use std::time::Duration;
 use super::{GatewayError, account};
 use crate::config::{ClientCertificates, ClientTls, Config, Target};
 use crate::identity::LoginKey;
-use crate::net::{Limits, TargetRuntime, upstream_config};
+use crate::net::{Limits, Listener, TargetRuntime, upstream_config};
 use crate::schema::{Flavour, ServerProfile, SqlMode};
+use crate::socket::{self, Access};
 
-/// Binds every target's listener, so that a port in use ends the start with one line.
-pub(super) fn bind(
-    file: &Path,
-    config: &Config,
-) -> Result<Vec<(usize, TcpListener)>, GatewayError> {
-    let bind = |(at, target): (usize, &Target)| {
-        let listener = TcpListener::bind(target.listen).map_err(|error| {
-            let (file, name, listen) = (file.display(), &target.name, target.listen);
-            GatewayError::Input(format!(
-                "{file}: targets.{name}.listen: {listen} can't be bound ({error}); choose a free address"
-            ))
-        })?;
-        Ok((at, listener))
-    };
-    config.targets.iter().enumerate().map(bind).collect()
+/// Who may open a socket of whose rights nothing is said: the gateway's own user.
+const SOCKET_MODE: u32 = 0o600;
+
+/// Binds every target's listeners, so that a port in use ends the start with one line.
+pub(super) fn bind(file: &Path, config: &Config) -> Result<Vec<(usize, Listener)>, GatewayError> {
+    let mut bound = Vec::new();
+    for (at, target) in config.targets.iter().enumerate() {
+        let (file, name) = (file.display(), &target.name);
+        if let Some(listen) = target.listen {
+            let listener = TcpListener::bind(listen).map_err(|error| {
+                GatewayError::Input(format!(
+                    "{file}: targets.{name}.listen: {listen} can't be bound ({error}); choose a free address"
+                ))
+            })?;
+            bound.push((at, Listener::Tcp(listener)));
+        }
+        if let Some(path) = &target.socket {
+            let access = Access {
+                mode: target.socket_mode.unwrap_or(SOCKET_MODE),
+                uid: target.socket_uid,
+                gid: target.socket_gid,
+            };
+            let (listener, held) = socket::listen(path, access).map_err(|error| {
+                GatewayError::Input(format!(
+                    "{file}: targets.{name}.socket: {error}; choose a path that is free and the gateway's to make"
+                ))
+            })?;
+            bound.push((at, Listener::Unix(listener, held)));
+        }
+    }
+    Ok(bound)
 }
 
 pub(super) fn limits(config: &Config, durable_records: bool) -> Limits {
@@ -62,11 +79,13 @@ pub(super) fn targets(
                 input(format!("{key}.tls_ca"), &format!("{}: {error}", path.display()))
             })?),
         };
-        let host =
-            target.address.rsplit_once(':').map_or(target.address.as_str(), |(host, _)| host);
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        let tls = upstream_config(&target.tls, host, ca.as_deref(), target.tls_pin.as_deref())
-            .map_err(|error| input(format!("{key}.tls"), &error))?;
+        let tls = upstream_config(
+            &target.tls,
+            host(&target.address),
+            ca.as_deref(),
+            target.tls_pin.as_deref(),
+        )
+        .map_err(|error| input(format!("{key}.tls"), &error))?;
         // Who may stay outside TLS shows no certificate either.
         let certified = config.tls.as_ref().and_then(|tls| tls.client_certificates);
         let certified = certified == Some(ClientCertificates::Required);
@@ -74,7 +93,7 @@ pub(super) fn targets(
             _ if certified => true,
             ClientTls::Required => true,
             ClientTls::Optional => false,
-            ClientTls::Auto => !target.listen.ip().is_loopback(),
+            ClientTls::Auto => target.listen.is_some_and(|listen| !listen.ip().is_loopback()),
         };
         if required && client_tls.is_none() {
             let what = "TLS is required for this listener, but there is no [tls]; \
@@ -88,6 +107,7 @@ pub(super) fn targets(
             tls,
             client_tls: client_tls.cloned(),
             client_tls_required: required,
+            socket_tls_required: certified,
             login_key: login_key.clone(),
             statement_timeout: (target.statement_timeout_s > 0)
                 .then(|| Duration::from_secs(target.statement_timeout_s)),
@@ -97,6 +117,15 @@ pub(super) fn targets(
         })
     };
     config.targets.iter().map(target).collect()
+}
+
+/// The name to ask a database's certificate for.
+pub(super) fn host(address: &str) -> &str {
+    if address.starts_with("unix:") {
+        return "localhost";
+    }
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    host.trim_start_matches('[').trim_end_matches(']')
 }
 
 /// The key for whole secrets outside TLS.

@@ -4,7 +4,7 @@
 //! about 25 µs a connection. It blocks in `accept`; stopping shuts the listening socket down, which wakes it.
 
 use std::io::{self, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use socket2::SockRef;
 use tokio::sync::mpsc;
 
+use super::listener::{Accepting, Listener};
 use super::worker::{Accepted, WorkerEvent};
 use super::{Shared, keepalive};
 
@@ -25,6 +26,9 @@ const TOO_MANY: &[u8] = b"\x1d\0\0\0\xff\x10\x04Rowgate: too many sessions";
 /// The same, for one address.
 pub(super) const TOO_MANY_LOGINS: &[u8] =
     b"\x3c\0\0\0\xff\x10\x04Rowgate: too many unfinished logins from this address yet";
+
+/// Whom clients of Unix sockets are counted as, where addresses are counted.
+pub(super) const THIS_MACHINE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// Ids of sessions: unique over restarts, so that the record's sessions are, and below 2^53 for JSON's sake.
 pub(super) struct SessionIds(AtomicU64);
@@ -52,15 +56,17 @@ pub(super) struct Dispatch {
 
 /// A running acceptor.
 pub(super) struct Acceptor {
-    listener: TcpListener,
+    listener: Listener,
     thread: JoinHandle<()>,
 }
 
 impl Acceptor {
     /// Accepts on this listener from now on.
-    pub(super) fn start(listener: TcpListener, dispatch: Dispatch) -> io::Result<Self> {
-        dispatch.prepare(&listener)?;
-        let accepting = listener.try_clone()?;
+    pub(super) fn start(listener: Listener, dispatch: Dispatch) -> io::Result<Self> {
+        if let Listener::Tcp(listener) = &listener {
+            dispatch.prepare(listener)?;
+        }
+        let accepting = listener.accepting()?;
         let name = format!("accept-{}", dispatch.target);
         let thread = std::thread::Builder::new().name(name).spawn(move || {
             accept_all(&accepting, &dispatch);
@@ -70,13 +76,12 @@ impl Acceptor {
 
     /// Closes the listener and waits for the thread.
     pub(super) fn stop(self) {
-        // Shutting a listening socket down makes a blocked accept return.
-        let _ = SockRef::from(&self.listener).shutdown(std::net::Shutdown::Both);
+        self.listener.shut_down();
         let _ = self.thread.join();
     }
 }
 
-fn accept_all(listener: &TcpListener, dispatch: &Dispatch) {
+fn accept_all(listener: &Accepting, dispatch: &Dispatch) {
     while !dispatch.shared.draining.load(Ordering::Acquire) {
         match listener.accept() {
             Ok((stream, peer)) => dispatch.hand_over(stream, peer),
@@ -91,12 +96,12 @@ fn accept_all(listener: &TcpListener, dispatch: &Dispatch) {
 }
 
 impl Dispatch {
-    fn hand_over(&self, stream: TcpStream, peer: SocketAddr) {
+    fn hand_over(&self, stream: TcpStream, peer: Option<IpAddr>) {
         if self.shared.sessions() >= self.shared.limits.max_connections {
             refuse(stream, TOO_MANY);
             return;
         }
-        let Some(unproven) = self.shared.logins.begin(peer.ip()) else {
+        let Some(unproven) = self.shared.logins.begin(peer.unwrap_or(THIS_MACHINE)) else {
             refuse(stream, TOO_MANY_LOGINS);
             return;
         };
@@ -128,7 +133,6 @@ impl Dispatch {
     /// What every accepted socket inherits: small packets go out at once, and peers that vanished or stopped reading
     /// are noticed.
     fn prepare(&self, listener: &TcpListener) -> io::Result<()> {
-        listener.set_nonblocking(false)?;
         let socket = SockRef::from(listener);
         socket.set_tcp_nodelay(true)?;
         socket.set_tcp_keepalive(&keepalive::asking(self.shared.limits.keepalive))?;

@@ -8,7 +8,8 @@
 use std::io;
 use std::net::SocketAddr;
 use std::ops::{DerefMut, Range};
-use std::os::fd::{AsRawFd as _, BorrowedFd, RawFd};
+use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
+use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -21,9 +22,10 @@ use monoio::io::{
 use monoio::net::TcpStream;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
-use socket2::SockRef;
+use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 use super::buffers::{Buffers, LARGE, SMALL};
+use super::driver::DriverKind;
 use super::keepalive;
 use super::records::{Records, TlsFault};
 
@@ -51,6 +53,30 @@ pub(super) async fn connect(
     // While something sent is not acknowledged the kernel asks nothing, but sends again, for a quarter of an hour.
     SockRef::from(&socket).set_tcp_user_timeout(Some(keepalive::gone(keepalive)))?;
     Ok((leg, receiver))
+}
+
+/// How often to try again where a database has not accepted those that came before: it takes them in well under a
+/// millisecond unless it is in trouble.
+const BACKLOG_PAUSE: Duration = Duration::from_millis(5);
+
+/// Connects to a Unix socket. Whoever waits for this has a deadline.
+pub(super) async fn connect_local(path: &Path, driver: DriverKind) -> io::Result<(Leg, Receiver)> {
+    let address = SockAddr::unix(path)?;
+    loop {
+        // There is no handshake to wait for: it is connected at once, or the queue is full.
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        socket.set_nonblocking(true)?;
+        match socket.connect(&address) {
+            Ok(()) => {
+                socket.set_nonblocking(driver.wants_nonblocking())?;
+                return adopt(std::net::TcpStream::from(OwnedFd::from(socket)));
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                monoio::time::sleep(BACKLOG_PAUSE).await;
+            }
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 fn split(stream: TcpStream) -> (Leg, Receiver) {

@@ -12,6 +12,7 @@ mod halves;
 mod io;
 mod keepalive;
 mod ledger;
+mod listener;
 mod logins;
 mod pool;
 mod pump;
@@ -24,7 +25,6 @@ mod target;
 mod tls;
 mod worker;
 
-use std::net::TcpListener;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -35,6 +35,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
 
 pub use driver::DriverKind;
+pub use listener::Listener;
 pub use registry::SessionInfo;
 pub use target::{TargetHealth, TargetRuntime};
 pub use tls::{TlsError, UpstreamTls, server_config, upstream_config};
@@ -92,7 +93,7 @@ pub struct NetConfig {
     /// Which I/O driver to use.
     pub driver: Driver,
     /// Bound listeners, each with the index of its target.
-    pub listeners: Vec<(usize, TcpListener)>,
+    pub listeners: Vec<(usize, Listener)>,
     /// The databases, in the configuration's order.
     pub targets: Vec<TargetRuntime>,
     /// Where the live snapshot is read.

@@ -16,7 +16,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::buffers::Buffers;
 use super::io::{self, Leg, Port};
 use super::records::Records;
-use super::target::TargetState;
+use super::target::{self, TargetState};
 use super::tls::UpstreamTls;
 use super::worker::Worker;
 use crate::codec::{Command, ProxyHeader, write_frame};
@@ -63,6 +63,7 @@ pub(super) struct Upstream {
 /// The pool of one worker for one target.
 pub(super) struct Pool {
     target: Arc<TargetState>,
+    #[allow(clippy::vec_box, reason = "they are boxes where they come from and where they go")]
     idle: RefCell<Vec<Box<Upstream>>>,
 }
 
@@ -80,9 +81,9 @@ impl Pool {
         worker: &Worker,
         key: UpstreamKey,
         schema: Option<&str>,
-        client: IpAddr,
+        client: Option<IpAddr>,
     ) -> Result<Box<Upstream>, Fault> {
-        let origin = self.target.runtime.proxy_protocol.then_some(client);
+        let origin = client.filter(|_| self.target.runtime.proxy_protocol);
         while let Some(mut kept) = self.kept(key, schema, origin) {
             if kept.is_fresh(worker.now().mono_ns, &self.target, schema) {
                 return Ok(kept);
@@ -177,10 +178,11 @@ impl Pool {
         origin: Option<IpAddr>,
     ) -> Option<Box<Upstream>> {
         let mut idle = self.idle.borrow_mut();
-        let may = |kept: &Box<Upstream>| kept.key == key && kept.origin == origin;
-        let fits = |kept: &Box<Upstream>| may(kept) && kept.schema.as_deref() == schema;
-        let may = |kept: &Box<Upstream>| may(kept) && schema.is_some();
-        let at = idle.iter().rposition(fits).or_else(|| idle.iter().rposition(may))?;
+        let may = |kept: &Upstream| kept.key == key && kept.origin == origin;
+        let fits = |kept: &Upstream| may(kept) && kept.schema.as_deref() == schema;
+        let may = |kept: &Upstream| may(kept) && schema.is_some();
+        let at = idle.iter().rposition(|kept| fits(kept));
+        let at = at.or_else(|| idle.iter().rposition(|kept| may(kept)))?;
         Some(idle.swap_remove(at))
     }
 
@@ -206,7 +208,7 @@ impl Pool {
         origin: Option<IpAddr>,
     ) -> Result<Box<Upstream>, Fault> {
         let runtime = &self.target.runtime;
-        let mut wire = self.connect(worker.shared.limits.keepalive).await?;
+        let mut wire = self.connect(worker).await?;
         if runtime.proxy_protocol {
             let mut header = worker.buffers.take(1);
             ProxyHeader::write(&mut header, origin);
@@ -215,8 +217,8 @@ impl Pool {
             sent.map_err(|_| Fault::upstream_down("the connection to the database broke"))?;
             worker.buffers.give(header);
         }
-        let use_tls = matches!(runtime.tls, UpstreamTls::On { .. });
-        let mut login = Login::new(runtime.account.clone(), key, use_tls);
+        let channel = runtime.tls.channel(&runtime.address);
+        let mut login = Login::new(runtime.account.clone(), key, channel);
         let step = |bytes: &[u8], out: &mut Vec<u8>| login.on_bytes(bytes, out);
         wire.converse(&worker.buffers, Vec::new(), &runtime.tls, step).await?;
         let connection_id = login.established().map_or(0, |found| found.connection_id);
@@ -235,16 +237,23 @@ impl Pool {
         }))
     }
 
-    async fn connect(&self, keepalive: Duration) -> Result<Wire, Fault> {
+    async fn connect(&self, worker: &Worker) -> Result<Wire, Fault> {
+        let keepalive = worker.shared.limits.keepalive;
+        let wire = |(leg, receiver)| Wire { leg, port: io::port(receiver) };
+        if let Some(path) = target::socket_path(&self.target.runtime.address) {
+            let connected = io::connect_local(path, worker.shared.driver).await;
+            return connected.map(wire).map_err(|error| unreachable(error.kind()));
+        }
         let addresses = self.target.addresses.load_full();
-        let mut why = "its name can't be resolved".to_owned();
+        let mut down =
+            Fault::upstream_down("the database can't be reached: its name can't be resolved");
         for address in addresses.iter() {
             match io::connect(*address, keepalive).await {
-                Ok((leg, receiver)) => return Ok(Wire { leg, port: io::port(receiver) }),
-                Err(error) => why = error.kind().to_string(),
+                Ok(connected) => return Ok(wire(connected)),
+                Err(error) => down = unreachable(error.kind()),
             }
         }
-        Err(Fault::upstream_down(&format!("the database can't be reached: {why}")))
+        Err(down)
     }
 
     /// A connection can't kill itself while it runs, so another one does. It takes no permit: it must get through
@@ -310,6 +319,10 @@ impl Upstream {
             && now_ns.saturating_sub(self.idle_since_ns) < FRESH_NS
             && self.leg.is_quiet()
     }
+}
+
+fn unreachable(why: std::io::ErrorKind) -> Fault {
+    Fault::upstream_down(&format!("the database can't be reached: {why}"))
 }
 
 /// A connection before it is anyone's.

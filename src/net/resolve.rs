@@ -6,7 +6,7 @@ use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::target::TargetState;
+use super::target::{TargetState, socket_path};
 
 /// How often names are looked up again, so that a failover by DNS is followed.
 const EVERY: Duration = Duration::from_secs(15);
@@ -43,10 +43,18 @@ impl Resolver {
 }
 
 fn is_literal(target: &TargetState) -> bool {
-    target.runtime.address.parse::<std::net::SocketAddr>().is_ok()
+    target.runtime.address.parse::<std::net::SocketAddr>().is_ok() || is_socket(target)
+}
+
+/// A path needs no look-up, and has no addresses.
+fn is_socket(target: &TargetState) -> bool {
+    socket_path(&target.runtime.address).is_some()
 }
 
 fn resolve(target: &TargetState) {
+    if is_socket(target) {
+        return;
+    }
     match target.runtime.address.to_socket_addrs() {
         Ok(found) => target.addresses.store(Arc::new(found.collect())),
         // The last known addresses stay: a resolver that is down must not take the database with it.

@@ -3,10 +3,13 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpStream, ToSocketAddrs as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use rustls::{ClientConnection, StreamOwned};
 
+use super::target::socket_path;
 use super::tls::UpstreamTls;
 use crate::catalog::{QUERIES, Raw, Rows};
 use crate::codec::ProxyHeader;
@@ -20,7 +23,7 @@ const KEY: UpstreamKey = UpstreamKey { capabilities: 0, collation: 45 };
 /// A target to look at.
 #[derive(Clone, Debug)]
 pub struct SideTarget {
-    /// `host:port`.
+    /// `host:port`, or `unix:` and a path.
     pub address: String,
     /// The gateway's account.
     pub account: Account,
@@ -71,16 +74,22 @@ impl SideTarget {
 
     fn connect(&self, patience: Duration) -> Result<SideConnection, Fault> {
         let down = |error: &dyn std::fmt::Display| Fault::upstream_down(&error.to_string());
+        let bound = |stream: TcpStream| {
+            let read = stream.set_read_timeout(Some(patience));
+            read.and_then(|()| stream.set_write_timeout(Some(patience))).map(|()| stream)
+        };
+        if let Some(path) = socket_path(&self.address) {
+            // Either kind of stream is only read and written from here on.
+            let stream = UnixStream::connect(path).map(|s| TcpStream::from(OwnedFd::from(s)));
+            return self.log_in(stream.and_then(bound).map_err(|error| down(&error))?);
+        }
         let addresses = self.address.to_socket_addrs().map_err(|error| down(&error))?;
         let mut last = down(&"its name resolves to nothing");
         for address in addresses {
             match TcpStream::connect_timeout(&address, patience) {
                 Ok(stream) => {
-                    let bounds = stream
-                        .set_read_timeout(Some(patience))
-                        .and_then(|()| stream.set_write_timeout(Some(patience)))
-                        .and_then(|()| stream.set_nodelay(true));
-                    bounds.map_err(|error| down(&error))?;
+                    let stream = bound(stream).map_err(|error| down(&error))?;
+                    stream.set_nodelay(true).map_err(|error| down(&error))?;
                     return self.log_in(stream);
                 }
                 Err(error) => last = down(&error),
@@ -95,8 +104,8 @@ impl SideTarget {
             ProxyHeader::write(&mut own, None);
             stream.write_all(&own).map_err(|error| lost(&error))?;
         }
-        let use_tls = !matches!(self.tls, UpstreamTls::Off);
-        let mut login = Login::new(self.account.clone(), KEY, use_tls);
+        let channel = self.tls.channel(&self.address);
+        let mut login = Login::new(self.account.clone(), KEY, channel);
         let mut plain = Some(stream.try_clone().map_err(|error| lost(&error))?);
         let mut connection = SideConnection { stream: Box::new(stream), received: Vec::new() };
         let mut out = Vec::new();

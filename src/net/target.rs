@@ -1,6 +1,7 @@
 //! A target as the data path knows it: how to reach it, how to log in there, and how it fares.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -19,7 +20,7 @@ use crate::session::upstream::Account;
 pub struct TargetRuntime {
     /// Its name.
     pub name: String,
-    /// `host:port`.
+    /// `host:port`, or `unix:` and a path.
     pub address: String,
     /// The gateway's account there.
     pub account: Account,
@@ -29,6 +30,8 @@ pub struct TargetRuntime {
     pub client_tls: Option<Arc<rustls::ServerConfig>>,
     /// Logins outside TLS are refused.
     pub client_tls_required: bool,
+    /// Logins outside TLS are refused on this target's Unix socket, too.
+    pub socket_tls_required: bool,
     /// The key for whole secrets outside TLS, if any.
     pub login_key: Option<Arc<LoginKey>>,
     /// How long a statement may take, its rows included; none: as long as it takes.
@@ -39,6 +42,11 @@ pub struct TargetRuntime {
     pub max_upstream: usize,
     /// What the handshake says until the server was first seen.
     pub profile: Arc<ServerProfile>,
+}
+
+/// The path of a database's Unix socket, where its address is one.
+pub(super) fn socket_path(address: &str) -> Option<&Path> {
+    address.strip_prefix("unix:").map(Path::new)
 }
 
 /// How a target fares.

@@ -15,6 +15,7 @@ use rustls_pki_types::pem::PemObject as _;
 
 use crate::config;
 use crate::secret;
+use crate::session::upstream::Channel;
 
 /// Names whose sessions are kept for resumption, towards one database: there is one, and rustls asks for a few more.
 const UPSTREAM_SESSIONS: usize = 8;
@@ -45,6 +46,17 @@ pub enum UpstreamTls {
         /// The name to ask for.
         name: ServerName<'static>,
     },
+}
+
+impl UpstreamTls {
+    /// How the gateway's password is protected on its way to this address.
+    pub(super) fn channel(&self, address: &str) -> Channel {
+        match self {
+            Self::On { .. } => Channel::Tls,
+            Self::Off if super::target::socket_path(address).is_some() => Channel::Local,
+            Self::Off => Channel::Plain,
+        }
+    }
 }
 
 /// The client-side settings from a PEM chain and key. With `clients`, the PEM bundle that their certificates must

@@ -6,7 +6,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -59,7 +59,8 @@ pub(super) enum WorkerEvent {
 pub(super) struct Accepted {
     pub(super) stream: TcpStream,
     pub(super) target: usize,
-    pub(super) peer: SocketAddr,
+    /// Its address; none on a Unix socket.
+    pub(super) peer: Option<IpAddr>,
     pub(super) id: u64,
     pub(super) unproven: Unproven,
 }
@@ -75,6 +76,8 @@ pub(super) enum End {
     IdleTimeout,
     /// Its statement took too long.
     StatementTimeout,
+    /// Its client takes nothing.
+    WriteTimeout,
     /// The gateway drains: at once when idle, otherwise after the statement.
     Drain,
     /// The drain's deadline has passed.
@@ -87,6 +90,8 @@ pub(super) struct Control {
     end: Cell<Option<End>>,
     waker: RefCell<Option<Waker>>,
     deadline: Cell<Deadline>,
+    /// When a write that waits for its client must be over; 0: none waits.
+    write_deadline_ns: Cell<u64>,
 }
 
 /// By when what a session does must be over: there is one at a time, since it does one thing at a time.
@@ -133,8 +138,17 @@ impl Control {
         self.deadline.set(Deadline::None);
     }
 
+    /// A write waits for its client from now on, or no longer.
+    pub(super) fn must_write_by(&self, at_ns: u64) {
+        self.write_deadline_ns.set(at_ns);
+    }
+
     /// Looks at the clock for the session.
     fn tick(&self, now_ns: u64) {
+        let write_deadline_ns = self.write_deadline_ns.get();
+        if write_deadline_ns != 0 && now_ns >= write_deadline_ns {
+            self.end(End::WriteTimeout);
+        }
         if let Deadline::At(at_ns, why) = self.deadline.get()
             && now_ns >= at_ns
         {

@@ -200,7 +200,7 @@ impl Session {
         let may_ask = self.capabilities.has(Capabilities::PLUGIN_AUTH);
         let response = if claim.change_user && may_ask { &[] } else { response };
         let plugin = match named.map(Plugin::from_name) {
-            Some(Some(Plugin::Clear)) if !self.tls => None,
+            Some(Some(Plugin::Clear)) if !self.is_private() => None,
             // The database's own, which no token can be checked by.
             Some(Some(Plugin::Sha256 | Plugin::Ed25519)) => None,
             Some(plugin) => plugin,
@@ -238,7 +238,7 @@ impl Session {
         let proof = match plugin {
             Plugin::Native => Proof::Native { scramble, response },
             Plugin::CachingSha2 => Proof::CachingSha2 { scramble, response },
-            Plugin::Clear if self.tls => {
+            Plugin::Clear if self.is_private() => {
                 let mut secret = response;
                 if secret.last() == Some(&0) {
                     secret.pop();
@@ -265,14 +265,19 @@ impl Session {
         Step { consumed: 0, op: Op::Authenticate(Box::new(login)) }
     }
 
+    /// Whether a secret may come as it stands.
+    fn is_private(&self) -> bool {
+        self.tls || self.settings.is_local
+    }
+
     /// Whether a wrong proof by this plugin is answered by asking for the secret itself.
     fn asks_for_the_whole(&self, plugin: Plugin) -> bool {
-        plugin == Plugin::CachingSha2 && (self.tls || self.settings.login_key.is_some())
+        plugin == Plugin::CachingSha2 && (self.is_private() || self.settings.login_key.is_some())
     }
 
     /// The whole secret, or the request for the key to seal it under.
     fn whole(&mut self, mut claim: Claim, payload: &[u8], out: &mut Vec<u8>) -> Step {
-        if self.tls {
+        if self.is_private() {
             return self.prove(claim, Plugin::Clear, payload, out);
         }
         let Some(key) = self.settings.login_key.clone().filter(|_| payload == [AUTH_KEY_REQUEST])

@@ -59,6 +59,8 @@ pub struct Settings {
     pub tls_available: bool,
     /// Refuse a login outside TLS.
     pub tls_required: bool,
+    /// The client came by a Unix socket, on which a secret is as safe as inside TLS.
+    pub is_local: bool,
     /// The client's host as it may be named in 1045 (an address).
     pub host: Arc<str>,
     /// Longest statement collected (16 MiB by default).

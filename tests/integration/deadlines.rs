@@ -13,8 +13,11 @@ fn running(stand: &Stand) -> bool {
     stand.database.sql("SHOW PROCESSLIST").unwrap().contains("REPEAT('x', 1000000)")
 }
 
-fn a_client_that_reads_nothing(driver: &str) {
+fn a_client_that_reads_nothing(driver: &str, by_socket: bool) {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("shop.sock");
     let stand = Stand::with(|options| {
+        options.upstream_tls.push_str(&format!("\nsocket = \"{}\"", socket.display()));
         driver.clone_into(&mut options.driver);
         "write_timeout_s = 2".clone_into(&mut options.server);
     });
@@ -22,6 +25,11 @@ fn a_client_that_reads_nothing(driver: &str) {
     stand.database.sql("SET GLOBAL net_write_timeout = 3600").unwrap();
     let token = stand.token("bot", "agents");
     let mut client = stand.gateway.client("bot", &token);
+    if by_socket {
+        client
+            .args(["--host=localhost", "--protocol=socket"])
+            .arg(format!("--socket={}", socket.display()));
+    }
     client.args(["--batch", "--quick", "--database=shop", "-e", LONG]);
     // Nobody empties this pipe, so the client stops reading.
     let mut stuck = client.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -39,12 +47,18 @@ fn a_client_that_reads_nothing(driver: &str) {
 
 #[test]
 fn a_client_that_reads_nothing_is_ended_on_epoll() {
-    a_client_that_reads_nothing("epoll");
+    a_client_that_reads_nothing("epoll", false);
 }
 
 #[test]
 fn a_client_that_reads_nothing_is_ended_on_the_best_driver() {
-    a_client_that_reads_nothing("auto");
+    a_client_that_reads_nothing("auto", false);
+}
+
+#[test]
+fn a_client_that_reads_nothing_on_a_unix_socket_is_ended() {
+    a_client_that_reads_nothing("epoll", true);
+    a_client_that_reads_nothing("auto", true);
 }
 
 on_both!(an_idle_session_is_ended_with_a_word, a_statement_that_takes_too_long_is_ended);

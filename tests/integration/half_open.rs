@@ -173,7 +173,7 @@ fn a_database_that_vanishes_is_found() {
             carried = Some(relay(&apart, database.port()));
         },
         |options| {
-            options.database_host = apart.there();
+            options.address = Some(format!("{}:{}", apart.there(), options.database_port));
             options.upstream_tls = format!("tls = \"verify-ca\"\ntls_ca = \"{certificate}\"");
             "keepalive_s = 1\nconnect_timeout_s = 2".clone_into(&mut options.server);
         },

@@ -25,6 +25,7 @@ mod proxies;
 mod relay;
 mod sessions;
 mod simulated;
+mod sockets;
 mod stand;
 mod tls;
 mod tries;

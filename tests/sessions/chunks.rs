@@ -520,7 +520,7 @@ proptest! {
             let password = Arc::new(rowgate::secret::Secret::from("secret"));
             let account = Account { user: "rowgate".to_owned(), password, public_key: None };
             let key = UpstreamKey { capabilities: 0, collation: 45 };
-            let mut login_machine = upstream::Login::new(account, key, false);
+            let mut login_machine = upstream::Login::new(account, key, upstream::Channel::Plain);
             own(&login, cuts, |bytes, out| login_machine.on_bytes(bytes, out))
         };
         let whole = log_in(&Cuts::none());

@@ -19,10 +19,10 @@ const START: Duration = Duration::from_secs(90);
 /// What to start; the defaults are the demo's.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The database's host.
-    pub database_host: String,
     /// The database's port.
     pub database_port: u16,
+    /// Its address, where that is not this port of 127.0.0.1.
+    pub address: Option<String>,
     /// The address that the gateway listens on.
     pub listen_host: String,
     /// `auto`, `io_uring`, `epoll`.
@@ -53,8 +53,8 @@ impl Options {
     /// The demo's options over the database on this port.
     pub fn new(database_port: u16) -> Self {
         Self {
-            database_host: "127.0.0.1".to_owned(),
             database_port,
+            address: None,
             listen_host: "127.0.0.1".to_owned(),
             driver: "auto".to_owned(),
             workers: 2,
@@ -295,6 +295,8 @@ pub fn prepare(dir: &Path, port: u16, admin_port: u16, options: &Options) -> Res
 }
 
 fn config(dir: &Path, port: u16, admin_port: u16, options: &Options) -> String {
+    let here = || format!("127.0.0.1:{}", options.database_port);
+    let address = options.address.clone().unwrap_or_else(here);
     let audit = options.audit_dir.clone().unwrap_or_else(|| dir.join("audit"));
     format!(
         r#"version = 1
@@ -330,7 +332,7 @@ wait_s = {wait_s}
 [[targets]]
 name = "shop"
 listen = "{listen_host}:{port}"
-address = "{database_host}:{database_port}"
+address = "{address}"
 user = "{SERVICE_USER}"
 password = "env:ROWGATE_DEMO_PASSWORD"
 {upstream_tls}
@@ -347,8 +349,7 @@ catalog_refresh_s = {refresh}
         durability = options.durability,
         wait_s = options.wait_s,
         listen_host = options.listen_host,
-        database_host = options.database_host,
-        database_port = options.database_port,
+        address = address,
         refresh = options.catalog_refresh_s,
         upstream_tls = options.upstream_tls,
         labels = options.labels,

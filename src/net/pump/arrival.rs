@@ -19,15 +19,14 @@ const NO_HEADER: &[u8] =
 pub(super) async fn arrive(
     worker: &Worker,
     control: &Control,
-    peer: IpAddr,
+    peer: Option<IpAddr>,
     unproven: Unproven,
     client: &mut Leg,
     port: &mut dyn Port,
-) -> Option<(IpAddr, Unproven)> {
+) -> Option<(Option<IpAddr>, Unproven)> {
     let shared = &worker.shared;
-    if !shared.proxies.iter().any(|network| network.contains(peer)) {
-        return Some((peer, unproven));
-    }
+    let is_proxy = |peer| shared.proxies.iter().any(|network| network.contains(peer));
+    let Some(proxy) = peer.filter(|peer| is_proxy(*peer)) else { return Some((peer, unproven)) };
     // A box, since few connections take this way and all would keep room for it.
     let refused = match Box::pin(header(worker, control, client, port)).await {
         Ok(None) => return Some((peer, unproven)),
@@ -35,13 +34,13 @@ pub(super) async fn arrive(
             // It has been counted as the balancer's, which is everyone's.
             drop(unproven);
             match shared.logins.begin(source) {
-                Some(unproven) => return Some((source, unproven)),
+                Some(unproven) => return Some((Some(source), unproven)),
                 None => TOO_MANY_LOGINS,
             }
         }
         Err(Refusal::Gone) => return None,
         Err(Refusal::NoHeader) => {
-            tracing::info!(%peer, "a connection without a PROXY header was refused");
+            tracing::info!(%proxy, "a connection without a PROXY header was refused");
             worker.metrics().login_refused("proxy");
             NO_HEADER
         }

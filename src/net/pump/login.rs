@@ -1,9 +1,12 @@
 //! The check of a login, its record, and the cost of failing.
 
+use std::net::IpAddr;
+
 use super::waits::until_ended;
 use super::{Pump, Stop};
 use crate::fault::{Fault, FaultKind};
 use crate::identity::Principal;
+use crate::net::acceptor::THIS_MACHINE;
 use crate::record::Event;
 use crate::session::Login;
 use std::sync::Arc;
@@ -18,7 +21,7 @@ impl Pump {
     /// Answers [`crate::session::Op::Authenticate`].
     pub(super) async fn authenticate(&mut self, login: Login) -> Result<(), Stop> {
         let shared = Arc::clone(&self.worker.shared);
-        let verified = if shared.rate.allows(self.address, self.now) {
+        let verified = if shared.rate.allows(self.counted_as(), self.now) {
             self.worker.with_snapshot(|snapshot| {
                 let verified =
                     snapshot.directory.admit(&login.user, &login.proof, self.now.wall_us);
@@ -38,7 +41,7 @@ impl Pump {
                 self.admit(&login, principal)
             }
             Err("limit") => {
-                if shared.rate.is_first_refusal(self.address, self.now) {
+                if shared.rate.is_first_refusal(self.counted_as(), self.now) {
                     self.record_refused(&login.user, "limit");
                 } else {
                     self.worker.metrics().login_refused("limit");
@@ -51,7 +54,7 @@ impl Pump {
                 Err(refused)
             }
             Err(reason) => {
-                let delay = shared.rate.failed(self.address, self.now);
+                let delay = shared.rate.failed(self.counted_as(), self.now);
                 self.record_refused(&login.user, reason);
                 until_ended(&self.control, monoio::time::sleep(delay)).await?;
                 self.now = self.worker.now();
@@ -105,9 +108,14 @@ impl Pump {
     /// A client that was told that its hash is wrong, and then left, has failed as well.
     pub(super) fn never_answered(&mut self) {
         if let Some(user) = self.asked_again.take() {
-            let _ = self.worker.shared.rate.failed(self.address, self.now);
+            let _ = self.worker.shared.rate.failed(self.counted_as(), self.now);
             self.record_refused(&user, "proof");
         }
+    }
+
+    /// Under which address its failures are counted.
+    fn counted_as(&self) -> IpAddr {
+        self.address.unwrap_or(THIS_MACHINE)
     }
 
     /// The one error for all; a name longer than any is not echoed in full.

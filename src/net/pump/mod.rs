@@ -55,7 +55,8 @@ struct Pump {
     target: Arc<TargetState>,
     target_index: usize,
     id: u64,
-    address: IpAddr,
+    /// None: it came by a Unix socket.
+    address: Option<IpAddr>,
     session: Session,
     client: Leg,
     port: Box<dyn Port>,
@@ -111,13 +112,13 @@ async fn begin(
     let target = worker.shared.targets.get(target_index).cloned()?;
     let (mut client, receiver) = io::adopt(stream).ok()?;
     let mut port = io::port(receiver);
-    let peer = peer.ip().to_canonical();
     let arrived = arrival::arrive(&worker, &control, peer, unproven, &mut client, &mut *port);
     let (address, unproven) = arrived.await?;
-    let source: Arc<str> = address.to_string().into();
+    // As the databases call those of their own sockets.
+    let source = address.map_or("localhost".into(), |address| address.to_string().into());
     cell.comes_from(Arc::clone(&source));
     let now = worker.now();
-    let settings = settings(&worker, &target, target_index, id, source)?;
+    let settings = settings(&worker, &target, target_index, id, (source, address.is_none()))?;
     Some(Box::new(Pump {
         session: Session::new(settings, now),
         worker,
@@ -151,7 +152,7 @@ fn settings(
     target: &TargetState,
     target_index: usize,
     id: u64,
-    host: Arc<str>,
+    (host, is_local): (Arc<str>, bool),
 ) -> Option<Settings> {
     let seen = worker.with_snapshot(|snapshot| {
         let catalog = snapshot.catalogs.get(target_index).and_then(Option::as_ref);
@@ -165,7 +166,12 @@ fn settings(
         scramble_key: random()?,
         login_key: target.runtime.login_key.clone(),
         tls_available: target.client_tls.load().is_some(),
-        tls_required: target.runtime.client_tls_required,
+        tls_required: if is_local {
+            target.runtime.socket_tls_required
+        } else {
+            target.runtime.client_tls_required
+        },
+        is_local,
         host,
         max_statement_bytes: limits.max_statement_bytes,
         max_row_bytes: limits.max_row_bytes,
@@ -294,6 +300,7 @@ impl Pump {
                     End::LoginTimeout => "timeout",
                     End::IdleTimeout => "idle",
                     End::StatementTimeout => "statement timeout",
+                    End::WriteTimeout => "write timeout",
                     End::Drain | End::Deadline => "drain",
                 }
             }
@@ -319,6 +326,8 @@ impl Pump {
             End::LoginTimeout => Fault::login_timeout(),
             End::IdleTimeout => Fault::idle_timeout(),
             End::StatementTimeout => Fault::statement_timeout(),
+            // It does not listen.
+            End::WriteTimeout => return,
         };
         self.out.clear();
         let mut step = self.session.on_close(&fault, &mut self.out);

@@ -114,6 +114,7 @@ impl Pump {
     }
 
     /// Waits until `at_least` bytes of the database are there (and more than now), and watches over the client.
+    #[allow(clippy::manual_async_fn, reason = "an `async fn` keeps its arguments twice")]
     pub(super) fn read_server(
         &mut self,
         at_least: usize,
@@ -141,6 +142,7 @@ impl Pump {
     }
 
     /// One read of the database, however long it takes. It is never dropped while the connection lives.
+    #[allow(clippy::manual_async_fn, reason = "an `async fn` keeps its arguments twice")]
     fn read_server_once(
         &mut self,
         want: usize,
@@ -238,12 +240,22 @@ impl Pump {
         source.consume(sent);
         if sent < len || sink.owes() {
             *cut = from == Side::Server;
+            self.control.must_write_by(self.write_deadline(from));
             // A peer that is slower than the other: a box, so that idle sessions don't keep room for it.
             Box::pin(self.forward_rest(from, len - sent)).await?;
+            self.control.must_write_by(0);
             self.cut = false;
         }
         self.after_write(n).await;
         Ok(())
+    }
+
+    /// By when the client must have taken what waits for it. 0: over TCP the kernel sees to it, see the acceptor.
+    fn write_deadline(&self, from: Side) -> u64 {
+        if from == Side::Client || self.address.is_some() {
+            return 0;
+        }
+        self.worker.now().after(self.worker.shared.limits.write_timeout)
     }
 
     /// The same for what the socket did not take at once.
@@ -282,7 +294,9 @@ impl Pump {
         let len = out.len();
         if sent < len || sink.owes() {
             *cut = to == Side::Client;
+            self.control.must_write_by(self.write_deadline(from));
             Box::pin(self.emit_rest(to, sent)).await?;
+            self.control.must_write_by(0);
             self.cut = false;
         }
         self.out.clear();

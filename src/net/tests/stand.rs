@@ -17,7 +17,7 @@ use crate::audit::Audit;
 use crate::config::{Approvals, Driver, Durability};
 use crate::identity::{Directory, PrincipalKind, TokenRecord, Verifier};
 use crate::metrics::Metrics;
-use crate::net::{Limits, Net, NetConfig, SchemaRefresh, TargetRuntime, UpstreamTls};
+use crate::net::{Limits, Listener, Net, NetConfig, SchemaRefresh, TargetRuntime, UpstreamTls};
 use crate::policy::{NoPlugins, Policies, Snapshot};
 use crate::schema::{
     Catalog, Column, Flavour, LabelSet, Labels, ServerProfile, SqlMode, Table, TableKind,
@@ -113,7 +113,7 @@ impl Stand {
             driver: options.driver,
             audit: vec![audit.writer(0)],
             cores: Metrics::new(1).unwrap().cores(),
-            listeners: vec![(0, listener)],
+            listeners: vec![(0, Listener::Tcp(listener))],
             targets: vec![TargetRuntime {
                 name: "shop".to_owned(),
                 address: format!("127.0.0.1:{}", database.port()),
@@ -125,6 +125,7 @@ impl Stand {
                 tls: options.upstream_tls,
                 client_tls: options.client_tls,
                 client_tls_required: false,
+                socket_tls_required: false,
                 login_key: None,
                 statement_timeout: None,
                 proxy_protocol: false,

@@ -28,6 +28,17 @@ pub struct Account {
     pub public_key: Option<Arc<[u8]>>,
 }
 
+/// How the way to a target is protected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Channel {
+    /// Not at all.
+    Plain,
+    /// By TLS, which the login asks for.
+    Tls,
+    /// By being this machine's own: a Unix socket.
+    Local,
+}
+
 /// What a login found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Established {
@@ -43,7 +54,7 @@ pub struct Established {
 pub struct Login {
     account: Account,
     key: UpstreamKey,
-    use_tls: bool,
+    channel: Channel,
     in_tls: bool,
     state: State,
     scramble: [u8; 20],
@@ -62,12 +73,12 @@ enum State {
 }
 
 impl Login {
-    /// A login of `account` on a connection that must match `key`, inside TLS or not.
-    pub fn new(account: Account, key: UpstreamKey, use_tls: bool) -> Self {
+    /// A login of `account` on a connection that must match `key`.
+    pub fn new(account: Account, key: UpstreamKey, channel: Channel) -> Self {
         Self {
             account,
             key,
-            use_tls,
+            channel,
             in_tls: false,
             state: State::Greeting,
             scramble: [0; 20],
@@ -132,7 +143,7 @@ impl Login {
         }
         self.scramble = greeting.scramble;
         self.plugin = Plugin::from_name(greeting.plugin).unwrap_or(Plugin::Native);
-        if !self.use_tls {
+        if self.channel != Channel::Tls {
             self.write_login(seq, out);
             return Ok(Op::Emit);
         }
@@ -150,7 +161,7 @@ impl Login {
     }
 
     fn capabilities(&self) -> Capabilities {
-        let tls = if self.use_tls { Capabilities::SSL } else { 0 };
+        let tls = if self.channel == Channel::Tls { Capabilities::SSL } else { 0 };
         Capabilities(self.key.capabilities | Capabilities::UPSTREAM | tls)
     }
 
@@ -190,7 +201,7 @@ impl Login {
 
     /// The whole password: as it stands where TLS protects it, else under the server's public key.
     fn whole_password(&mut self, ask: u8, seq: u8, out: &mut Vec<u8>) -> Result<Op, Fault> {
-        if self.in_tls {
+        if self.is_private() {
             self.write_clear(seq, out);
         } else if let Some(key) = self.account.public_key.clone() {
             self.write_encrypted(&key, seq, out)?;
@@ -209,7 +220,7 @@ impl Login {
         })?;
         self.plugin = plugin;
         match plugin {
-            Plugin::Clear if self.in_tls => self.write_clear(seq, out),
+            Plugin::Clear if self.is_private() => self.write_clear(seq, out),
             Plugin::Clear => {
                 return Err(Fault::upstream_down("the database asks for the password in clear"));
             }
@@ -232,7 +243,13 @@ impl Login {
         Ok(Op::Emit)
     }
 
-    /// The whole password, which TLS protects.
+    /// Whether the password may go as it stands. (A server asks for it so on its Unix socket: it would take a request for
+    /// its key for the password.)
+    fn is_private(&self) -> bool {
+        self.in_tls || self.channel == Channel::Local
+    }
+
+    /// The whole password, which nobody else hears.
     fn write_clear(&self, seq: u8, out: &mut Vec<u8>) {
         write_frame(out, seq, |out| {
             out.extend_from_slice(self.account.password.expose());
@@ -288,21 +305,21 @@ mod tests {
 
     const OK: &[u8] = &[0, 0, 0, 2, 0, 0, 0];
 
-    fn login(use_tls: bool) -> Login {
+    fn login(channel: Channel) -> Login {
         let account = Account {
             user: "rowgate".to_owned(),
             password: Arc::new(Secret::from("secret")),
             public_key: None,
         };
-        Login::new(account, UpstreamKey { capabilities: 0, collation: 45 }, use_tls)
+        Login::new(account, UpstreamKey { capabilities: 0, collation: 45 }, channel)
     }
 
     /// A login that has been sent, by caching_sha2_password.
-    fn sent(use_tls: bool) -> Login {
-        let mut login = login(use_tls);
+    fn sent(channel: Channel) -> Login {
+        let mut login = login(channel);
         let mut out = Vec::new();
         let step = login.on_bytes(&frame(0, GREETING), &mut out);
-        if use_tls {
+        if channel == Channel::Tls {
             assert!(matches!(step.op, Op::StartTls), "{step:?}");
             out.clear();
             assert!(matches!(login.on_bytes(&[], &mut out).op, Op::Emit));
@@ -330,26 +347,28 @@ mod tests {
     #[test]
     fn the_password_goes_in_clear_inside_tls_only() {
         let clear = switch("mysql_clear_password", b"");
-        assert_eq!(answer(&mut sent(true), &clear).unwrap(), b"secret\0");
-        assert_eq!(answer(&mut sent(false), &clear), None);
+        assert_eq!(answer(&mut sent(Channel::Tls), &clear).unwrap(), b"secret\0");
+        assert_eq!(answer(&mut sent(Channel::Plain), &clear), None);
         let full = frame(2, &[1, AUTH_FULL]);
-        assert_eq!(answer(&mut sent(true), &full).unwrap(), b"secret\0");
-        assert_eq!(answer(&mut sent(false), &full).unwrap(), [AUTH_KEY_REQUEST]);
+        assert_eq!(answer(&mut sent(Channel::Tls), &full).unwrap(), b"secret\0");
+        assert_eq!(answer(&mut sent(Channel::Plain), &full).unwrap(), [AUTH_KEY_REQUEST]);
+        assert_eq!(answer(&mut sent(Channel::Local), &full).unwrap(), b"secret\0");
+        assert_eq!(answer(&mut sent(Channel::Local), &clear).unwrap(), b"secret\0");
         let sha256 = switch("sha256_password", b"ABCDEFGHIJKLMNOPQRST");
-        assert_eq!(answer(&mut sent(true), &sha256).unwrap(), b"secret\0");
-        assert_eq!(answer(&mut sent(false), &sha256).unwrap(), [SHA256_KEY_REQUEST]);
+        assert_eq!(answer(&mut sent(Channel::Tls), &sha256).unwrap(), b"secret\0");
+        assert_eq!(answer(&mut sent(Channel::Plain), &sha256).unwrap(), [SHA256_KEY_REQUEST]);
     }
 
     #[test]
     fn a_switch_is_answered_by_the_plugin_it_names_to_the_challenge_it_brings() {
         let challenge = *b"ABCDEFGHIJKLMNOPQRST";
-        for use_tls in [false, true] {
+        for channel in [Channel::Plain, Channel::Tls, Channel::Local] {
             let native = switch("mysql_native_password", &challenge);
             let wanted = proof::native(b"secret", &challenge);
-            assert_eq!(answer(&mut sent(use_tls), &native).unwrap(), wanted);
+            assert_eq!(answer(&mut sent(channel), &native).unwrap(), wanted);
             let sha2 = switch("caching_sha2_password", &challenge);
             let wanted = proof::caching_sha2(b"secret", &challenge);
-            let mut login = sent(use_tls);
+            let mut login = sent(channel);
             assert_eq!(answer(&mut login, &native).unwrap().len(), 20);
             assert_eq!(answer(&mut login, &sha2).unwrap(), wanted);
             let nonce = [9; proof::NONCE_LEN];
@@ -377,7 +396,7 @@ mod tests {
             vec![frame(2, &[1, AUTH_FULL]), frame(4, OK)],
             vec![native; 20],
         ] {
-            let mut login = sent(false);
+            let mut login = sent(Channel::Plain);
             let failed = packets.iter().any(|packet| answer(&mut login, packet).is_none());
             assert!(failed, "{packets:?}");
         }
@@ -385,7 +404,7 @@ mod tests {
 
     #[test]
     fn an_ok_that_arrives_with_what_comes_before_it_ends_the_login() {
-        let mut login = login(false);
+        let mut login = login(Channel::Plain);
         let mut out = Vec::new();
         assert!(matches!(login.on_bytes(&frame(0, GREETING), &mut out).op, Op::Emit));
         let both = [frame(2, &[1, AUTH_FAST_OK]), frame(3, OK)].concat();

@@ -7,7 +7,7 @@ mod proof;
 mod query;
 
 pub use baseline::Baseline;
-pub use login::{Account, Established, Login};
+pub use login::{Account, Channel, Established, Login};
 pub use query::Query;
 
 use crate::codec::{ErrPacket, Header};

@@ -125,12 +125,12 @@ impl Stand {
         let database = Database::start(flavour, dir)?;
         database.sql("GRANT ALL ON *.* TO rowgate@'127.0.0.1' WITH GRANT OPTION")?;
         let mut options = Options::new(database.port());
-        options.labels = LABELS.to_owned();
+        LABELS.clone_into(&mut options.labels);
         let mask = sh::root().join("target/plugins/mask-standard.wasm");
         options.plugins =
             format!("[[plugins]]\nname = \"mask-standard\"\npath = \"{}\"\n", mask.display());
-        options.server = "max_statement_bytes = 67108864\n".to_owned();
-        options.durability = "async".to_owned();
+        "max_statement_bytes = 67108864\n".clone_into(&mut options.server);
+        "async".clone_into(&mut options.durability);
         options.catalog_refresh_s = 1;
         let home = dir.join("gateway");
         fs::create_dir_all(&home)?;
