@@ -38,15 +38,8 @@ fn program() -> PathBuf {
 
 impl Load {
     /// Starts a mode of the client against a route, and waits until it is warm.
-    pub(super) fn start(route: &Route, words: &[String], core: Option<u32>) -> Result<Self> {
-        let mut command = match core {
-            Some(core) => {
-                let mut taskset = Command::new("taskset");
-                taskset.arg("-c").arg(core.to_string()).arg(program());
-                taskset
-            }
-            None => Command::new(program()),
-        };
+    pub(super) fn start(route: &Route, words: &[String]) -> Result<Self> {
+        let mut command = Command::new(program());
         command.args(words).arg(format!("port={}", route.port)).arg(format!("user={}", route.user));
         command.env("LOAD_PASSWORD", &route.password);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
@@ -99,12 +92,8 @@ impl Drop for Load {
 }
 
 /// Runs a mode against a route: what the client measured, and the CPU time that the route's proxy took meanwhile.
-pub(super) fn measure(
-    route: &Route,
-    words: &[String],
-    core: Option<u32>,
-) -> Result<(Figures, f64)> {
-    let mut load = Load::start(route, words, core)?;
+pub(super) fn measure(route: &Route, words: &[String]) -> Result<(Figures, f64)> {
+    let mut load = Load::start(route, words)?;
     let before = route.pid.map_or(Ok(0.0), gauge::cpu)?;
     let figures = load.run()?;
     let cpu = route.pid.map_or(Ok(0.0), gauge::cpu)? - before;

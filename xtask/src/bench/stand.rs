@@ -177,17 +177,6 @@ impl Stand {
         heading.contains(&self.plan.only)
     }
 
-    /// Runs with the database and the client on one core and the proxies on another, where there are two; the client's.
-    pub(super) fn apart<T>(&self, run: impl FnOnce(Option<u32>) -> Result<T>) -> Result<T> {
-        if !self.plan.pin || cores() < 2 {
-            return run(None);
-        }
-        pin(self.database.pid(), "1")?;
-        let outcome = run(Some(1));
-        pin(self.database.pid(), "0")?;
-        outcome
-    }
-
     /// Runs with nothing pinned, what is started meanwhile included.
     pub(super) fn unpinned<T>(&self, run: impl FnOnce() -> Result<T>) -> Result<T> {
         let all = format!("0-{}", cores() - 1);

@@ -136,7 +136,7 @@ fn uring(
 
 /// Runs the client while `counter` looks at the proxy.
 fn beside(route: &Route, words: &[String], counter: &mut Command) -> Result<Figures> {
-    let mut load = Load::start(route, words, None)?;
+    let mut load = Load::start(route, words)?;
     counter.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let mut counter = Counter(counter.spawn().context("starting the counter")?);
     std::thread::sleep(ATTACHED);

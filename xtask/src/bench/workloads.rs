@@ -121,7 +121,7 @@ fn operations(
 ) -> Result<Option<Table>> {
     let table = Table::new(heading, &OPERATIONS);
     repeat(stand, table, takes_part, |route| {
-        let (figures, cpu) = load::measure(route, words, None)?;
+        let (figures, cpu) = load::measure(route, words)?;
         let count = figures.of("operations")?;
         let rate = count / figures.of("seconds")?;
         Ok(vec![rate, figures.of("p50_us")?, figures.of("p99_us")?, cpu * 1e6 / count])
@@ -143,13 +143,13 @@ fn stream(
         tls_word(tls),
     ];
     repeat(stand, Table::new(heading, &BYTES), takes_part, |route| {
-        let (figures, cpu) = load::measure(route, &words, None)?;
+        let (figures, cpu) = load::measure(route, &words)?;
         let bytes = figures.of("bytes")?;
         Ok(vec![bytes / 1e6 / figures.of("stream_seconds")?, cpu / (bytes / 1e9)])
     })
 }
 
-/// The proxy has a core of its own, and rows are wide: so it is what the queries wait for, not the database.
+/// Rows are wide, so that the proxy is what the queries wait for. On one core: on two, what wakes the other counts more.
 fn mixed(stand: &Stand) -> Result<Option<Table>> {
     let words = [
         "mixed".to_owned(),
@@ -159,19 +159,17 @@ fn mixed(stand: &Stand) -> Result<Option<Table>> {
         format!("statement={WIDE_ROWS}"),
         seconds(stand),
     ];
-    stand.apart(|core| {
-        repeat(
-            stand,
-            Table::new(MIXED, &BOTH),
-            |_| true,
-            |route| {
-                let (figures, _) = load::measure(route, &words, core)?;
-                let queries = figures.of("operations")? / figures.of("seconds")?;
-                let bytes = figures.of("bytes")? / 1e6 / figures.of("stream_seconds")?;
-                Ok(vec![queries, bytes, figures.of("p50_us")?, figures.of("p99_us")?])
-            },
-        )
-    })
+    repeat(
+        stand,
+        Table::new(MIXED, &BOTH),
+        |_| true,
+        |route| {
+            let (figures, _) = load::measure(route, &words)?;
+            let queries = figures.of("operations")? / figures.of("seconds")?;
+            let bytes = figures.of("bytes")? / 1e6 / figures.of("stream_seconds")?;
+            Ok(vec![queries, bytes, figures.of("p50_us")?, figures.of("p99_us")?])
+        },
+    )
 }
 
 /// Memory is compared on processes that have done nothing before.
@@ -215,7 +213,7 @@ fn idle(stand: &Stand) -> Result<Vec<Table>> {
 /// KiB of a connection: what the last two thirds add, since the first find room that the start has left.
 fn held(route: &Route, words: &[String], count: u32) -> Result<f64> {
     let pid = route.pid.context("a proxy")?;
-    let mut load = Load::start(route, words, None)?;
+    let mut load = Load::start(route, words)?;
     let before = gauge::memory(pid)?;
     load.run()?;
     let after = gauge::memory(pid)?;
@@ -236,7 +234,7 @@ fn skew(stand: &Stand) -> Result<Option<Table>> {
                 let proxy = stand.proxy(name, 2)?;
                 let route = proxy.route();
                 let pid = route.pid.context("a proxy")?;
-                let mut load = Load::start(&route, &points(stand, "text", 64), None)?;
+                let mut load = Load::start(&route, &points(stand, "text", 64))?;
                 let before = gauge::threads(pid)?;
                 let figures = load.run()?;
                 let after = gauge::threads(pid)?;
