@@ -77,7 +77,7 @@ pub(crate) fn cycles(settings: &Settings) -> Result<()> {
         let deadline = Instant::now() + job.time;
         let mut before = Instant::now();
         while before < deadline {
-            cycle(&job.login)?;
+            tally.resumed += u64::from(cycle(&job.login)?);
             before = tally.took(before);
         }
         Ok(tally)
@@ -87,10 +87,13 @@ pub(crate) fn cycles(settings: &Settings) -> Result<()> {
     rendezvous("done")
 }
 
-fn cycle(login: &Login) -> Result<()> {
+/// Whether its TLS session was taken up again.
+fn cycle(login: &Login) -> Result<bool> {
     let mut wire = Wire::connect(login)?;
     wire.query(ONE_POINT)?;
-    wire.quit()
+    let is_resumed = wire.is_resumed();
+    wire.quit()?;
+    Ok(is_resumed)
 }
 
 /// `threads` connections, logged in, after `times` queries each; then they do nothing. `first` of them are open when the
@@ -154,6 +157,8 @@ struct Job {
 struct Tally {
     bytes: u64,
     rows: u64,
+    /// TLS sessions taken up again.
+    resumed: u64,
     /// Nanoseconds.
     latencies: Vec<u32>,
     seconds: f64,
@@ -175,6 +180,7 @@ impl Tally {
     fn report_latencies(mut self) {
         self.latencies.sort_unstable();
         figure("operations", self.latencies.len());
+        figure("resumed", self.resumed);
         figure("seconds", self.seconds);
         for (name, hundredths) in [("p50_us", 50), ("p99_us", 99)] {
             let at = self.latencies.len().saturating_sub(1) * hundredths / 100;
@@ -247,6 +253,7 @@ impl Crew {
             let (wire, tally) = thread.join().map_err(|_| anyhow!("a thread panicked"))?;
             std::mem::forget(wire);
             all.add(Answer { rows: tally.rows, bytes: tally.bytes });
+            all.resumed += tally.resumed;
             all.latencies.extend(tally.latencies);
         }
         all.seconds = self.begun.elapsed().as_secs_f64();

@@ -9,6 +9,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use aws_lc_rs::digest::{self, Algorithm, SHA1_FOR_LEGACY_USE_ONLY, SHA256};
 
+use rustls::HandshakeKind;
+
 use crate::tls::{Tls, TlsStream};
 
 /// Who logs in, and where.
@@ -124,6 +126,14 @@ impl Wire {
                 }
                 other => return Err(refused(other)),
             }
+        }
+    }
+
+    /// Whether the TLS session is an earlier one taken up again.
+    pub(crate) fn is_resumed(&self) -> bool {
+        match &self.io {
+            Io::Plain(_) => false,
+            Io::Tls(stream) => stream.conn.handshake_kind() == Some(HandshakeKind::Resumed),
         }
     }
 

@@ -33,6 +33,14 @@ pub(super) const WORST: &str = "worst core ÷ mean";
 
 const OPERATIONS: [Column; 4] =
     [Column::new(RATE, 0), Column::new(P50, 1), Column::new(P99, 1), Column::compared(CPU, 2)];
+const HANDSHAKES: [Column; 5] = [
+    Column::new(RATE, 0),
+    Column::new(P50, 1),
+    Column::new(P99, 1),
+    Column::new(CPU, 2),
+    // Whether the figure is of what its heading says.
+    Column::new("resumed %", 0),
+];
 const BYTES: [Column; 2] = [Column::new("MB/s", 0), Column::compared(CPU_GB, 3)];
 const BOTH: [Column; 4] = [
     Column::new("queries/s", 0),
@@ -119,12 +127,13 @@ fn operations(
     words: &[String],
     takes_part: impl Fn(&Route) -> bool,
 ) -> Result<Option<Table>> {
-    let table = Table::new(heading, &OPERATIONS);
-    repeat(stand, table, takes_part, |route| {
+    let columns: &[Column] = if heading.contains("TLS") { &HANDSHAKES } else { &OPERATIONS };
+    repeat(stand, Table::new(heading, columns), takes_part, |route| {
         let (figures, cpu) = load::measure(route, words)?;
         let count = figures.of("operations")?;
         let rate = count / figures.of("seconds")?;
-        Ok(vec![rate, figures.of("p50_us")?, figures.of("p99_us")?, cpu * 1e6 / count])
+        let resumed = 100.0 * figures.of("resumed")? / count;
+        Ok(vec![rate, figures.of("p50_us")?, figures.of("p99_us")?, cpu * 1e6 / count, resumed])
     })
 }
 
