@@ -7,6 +7,7 @@ mod outcomes;
 mod python;
 mod rust;
 mod stand;
+mod tools;
 
 use std::fmt::Write as _;
 use std::fs;
@@ -63,12 +64,13 @@ impl Plan {
 type Run = fn(&Route, bool, &Path) -> Result<Outcomes>;
 
 /// The suites and the databases that each wants to be there, empty.
-const SUITES: [(&str, Run, &[&str]); 6] = [
+const SUITES: [(&str, Run, &[&str]); 7] = [
     ("PyMySQL", |route, _, log| python::pymysql(route, log), &["test1", "test2"]),
     ("mysql_async", |route, _, log| rust::mysql_async(route, log), &["test"]),
     ("mysql2", |route, _, log| js::scenes("mysql2", route, log), &["test", "test2"]),
     ("mariadb", |route, _, log| js::scenes("mariadb", route, log), &["test", "test2"]),
     ("connector", python::connector, &["myconnpy"]),
+    ("tools", tools::tools, &["toolbox", "toolbox2"]),
     ("SQLAlchemy", python::sqlalchemy, &["test", "test_schema"]),
 ];
 

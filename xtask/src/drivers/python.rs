@@ -62,6 +62,12 @@ fn python() -> PathBuf {
     home().join("venv/bin/python")
 }
 
+/// A program of the virtual environment.
+pub(super) fn program(name: &str) -> Result<PathBuf> {
+    environment()?;
+    Ok(home().join("venv/bin").join(name))
+}
+
 /// Makes the virtual environment.
 fn environment() -> Result<()> {
     let done = home().join("venv/done");

@@ -52,6 +52,7 @@ impl Way {
 /// Where a suite connects to, and as whom.
 #[derive(Clone, Debug)]
 pub(super) struct Route {
+    pub(super) flavour: Flavour,
     pub(super) way: Way,
     pub(super) port: u16,
     pub(super) user: String,
@@ -138,6 +139,7 @@ impl Stand {
         let binary = sh::target_dir().join("debug/rowgate");
         let gateway = Gateway::start(&binary, &home, &options)?;
         let mut routes = vec![Route {
+            flavour,
             way: Way::Direct,
             port: database.port(),
             user: SERVICE_USER.to_owned(),
@@ -145,7 +147,8 @@ impl Stand {
         }];
         for way in [Way::Passthrough, Way::Governed] {
             let password = gateway.token(way.name(), way.name())?;
-            routes.push(Route { way, port: gateway.port, user: way.name().to_owned(), password });
+            let user = way.name().to_owned();
+            routes.push(Route { flavour, way, port: gateway.port, user, password });
         }
         Ok(Self { _gateway: gateway, database, routes, folder })
     }
