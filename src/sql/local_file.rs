@@ -17,14 +17,20 @@ pub fn local_file(text: &[u8], profile: &ServerProfile, mode: SqlMode) -> Option
         return None;
     }
     let words = Words { text, tokens: &lexed.tokens };
-    let mut at = 1;
-    at += usize::from(words.is_any(at, &["data", "xml"]));
-    at += usize::from(words.is_any(at, &["low_priority", "concurrent"]));
-    if at < 2 || !words.is(at, "local") || !words.is(at + 1, "infile") {
+    let name = words.tokens.get(name_at(&words, 0)?)?;
+    unescape(name.bytes(text), mode)
+}
+
+/// Where the name of the client's file is; `None` where the LOAD at `start` loads none, but perhaps one of the server's.
+pub(super) fn name_at(words: &Words<'_>, start: usize) -> Option<usize> {
+    let mut at = start + 1;
+    if !words.is_any(at, &["data", "xml"]) {
         return None;
     }
-    let name = words.tokens.get(at + 2).filter(|token| token.kind == Kind::Str)?;
-    unescape(name.bytes(text), mode)
+    at += 1;
+    at += usize::from(words.is_any(at, &["low_priority", "concurrent"]));
+    let local = words.is(at, "local") && words.is(at + 1, "infile");
+    (local && words.kind(at + 2) == Some(Kind::Str)).then_some(at + 2)
 }
 
 /// A string's value: what the server makes of the literal.

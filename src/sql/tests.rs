@@ -191,6 +191,10 @@ fn what_is_refused() {
         "CREATE VIEW v AS SELECT ssn FROM customers",
         "DO (SELECT ssn FROM customers)",
         "LOAD DATA INFILE 'x' INTO TABLE customers",
+        "LOAD DATA INFILE 'x' INTO TABLE orders",
+        "LOAD DATA LOCAL INFILE 'x' INTO TABLE customers",
+        "LOAD DATA LOCAL INFILE 'x' INTO TABLE orders SET state = (SELECT ssn FROM customers)",
+        "LOAD XML INFILE 'x' INTO TABLE orders",
         "SELECT 1; SELECT 2",
         "SELECT ssn FROM customers PROCEDURE ANALYSE()",
         "SELECT SQL_CACHE * FROM customers",
@@ -311,6 +315,12 @@ fn a_limit_of_time_changes_nothing_else() {
 
 #[test]
 fn a_program_is_one_statement() {
+    let loads = run("LOAD DATA LOCAL INFILE 'x' INTO TABLE orders (id, @a)", Flavour::MariaDb);
+    assert_eq!((loads.unknown, loads.facts.verb), (None, Verb::Load));
+    for nothing in ["", " ", "-- nothing", "/* a */ # b"] {
+        let analysis = run(nothing, Flavour::MariaDb);
+        assert_eq!((analysis.unknown, analysis.facts.verb), (None, Verb::Do), "{nothing}");
+    }
     for sql in [
         "CREATE PROCEDURE p() BEGIN SELECT 1; SELECT 2; END",
         "CREATE DEFINER = a@b TRIGGER t BEFORE INSERT ON orders FOR EACH ROW BEGIN SET NEW.id = 1; END",

@@ -1,9 +1,9 @@
 //! What a statement is, by its leading words; and what of it is refused whatever it touches.
 
 use super::facts::{Unknown, Verb};
-use super::mode;
 use super::token::Kind;
 use super::words::Words;
+use super::{local_file, mode};
 
 /// What the leading words say.
 pub(super) struct Head {
@@ -52,6 +52,10 @@ const SHOWABLE: [&str; 25] = [
 
 /// Reads the leading words.
 pub(super) fn head(words: &Words<'_>) -> Head {
+    if words.tokens.is_empty() {
+        // Comments alone, or not even those: nothing is done.
+        return plain(Verb::Do, 0);
+    }
     let mut at = 0;
     while words.kind(at) == Some(Kind::Open) {
         at += 1;
@@ -116,7 +120,8 @@ fn verb_at(words: &Words<'_>, at: usize) -> Head {
         "replace" => plain(Verb::Replace, at),
         "update" => plain(Verb::Update, at),
         "delete" => plain(Verb::Delete, at),
-        "load" => refused(Verb::Load, at, "LOAD DATA"),
+        "load" if local_file::name_at(words, at).is_some() => plain(Verb::Load, at),
+        "load" => refused(Verb::Load, at, "LOAD DATA of the server's files"),
         "call" => plain(Verb::Call, at),
         "do" => plain(Verb::Do, at),
         "create" | "alter" | "drop" => definition(words, at, &word),
@@ -182,10 +187,11 @@ fn show(words: &Words<'_>, at: usize) -> Head {
 
 /// Variables that a governed session may set, to literals: nothing that changes how text is read, where results go,
 /// or what is reported.
-const SETTABLE: [&str; 22] = [
+const SETTABLE: [&str; 23] = [
     "autocommit",
     "character_set_client",
     "character_set_connection",
+    "character_set_database",
     "character_set_results",
     "collation_connection",
     "foreign_key_checks",

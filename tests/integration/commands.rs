@@ -134,7 +134,8 @@ fn one_refusal_refuses_all() {
     assert_eq!(stand.database.sql(count).unwrap().trim(), "1");
 }
 
-/// A file of the client's, by two stock clients: streamed through, counted, and refused to the governed.
+/// A file of the client's, by two stock clients: streamed through, counted; by the governed where a rule permits it, and never into
+/// labelled tables.
 #[test]
 fn files_of_the_client_are_loaded() {
     let stand = Stand::start();
@@ -171,7 +172,23 @@ fn files_of_the_client_are_loaded() {
     assert!(record.contains("load data local infile"), "{record}");
     let agent = stand.token("agent", "agents");
     let refused = errors(&load("agent", &agent));
-    assert!(refused.contains("LOAD DATA"), "{refused}");
+    assert!(refused.contains("RG-DENIED"), "{refused}");
+    // Governed, with a permit for it: into what has no labels, from the client's own files.
+    let dba = stand.token("loader", "dba");
+    let output = load("loader", &dba);
+    assert!(output.status.success(), "{}", errors(&output));
+    assert_eq!(stand.database.sql(count).unwrap().trim(), "60000\t60000000");
+    let name = file.display();
+    for sql in [
+        format!("LOAD DATA LOCAL INFILE '{name}' INTO TABLE customers"),
+        format!(
+            "LOAD DATA LOCAL INFILE '{name}' INTO TABLE loaded SET text = (SELECT ssn FROM customers LIMIT 1)"
+        ),
+        format!("LOAD DATA INFILE '{name}' INTO TABLE loaded"),
+        format!("LOAD XML INFILE '{name}' INTO TABLE loaded"),
+    ] {
+        stand.sql_refused("loader", &dba, &sql);
+    }
 }
 
 /// Packets of 16 MiB and more, in both directions; the answer follows the last of a command's.

@@ -148,15 +148,15 @@ impl Suite {
                 let word = |word: Option<outcomes::Word>| {
                     word.map_or_else(|| "is not there".to_owned(), |word| word.to_string())
                 };
-                let _ = writeln!(
-                    notes,
-                    "    {}: {} {}, directly it {}: {}",
-                    way.name(),
-                    difference.test,
-                    word(difference.through),
-                    word(difference.direct),
-                    reason.map_or_else(|| format!("NOT LISTED: {}", difference.why), str::to_owned),
-                );
+                let how = if difference.through == difference.direct {
+                    "sees something else".to_owned()
+                } else {
+                    let (through, direct) = (word(difference.through), word(difference.direct));
+                    format!("{through}, directly it {direct}")
+                };
+                let why =
+                    reason.map_or_else(|| format!("NOT LISTED: {}", difference.why), str::to_owned);
+                let _ = writeln!(notes, "    {}: {} {how}: {why}", way.name(), difference.test);
             }
             for stale in known.stale((self.name, flavour, way), (&direct, &differences)) {
                 report.stale += 1;

@@ -68,6 +68,7 @@ pub(super) fn tools(route: &Route, quick: bool, log: &Path) -> Result<Outcomes> 
     }
     kit.note("mycli", Kit::mycli);
     kit.note("pt-show-grants", Kit::grants);
+    fs::write(log.with_extension("outcomes"), &kit.lines)?;
     Ok(Outcomes::parse(&kit.lines))
 }
 
