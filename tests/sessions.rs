@@ -25,7 +25,7 @@ use std::sync::Arc;
 
 use rowgate::clock::Now;
 use rowgate::codec::{Header, MAX_PAYLOAD, write_frame, write_lenenc_bytes, write_packet};
-use rowgate::fault::Fault;
+use rowgate::fault::{Fault, FaultKind};
 use rowgate::identity::{LoginKey, Principal, PrincipalKind, Proof};
 use rowgate::policy::{
     Batch, Edit, Edits, GuardDecision, GuardInput, MaskPlan, MaskSpec, MaskedColumn, PluginFault,
@@ -427,6 +427,10 @@ impl Player {
             "connected" => self.session.on_upstream(Ok(UpstreamReady { connection_id: 7 })),
             "killed" => self.session.on_killed(Ok(())),
             "unknown connection" => self.session.on_killed(Err(unknown_connection(5))),
+            "no such database" => {
+                let fault = Fault::new(FaultKind::Upstream, 1049, *b"42000", "Unknown database");
+                self.session.on_upstream(Err(fault));
+            }
             "down" => self.session.on_upstream(Err(Fault::upstream_down("shop is down"))),
             "lost" | "close" => {
                 let fault = Fault::upstream_lost("it is gone");

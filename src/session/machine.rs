@@ -232,11 +232,26 @@ impl Session {
                 self.bound = true;
                 Phase::Ruled(pending, ruling)
             }
-            (Phase::Connecting(pending, _), Err(fault)) => {
-                Phase::Ruled(pending, Ruling::Refuse(fault))
+            (Phase::Connecting(pending, ruling), Err(fault)) => {
+                Phase::Ruled(pending, Ruling::Refuse(self.with_name(fault, &ruling)))
             }
             (other, _) => other,
         };
+    }
+
+    /// A database that is not there is told by its name, which the pool has not kept.
+    fn with_name(&self, fault: Fault, ruling: &Ruling) -> Fault {
+        const NO_SUCH_DATABASE: u16 = 1049;
+        if fault.code != NO_SUCH_DATABASE {
+            return fault;
+        }
+        let used = match ruling {
+            Ruling::Run { uses: Some(name), .. } => Some(name),
+            _ => self.schema.as_ref(),
+        };
+        // No name is longer.
+        let name: String = used.into_iter().flat_map(|name| name.chars()).take(64).collect();
+        Fault::new(fault.kind, fault.code, fault.sqlstate, format!("Unknown database '{name}'"))
     }
 
     /// The database's connection is gone.
