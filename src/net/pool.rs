@@ -302,7 +302,7 @@ impl Upstream {
         let mode = target.sql_mode.load_full();
         let mut out = worker.buffers.take(1);
         let text = mode.as_deref().map(String::as_str);
-        let mut baseline = Baseline::start(&mut out, reset, text, schema);
+        let mut baseline = Baseline::start(&mut out, (reset, self.key.collation), text, schema);
         let step = |bytes: &[u8], _: &mut Vec<u8>| baseline.on_bytes(bytes);
         converse(&mut self.leg, &mut *self.port, &worker.buffers, out, &UpstreamTls::Off, step)
             .await?;

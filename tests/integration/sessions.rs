@@ -1,8 +1,12 @@
 //! Connections: both drivers, nothing that leaks from one session to the next, commands refused by name.
 
-use crate::stand::{Flavour, Stand, on_both};
+use crate::stand::{Flavour, Stand, on_both, wait_for};
 
-on_both!(state_does_not_leak_to_the_next_session, a_refusal_leaves_the_connection_usable,);
+on_both!(
+    state_does_not_leak_to_the_next_session,
+    a_refusal_leaves_the_connection_usable,
+    a_connection_that_was_used_has_its_logins_character_sets,
+);
 
 fn drives(driver: &str) {
     let stand = Stand::with(|options| driver.clone_into(&mut options.driver));
@@ -38,6 +42,26 @@ fn state_does_not_leak_to_the_next_session(flavour: Flavour) {
         );
         assert!(stand.sql_refused("ann", &token, "SELECT * FROM shop.t").contains("ERROR"));
     }
+}
+
+/// MySQL's reset gives a session the server's default character sets; text must be read in the login's.
+fn a_connection_that_was_used_has_its_logins_character_sets(flavour: Flavour) {
+    let stand = Stand::on_with(flavour, |options| {
+        options.workers = 1;
+        options.more.clear();
+    });
+    let token = stand.token("ann", "dba");
+    let sql = "SELECT CONNECTION_ID(), @@character_set_client, @@character_set_results, @@collation_connection";
+    let seen = || {
+        let mut client = stand.client("ann", &token);
+        client.args(["--default-character-set=latin1", "--batch", "--skip-column-names"]);
+        let output = client.args(["-e", sql]).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    };
+    let first = seen();
+    assert!(first.ends_with("\tlatin1\tlatin1\tlatin1_swedish_ci"), "{first}");
+    // The same connection, once it is back in the pool.
+    wait_for("the connection's return", || (seen() == first).then_some(()));
 }
 
 fn a_refusal_leaves_the_connection_usable(flavour: Flavour) {

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use xtask::sh::{self, step};
 use xtask::{mysql, setup};
 
-use crate::{demo, plugins};
+use crate::{demo, drivers, plugins};
 
 /// The fuzz targets; each is smoked for [`FUZZ_SECONDS`].
 const FUZZ_TARGETS: [&str; 5] = ["frame", "login", "resultset", "lexer", "session"];
@@ -51,6 +51,8 @@ pub(crate) fn ci() -> Result<()> {
     sh::run_words(&clippy)?;
     step("the demo's scenario");
     demo::demo(true)?;
+    step("a part of the drivers' own suites, and the tools");
+    drivers::drivers(&drivers::Plan::quick())?;
     fuzz()?;
     deny()?;
     step(&format!("all green in {:.0} minutes", start.elapsed().as_secs_f64() / 60.0));

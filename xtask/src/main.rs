@@ -25,7 +25,7 @@ cargo xtask <chore>
 
   demo [--once]      the main job on a private MariaDB; --once ends after the scenario
   test               install what is missing, build the plugins, run every test
-  ci                 everything that must be green (fmt, tidy, tests, clippy, demo, fuzz, deny)
+  ci                 everything that must be green (fmt, tidy, tests, clippy, demo, drivers, fuzz, deny)
   setup              install what is missing and build the plugins, nothing else
   plugins [FOLDER]   build the shipped plugins to target/plugins/*.wasm, or the one in FOLDER to FOLDER/*.wasm
   bench [--quick] [--seconds N] [--rounds N] [--no-pin] [--only TEXT] [--peers NAME,NAME] [--driver NAME]
@@ -36,8 +36,9 @@ cargo xtask <chore>
   mysql [up [PORT] | down]
                      a real MySQL 9 under target/mysql9: fetched; up on a port of loopback with the sample shop; ended
   drivers [--only NAME] [--quick] [--database mariadb|mysql] [--hold]
-                     the drivers' own suites, directly, as a passthrough identity and as a governed one; every
-                     difference must be in tests/drivers/known.txt; --hold only starts what they run on
+                     the drivers' own suites and the tools, directly, as a passthrough identity and as a governed one;
+                     every difference must be in tests/drivers/known.txt; --quick runs a part in three minutes;
+                     --hold only starts what they run on
   capture            record stock clients talking to a real server into tests/captures
   fuzz               30 s of every fuzz target (needs a nightly toolchain)
   deny               licences, bans and sources of the dependencies

@@ -16,11 +16,13 @@ pub struct Baseline {
 impl Baseline {
     /// Appends the commands to `out`, to be written at once.
     ///
-    /// `reset`: the connection was used before. `sql_mode`: the target's own, so that a DBA's SET GLOBAL does not
-    /// change how the next session's text is read. `schema`: the database to be in.
+    /// `reset`: the connection was used before; MySQL then leaves the character sets to be the server's default ones,
+    /// in which text could be read otherwise, so they are set to the login's `collation` again. `sql_mode`: the
+    /// target's own, so that a DBA's SET GLOBAL does not change how the next session's text is read. `schema`: the
+    /// database to be in.
     pub fn start(
         out: &mut Vec<u8>,
-        reset: bool,
+        (reset, collation): (bool, u8),
         sql_mode: Option<&str>,
         schema: Option<&str>,
     ) -> Self {
@@ -34,6 +36,11 @@ impl Baseline {
         };
         if reset {
             command(Command::RESET_CONNECTION, &[]);
+            let text = format!(
+                "SET character_set_client={collation},character_set_results={collation},\
+                 collation_connection={collation}"
+            );
+            command(Command::QUERY, text.as_bytes());
         }
         if let Some(mode) = sql_mode.filter(|mode| is_mode(mode)) {
             let text = format!("SET SESSION sql_mode='{mode}'");
@@ -94,12 +101,14 @@ mod tests {
     fn answers_in_order() {
         let mut out = Vec::new();
         let mut baseline =
-            Baseline::start(&mut out, true, Some("STRICT_TRANS_TABLES"), Some("shop"));
+            Baseline::start(&mut out, (true, 8), Some("STRICT_TRANS_TABLES"), Some("shop"));
         assert_eq!(out[..5], [1, 0, 0, 0, 0x1F]);
+        let sent = String::from_utf8_lossy(&out);
+        assert!(sent.contains("_client=8,") && sent.contains("_results=8,"), "{sent}");
         let ok = b"\x07\0\0\x01\0\0\0\x02\0\0\0";
-        let two = [&ok[..], ok].concat();
-        let step = baseline.on_bytes(&two);
-        assert_eq!(step.consumed, two.len());
+        let three = [&ok[..], ok, ok].concat();
+        let step = baseline.on_bytes(&three);
+        assert_eq!(step.consumed, three.len());
         assert!(matches!(step.op, Op::Read { .. }));
         let error = b"\x0f\0\0\x01\xff\x19\x04#42000Unknown";
         assert!(matches!(baseline.on_bytes(error).op, Op::Failed(fault) if fault.code == 1049));
@@ -108,7 +117,7 @@ mod tests {
     #[test]
     fn a_mode_cannot_end_its_literal() {
         let mut out = Vec::new();
-        Baseline::start(&mut out, false, Some("A','B"), None);
+        Baseline::start(&mut out, (false, 8), Some("A','B"), None);
         assert!(out.is_empty());
     }
 }

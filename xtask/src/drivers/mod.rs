@@ -59,19 +59,69 @@ impl Plan {
         }
         Ok(plan)
     }
+
+    /// The part that everything is checked with.
+    pub(crate) fn quick() -> Self {
+        Self { quick: true, ..Self::default() }
+    }
+
+    fn wants(&self, suite: &Suite, flavour: Flavour) -> bool {
+        let named = suite.name.contains(self.only.as_str());
+        // By its name it is run wherever it can be, if only a part of it.
+        named && (!self.quick || !self.only.is_empty() || suite.quick.contains(&flavour))
+    }
 }
 
 type Run = fn(&Route, bool, &Path) -> Result<Outcomes>;
 
-/// The suites and the databases that each wants to be there, empty.
-const SUITES: [(&str, Run, &[&str]); 7] = [
-    ("PyMySQL", |route, _, log| python::pymysql(route, log), &["test1", "test2"]),
-    ("mysql_async", |route, _, log| rust::mysql_async(route, log), &["test"]),
-    ("mysql2", |route, _, log| js::scenes("mysql2", route, log), &["test", "test2"]),
-    ("mariadb", |route, _, log| js::scenes("mariadb", route, log), &["test", "test2"]),
-    ("connector", python::connector, &["myconnpy"]),
-    ("tools", tools::tools, &["toolbox", "toolbox2"]),
-    ("SQLAlchemy", python::sqlalchemy, &["test", "test_schema"]),
+/// A suite.
+struct Suite {
+    name: &'static str,
+    run: Run,
+    /// The databases that it wants to be there, empty.
+    databases: &'static [&'static str],
+    /// Where it is run by `--quick`, which must not take more than three minutes.
+    quick: &'static [Flavour],
+}
+
+const SUITES: [Suite; 7] = [
+    Suite {
+        name: "PyMySQL",
+        run: |route, _, log| python::pymysql(route, log),
+        databases: &["test1", "test2"],
+        quick: &[Flavour::MariaDb],
+    },
+    Suite {
+        name: "mysql_async",
+        run: |route, _, log| rust::mysql_async(route, log),
+        databases: &["test"],
+        quick: &[],
+    },
+    Suite {
+        name: "mysql2",
+        run: |route, _, log| js::scenes("mysql2", route, log),
+        databases: &["test", "test2"],
+        quick: &[Flavour::MySql],
+    },
+    Suite {
+        name: "mariadb",
+        run: |route, _, log| js::scenes("mariadb", route, log),
+        databases: &["test", "test2"],
+        quick: &[Flavour::MariaDb],
+    },
+    Suite {
+        name: "tools",
+        run: tools::tools,
+        databases: &["toolbox", "toolbox2"],
+        quick: &Flavour::ALL,
+    },
+    Suite { name: "connector", run: python::connector, databases: &["myconnpy"], quick: &[] },
+    Suite {
+        name: "SQLAlchemy",
+        run: python::sqlalchemy,
+        databases: &["test", "test_schema"],
+        quick: &[],
+    },
 ];
 
 /// The chore.
@@ -91,17 +141,19 @@ pub(crate) fn drivers(plan: &Plan) -> Result<()> {
             sh::step("MySQL is left out here");
             continue;
         }
+        let wanted: Vec<&Suite> =
+            SUITES.iter().filter(|suite| plan.wants(suite, flavour)).collect();
+        if wanted.is_empty() {
+            continue;
+        }
         sh::step(&format!("a private {} with the gateway before it", flavour.name()));
         let stand = Stand::start(flavour)?;
         if plan.hold {
             return hold(&stand);
         }
-        for (name, run, databases) in
-            SUITES.into_iter().filter(|(name, ..)| name.contains(plan.only.as_str()))
-        {
+        for suite in wanted {
             any = true;
-            let suite = Suite { name, run, databases, quick: plan.quick };
-            suite.compare((&stand, flavour), &logs, &known, &mut report)?;
+            suite.compare((&stand, flavour, plan.quick), &logs, &known, &mut report)?;
         }
     }
     ensure!(any, "no suite's name contains {:?}", plan.only);
@@ -119,27 +171,21 @@ fn hold(stand: &Stand) -> Result<()> {
     }
 }
 
-struct Suite {
-    name: &'static str,
-    run: Run,
-    databases: &'static [&'static str],
-    quick: bool,
-}
-
 impl Suite {
     /// Runs it in each way and adds a line to the report.
     fn compare(
         &self,
-        (stand, flavour): (&Stand, Flavour),
+        on: (&Stand, Flavour, bool),
         logs: &Path,
         known: &List,
         report: &mut Report,
     ) -> Result<()> {
-        let direct = self.run((stand, flavour), Way::Direct, logs)?;
+        let flavour = on.1;
+        let direct = self.run(on, Way::Direct, logs)?;
         let mut cells = vec![direct.counts()];
         let mut notes = String::new();
         for way in [Way::Passthrough, Way::Governed] {
-            let through = self.run((stand, flavour), way, logs)?;
+            let through = self.run(on, way, logs)?;
             cells.push(through.counts());
             let differences = direct.differences(&through);
             for difference in &differences {
@@ -167,7 +213,12 @@ impl Suite {
         Ok(())
     }
 
-    fn run(&self, (stand, flavour): (&Stand, Flavour), way: Way, logs: &Path) -> Result<Outcomes> {
+    fn run(
+        &self,
+        (stand, flavour, quick): (&Stand, Flavour, bool),
+        way: Way,
+        logs: &Path,
+    ) -> Result<Outcomes> {
         let start = Instant::now();
         for database in self.databases {
             stand.sql(&format!(
@@ -177,7 +228,7 @@ impl Suite {
         let log = logs.join(format!("{}-{}-{}.log", self.name, flavour.name(), way.name()));
         let route = stand.route(way)?;
         println!("    {} on {}, {} …", self.name, flavour.name(), way.name());
-        let outcomes = (self.run)(route, self.quick, &log)
+        let outcomes = (self.run)(route, quick, &log)
             .with_context(|| format!("{} on {}, {}", self.name, flavour.name(), way.name()))?;
         println!("    {} in {:.0} s", outcomes.counts(), start.elapsed().as_secs_f64());
         Ok(outcomes)
