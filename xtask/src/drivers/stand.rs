@@ -133,6 +133,14 @@ impl Stand {
         "max_statement_bytes = 67108864\n".clone_into(&mut options.server);
         "async".clone_into(&mut options.durability);
         options.catalog_refresh_s = 1;
+        if let Database::MySql(server) = &database {
+            // It offers TLS, and some drivers then count on it.
+            let data = server.data();
+            options.more = format!(
+                "[tls]\ncertificate = \"{0}/server-cert.pem\"\nkey = \"{0}/server-key.pem\"\n",
+                data.display()
+            );
+        }
         let home = dir.join("gateway");
         fs::create_dir_all(&home)?;
         fs::copy(sh::root().join("tests/drivers/policy.cedar"), home.join("policy.cedar"))?;
