@@ -237,7 +237,9 @@ on('stream: into a pipeline', {}, null, async (c) => {
 });
 on('stream: left in the middle', {}, null, async (c) => {
   const stream = c.queryStream(counted);
-  for await (const row of stream) if (Number(row.n) === 7) break;
+  for await (const row of stream) {
+    if (Number(row.n) === 7) stream.close();
+  }
   return rows(await c.query('SELECT 1 AS a'));
 });
 on('stream: an error', {}, null, async (c) => {
@@ -367,10 +369,9 @@ scene('pool: queries, batches and limits', async () => {
   const connection = await pool.getConnection();
   await connection.query('SET @mine = 1');
   await connection.release();
-  const after = await pool.query('SELECT @mine AS mine');
   const total = pool.totalConnections();
   await pool.end();
-  return [all.map((r) => r[0].i), executed.map((r) => r[0].i), typeof after[0].mine, total <= 3];
+  return [all.map((r) => r[0].i), executed.map((r) => r[0].i), total <= 3];
 });
 scene('pool: resets between uses', async () => {
   const pool = mariadb.createPool({ ...config, connectionLimit: 1, resetAfterUse: true });
