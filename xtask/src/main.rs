@@ -9,6 +9,7 @@
 
 mod bench;
 mod capture;
+mod chaos;
 mod ci;
 mod demo;
 mod drivers;
@@ -40,6 +41,9 @@ cargo xtask <chore>
                      every difference must be in tests/drivers/known.txt; --quick runs a part in three minutes;
                      --hold only starts what they run on
   capture            record stock clients talking to a real server into tests/captures
+  chaos [--minutes N] [--seed N]
+                     mixed load by stock drivers for N minutes (10) while clients are killed, the database is restarted
+                     and cut off, and the policy is reloaded; a summary of what must hold (needs root)
   fuzz               30 s of every fuzz target (needs a nightly toolchain)
   deny               licences, bans and sources of the dependencies
 
@@ -79,6 +83,7 @@ fn dispatch(words: &[String]) -> Result<()> {
         ["mysql", "up", port] => mysql::up(port.parse().context("the port")?),
         ["mysql", "down"] => mysql::down(),
         ["capture"] => capture::capture(),
+        ["chaos", rest @ ..] => chaos::chaos(chaos::Plan::parse(rest)?),
         ["fuzz"] => ci::fuzz(),
         ["deny"] => ci::deny(),
         ["bench", rest @ ..] => bench::bench(&bench::Plan::parse(rest)?),
