@@ -13,6 +13,9 @@ use std::time::Duration;
 use mysql_async::prelude::Queryable as _;
 use mysql_async::{Conn, Error, Opts, OptsBuilder, Row, Value};
 
+/// Errors after which the gateway closes the session (3100: in mid result).
+const ENDS: [u16; 6] = [1053, 1158, 1317, 1429, 1835, 3100];
+
 type Result<T> = std::result::Result<T, Error>;
 
 /// How one session goes about.
@@ -118,9 +121,7 @@ impl Load {
             }
             let done = self.bounded(self.something(&mut db, mark)).await;
             match done {
-                Err(Error::Server(error))
-                    if ![1053, 1158, 1317, 1429, 1835].contains(&error.code) =>
-                {
+                Err(Error::Server(error)) if !ENDS.contains(&error.code) => {
                     println!("e {} {}", error.code, error.message.replace('\n', " "));
                     self.bounded(db.query_drop("ROLLBACK")).await?;
                 }

@@ -173,7 +173,7 @@ def run(session):
             getattr(session, random.choice(OPS[session.kind]))()
         except pymysql.err.MySQLError as error:
             tell(error)
-            if not session.db.open or error.args[0] in (1053, 1158, 1317, 1429, 1835, 2006, 2013):
+            if not session.db.open or error.args[0] in (1053, 1158, 1317, 1429, 1835, 2006, 2013, 3100):
                 raise Aborted
             session.db.rollback()
             # What was half done would be in the way.

@@ -113,7 +113,7 @@ impl World {
         let dir = folder.join("gateway");
         let (port, admin_port) = (free_port()?, free_port()?);
         let mut options = Options::new(1);
-        options.durability = "async".to_owned();
+        "async".clone_into(&mut options.durability);
         // Nobody answers what is held.
         options.wait_s = 2;
         options.upstream_tls = format!(
@@ -207,7 +207,7 @@ impl World {
             rss >> 10,
             if tally.violations.is_empty() { "" } else { "  VIOLATIONS" },
         );
-        if let Some(first) = tally.violations.first().filter(|_| tally.violations.len() < 3) {
+        if let Some(first) = tally.violations.first() {
             println!("          {first}");
         }
         Ok(())
