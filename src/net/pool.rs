@@ -308,7 +308,11 @@ impl Upstream {
             .await?;
         self.schema = schema.map(str::to_owned);
         self.mode = mode;
-        Ok(())
+        // What nobody asked for would be read as the answer to the next statement.
+        let rest = self.leg.len();
+        (rest == 0)
+            .then_some(())
+            .ok_or_else(|| Fault::upstream_lost("the database spoke out of turn"))
     }
 
     /// Whether what was made of it when it came back is all that the next session needs: nothing more is said to the

@@ -1,11 +1,10 @@
 //! Commands: framed in the client's buffer, decided, sent. What is not named here is refused by its name.
 
-use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 
 use super::batch::Part;
-use super::machine::{Pending, Phase, Prepared, broken, refused, wait};
+use super::machine::{Pending, Phase, broken, refused, wait};
 use super::response::{Expect, Response};
 use super::{Op, Ruling, Session, Side, StatementKind, Step, Text};
 use crate::codec::{
@@ -283,16 +282,7 @@ impl Session {
         let consumed = pending.total;
         let part = self.send_part(&pending, canonical.as_deref(), out);
         let expect = expectation(pending);
-        let known = match &expect {
-            Expect::Execute { id } | Expect::Fetch { id } => self.statements.get_mut(id),
-            _ => None,
-        };
-        if let Some(statement) = known {
-            if statement.parameters > 0 && matches!(expect, Expect::Execute { .. }) {
-                statement.keep_types(bytes.get(..consumed).unwrap_or_default());
-            }
-            statement.long_data = 0;
-        }
+        self.executing(&expect, bytes.get(..consumed).unwrap_or_default());
         let cursor = match &expect {
             Expect::Fetch { id } => self.statements.get(id).and_then(|s| s.cursor.clone()),
             _ => None,
@@ -351,80 +341,6 @@ impl Session {
         self.phase = Phase::Idle;
         self.queue.push_back(Op::Done(super::Outcome::default()));
         Step { consumed: 0, op: Op::Emit(Side::Client) }
-    }
-
-    /// The parameters of the EXECUTE that waits for its ruling, at the front of the client's bytes, with the types of an
-    /// earlier one where it brings none. `None` where they are not all known: long data was sent before, so that one
-    /// could stand for another.
-    pub fn bound_parameters<'a>(&self, bytes: &'a [u8]) -> Option<Cow<'a, [u8]>> {
-        let none = Some(Cow::Borrowed(&[][..]));
-        let Phase::Deciding(pending) = &self.phase else { return none };
-        if pending.kind != StatementKind::Execute {
-            return none;
-        }
-        let statement = self.statements.get(&pending.statement_id)?;
-        if statement.parameters == 0 {
-            return none;
-        }
-        if Header::parse(bytes)?.continues() || statement.long_data > 0 {
-            return None; // not in one piece
-        }
-        let head = ExecuteHead::parse(bytes.get(HEADER_LEN + 1..pending.total)?).ok()?;
-        match statement.bound(head.parameters)? {
-            (_, Some(_), _) => Some(Cow::Borrowed(head.parameters)),
-            (nulls, None, values) => {
-                let types = statement.types.as_deref()?;
-                Some(Cow::Owned([nulls, &[1], types, values].concat()))
-            }
-        }
-    }
-
-    /// Keeps a statement that the database has prepared.
-    pub(super) fn keep_statement(&mut self, id: u32, text: Arc<[u8]>, parameters: u16) {
-        let (schema, sql_mode) = (self.schema.clone(), self.sql_mode);
-        let statement = Prepared {
-            text,
-            schema,
-            sql_mode,
-            parameters,
-            types: None,
-            long_data: 0,
-            cursor: None,
-            cursor_open: false,
-        };
-        self.statements.insert(id, statement);
-        self.last_prepared = Some(id);
-    }
-}
-
-/// NULL bitmap, types where they are given, values.
-type Bound<'a> = (&'a [u8], Option<&'a [u8]>, &'a [u8]);
-
-impl Prepared {
-    /// An EXECUTE's parameters: which are NULL, the types if it brings them, the values.
-    fn bound<'a>(&self, parameters: &'a [u8]) -> Option<Bound<'a>> {
-        let count = usize::from(self.parameters);
-        let (nulls, rest) = parameters.split_at_checked(count.div_ceil(8))?;
-        match rest.split_first()? {
-            (0, values) => Some((nulls, None, values)),
-            (1, rest) => {
-                let (types, values) = rest.split_at_checked(2 * count)?;
-                Some((nulls, Some(types), values))
-            }
-            _ => None,
-        }
-    }
-
-    /// Remembers the types that an EXECUTE on its way brings.
-    fn keep_types(&mut self, bytes: &[u8]) {
-        let head = ExecuteHead::parse(bytes.get(HEADER_LEN + 1..).unwrap_or_default());
-        let Some((_, Some(types), _)) = head.ok().and_then(|head| self.bound(head.parameters))
-        else {
-            return;
-        };
-        if self.types.as_deref() != Some(types) {
-            self.types = Some(types.into());
-        }
     }
 }
 

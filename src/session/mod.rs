@@ -14,6 +14,7 @@ mod handshake;
 mod kill;
 mod machine;
 mod masks;
+mod prepared;
 mod response;
 mod rows;
 mod track;

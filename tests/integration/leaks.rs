@@ -31,7 +31,7 @@ const SHOWS: [&str; 7] = [
 ];
 
 /// Statements that try to get around: masked or refused, whichever; raw never.
-const TRIES: [&str; 81] = [
+const TRIES: [&str; 87] = [
     "SELECT CONCAT(ssn, '') FROM customers",
     "SELECT UPPER(email), LOWER(email), TRIM(email), HEX(email) FROM customers",
     "SELECT REVERSE(card_number) FROM customers",
@@ -117,6 +117,12 @@ const TRIES: [&str; 81] = [
     // Texts that another sql_mode reads otherwise.
     "SET sql_mode = 'NO_BACKSLASH_ESCAPES'; SELECT '\\', ssn FROM customers -- '",
     "SET sql_mode = 'ANSI_QUOTES'; SELECT \"ssn\" FROM \"customers\"",
+    "/* a */ SET sql_mode = 'ANSI_QUOTES'; SELECT \"ssn\" FROM customers",
+    "/*!40000 SET sql_mode = 'ANSI_QUOTES' */; SELECT \"ssn\" FROM customers",
+    "/*!40000 SET */ sql_mode = 'ANSI_QUOTES'; SELECT \"ssn\" FROM customers",
+    "SET @@session /* a */ . sql_mode := 'ansi_quotes'; SELECT \"ssn\" FROM customers",
+    "SET STATEMENT sql_mode = 'ANSI_QUOTES' FOR SELECT \"ssn\" FROM customers",
+    "SET @a = 1, sql_mode = 'STRICT_TRANS_TABLES, ANSI'; SELECT \"ssn\" FROM customers",
     "SET sql_mode = 'ANSI'; SELECT \"\\\" FROM orders -- \", ssn FROM customers",
     "SET sql_mode = 'ANSI_QUOTES'; SET sql_mode = ''; SELECT \"\\\" FROM orders -- \", ssn FROM customers",
     "SET sql_mode = 'NO_BACKSLASH_ESCAPES'; CREATE PROCEDURE nbe() SELECT '\\', ssn FROM customers -- '",

@@ -11,7 +11,7 @@ use xtask::mariadb::{SERVICE_USER, free_port};
 
 use crate::cutting::{Act, By, Cutter, Ending, Fault, Heard, Say, converse};
 use crate::stand::{Database, Flavour, binary, wait_for};
-use crate::wire::{Packet, text};
+use crate::wire::{Packet, Wire, text};
 
 /// Targets side by side, each with its own relay and its own pools: as many conversations at once.
 const LANES: usize = 6;
@@ -273,4 +273,17 @@ fn a_client_that_sends_byte_by_byte() {
     let world = World::start("auto");
     let heard = converse(world.lanes[0].port, &world.token, &world.conversation, None, true);
     assert_eq!((heard.ending, heard.packets), (Ending::Whole, world.right.clone()));
+}
+
+/// A command that has no answer, and the next one in the same segment.
+#[test]
+fn a_command_behind_one_that_is_skipped() {
+    let world = World::start("auto");
+    let mut wire = Wire::login(world.lanes[0].port, "bot", &world.token, 0);
+    let mut both = Vec::new();
+    for payload in [&[0x19, 99, 0, 0, 0][..], &[0x0E]] {
+        rowgate::codec::write_frame(&mut both, 0, |out| out.extend_from_slice(payload));
+    }
+    wire.send(&both);
+    assert_eq!(wire.try_packet().expect("the answer to COM_PING").1[0], 0);
 }

@@ -529,7 +529,7 @@ proptest! {
 
         let answers: Vec<u8> = ["1: 00 00 00 02 00 00 00"; 3].iter().flat_map(|packet| bytes_of(packet)).collect();
         let base = |cuts: &Cuts| {
-            let mut baseline = upstream::Baseline::start(&mut Vec::new(), true, Some("ANSI"), Some("shop"));
+            let mut baseline = upstream::Baseline::start(&mut Vec::new(), (true, 45), Some("ANSI"), Some("shop"));
             own(&answers, cuts, |bytes, _| baseline.on_bytes(bytes))
         };
         prop_assert_eq!(base(&cuts), "Done, 0 left");

@@ -97,6 +97,8 @@ impl Pump {
         };
         self.worker.record(&opened).map_err(|why| Fault::audit(&why.to_string()))?;
         self.recorded_open = true;
+        // The database that a login chooses is ruled on as a statement is: it came now.
+        self.current.arrived(self.now);
         self.unproven = None;
         self.control.in_time();
         self.cell.logged_in(&principal);

@@ -245,8 +245,11 @@ impl Pump {
             match op {
                 Op::Read { side: from, at_least } => {
                     match from {
-                        // What it sent while the database spoke has not been looked at.
-                        Side::Client if side == Side::Server && self.client.len() >= at_least => {}
+                        // What it sent while the database spoke, or behind a command without an answer, has not been
+                        // looked at.
+                        Side::Client
+                            if (side == Side::Server || consumed > 0)
+                                && self.client.len() >= at_least => {}
                         Side::Client => self.read_client(at_least).await?,
                         Side::Server => self.read_server(at_least).await?,
                     }

@@ -1,0 +1,99 @@
+//! Prepared statements between their commands: the parameters' types, kept for the EXECUTEs that bring none.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use super::machine::{Phase, Prepared};
+use super::response::Expect;
+use super::{Session, StatementKind};
+use crate::codec::{ExecuteHead, HEADER_LEN, Header};
+
+impl Session {
+    /// The parameters of the EXECUTE that waits for its ruling, at the front of the client's bytes, with the types of an
+    /// earlier one where it brings none. `None` where they are not all known: long data was sent before, so that one
+    /// could stand for another.
+    pub fn bound_parameters<'a>(&self, bytes: &'a [u8]) -> Option<Cow<'a, [u8]>> {
+        let none = Some(Cow::Borrowed(&[][..]));
+        let Phase::Deciding(pending) = &self.phase else { return none };
+        if pending.kind != StatementKind::Execute {
+            return none;
+        }
+        let statement = self.statements.get(&pending.statement_id)?;
+        if statement.parameters == 0 {
+            return none;
+        }
+        if Header::parse(bytes)?.continues() || statement.long_data > 0 {
+            return None; // not in one piece
+        }
+        let head = ExecuteHead::parse(bytes.get(HEADER_LEN + 1..pending.total)?).ok()?;
+        match statement.bound(head.parameters)? {
+            (_, Some(_), _) => Some(Cow::Borrowed(head.parameters)),
+            (nulls, None, values) => {
+                let types = statement.types.as_deref()?;
+                Some(Cow::Owned([nulls, &[1], types, values].concat()))
+            }
+        }
+    }
+
+    /// Keeps a statement that the database has prepared.
+    pub(super) fn keep_statement(&mut self, id: u32, text: Arc<[u8]>, parameters: u16) {
+        let (schema, sql_mode) = (self.schema.clone(), self.sql_mode);
+        let statement = Prepared {
+            text,
+            schema,
+            sql_mode,
+            parameters,
+            types: None,
+            long_data: 0,
+            cursor: None,
+            cursor_open: false,
+        };
+        self.statements.insert(id, statement);
+        self.last_prepared = Some(id);
+    }
+
+    /// What an EXECUTE or FETCH on its way leaves behind.
+    pub(super) fn executing(&mut self, expect: &Expect, bytes: &[u8]) {
+        let known = match expect {
+            Expect::Execute { id } | Expect::Fetch { id } => self.statements.get_mut(id),
+            _ => None,
+        };
+        if let Some(statement) = known {
+            if statement.parameters > 0 && matches!(expect, Expect::Execute { .. }) {
+                statement.keep_types(bytes);
+            }
+            statement.long_data = 0;
+        }
+    }
+}
+
+/// NULL bitmap, types where they are given, values.
+type Bound<'a> = (&'a [u8], Option<&'a [u8]>, &'a [u8]);
+
+impl Prepared {
+    /// An EXECUTE's parameters: which are NULL, the types if it brings them, the values.
+    fn bound<'a>(&self, parameters: &'a [u8]) -> Option<Bound<'a>> {
+        let count = usize::from(self.parameters);
+        let (nulls, rest) = parameters.split_at_checked(count.div_ceil(8))?;
+        match rest.split_first()? {
+            (0, values) => Some((nulls, None, values)),
+            (1, rest) => {
+                let (types, values) = rest.split_at_checked(2 * count)?;
+                Some((nulls, Some(types), values))
+            }
+            _ => None,
+        }
+    }
+
+    /// Remembers the types that an EXECUTE on its way brings.
+    fn keep_types(&mut self, bytes: &[u8]) {
+        let head = ExecuteHead::parse(bytes.get(HEADER_LEN + 1..).unwrap_or_default());
+        let Some((_, Some(types), _)) = head.ok().and_then(|head| self.bound(head.parameters))
+        else {
+            return;
+        };
+        if self.types.as_deref() != Some(types) {
+            self.types = Some(types.into());
+        }
+    }
+}
