@@ -230,7 +230,7 @@ fn targets(config: &Config) -> Checked {
         }
         socket(target, &path, &mut sockets)?;
         upstream(target, &path)?;
-        let all: [Bound; 3] = [
+        let all: [Bound; 6] = [
             (
                 "statement_timeout_s",
                 target.statement_timeout_s,
@@ -243,6 +243,14 @@ fn targets(config: &Config) -> Checked {
                 1..=100_000,
                 "each is a connection to the database",
             ),
+            (
+                "min_idle",
+                wide(target.min_idle),
+                0..=wide(target.max_upstream),
+                "they count among max_upstream",
+            ),
+            ("max_age_s", target.max_age_s, 1..=31_536_000, "to a year"),
+            ("queue_timeout_s", target.queue_timeout_s, 1..=3_600, "a client waits for so long"),
             (
                 "catalog_refresh_s",
                 target.catalog_refresh_s,

@@ -385,6 +385,15 @@ pub struct Target {
     /// Connections to the database at once, over all workers.
     #[serde(default = "default_max_upstream")]
     pub max_upstream: usize,
+    /// Idle connections to the database that are kept ready, over all workers, as the last sessions asked for them.
+    #[serde(default)]
+    pub min_idle: usize,
+    /// Seconds after which a connection to the database is used no more.
+    #[serde(default = "default_max_age_s")]
+    pub max_age_s: u64,
+    /// Seconds that a session waits for a connection while all are in use.
+    #[serde(default = "default_queue_timeout_s")]
+    pub queue_timeout_s: u64,
     /// Seconds between looks at the target's schema.
     #[serde(default = "default_catalog_refresh_s")]
     pub catalog_refresh_s: u64,
@@ -392,6 +401,14 @@ pub struct Target {
 
 fn default_max_upstream() -> usize {
     200
+}
+
+fn default_max_age_s() -> u64 {
+    3_600
+}
+
+fn default_queue_timeout_s() -> u64 {
+    10
 }
 
 fn default_catalog_refresh_s() -> u64 {

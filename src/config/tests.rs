@@ -48,6 +48,9 @@ fn the_sample_names_every_default() {
     let minimum = Config::parse(GOOD, "r.toml").unwrap();
     assert_eq!(sample.audit.queue_bytes, minimum.audit.queue_bytes);
     assert_eq!(sample.targets[0].max_upstream, minimum.targets[0].max_upstream);
+    assert_eq!(sample.targets[0].min_idle, minimum.targets[0].min_idle);
+    assert_eq!(sample.targets[0].max_age_s, minimum.targets[0].max_age_s);
+    assert_eq!(sample.targets[0].queue_timeout_s, minimum.targets[0].queue_timeout_s);
 }
 
 #[test]
@@ -58,7 +61,7 @@ fn keys() {
         "user =",
         "colour =",
         "r.toml:20:1: targets.colour: unknown key; known here: name, listen, \
-         socket, socket_mode, socket_uid, socket_gid, address, user, password, tls, tls_ca, tls_pin, server_public_key, client_tls, statement_timeout_s, proxy_protocol, max_upstream, catalog_refresh_s",
+         socket, socket_mode, socket_uid, socket_gid, address, user, password, tls, tls_ca, tls_pin, server_public_key, client_tls, statement_timeout_s, proxy_protocol, max_upstream, min_idle, max_age_s, queue_timeout_s, catalog_refresh_s",
     );
     check("user = \"rowgate\"\n", "", "r.toml:16:1: targets.user: missing; add user");
     check(

@@ -113,6 +113,9 @@ pub(super) fn targets(
                 .then(|| Duration::from_secs(target.statement_timeout_s)),
             proxy_protocol: target.proxy_protocol,
             max_upstream: target.max_upstream,
+            min_idle: target.min_idle,
+            max_age: Duration::from_secs(target.max_age_s),
+            queue_timeout: Duration::from_secs(target.queue_timeout_s),
             profile: Arc::new(unseen()),
         })
     };

@@ -14,6 +14,7 @@ mod keepalive;
 mod ledger;
 mod listener;
 mod logins;
+mod own;
 mod pool;
 mod pump;
 mod rate;

@@ -4,7 +4,7 @@
 //! gateway's baseline, in one flight) before anyone else gets it. `max_upstream` is over all workers: a permit goes
 //! with every open connection, idle ones included; when someone waits for a permit, idle ones are closed.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,19 +13,15 @@ use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::buffers::Buffers;
 use super::io::{self, Leg, Port};
-use super::records::Records;
+use super::own::{Wire, converse};
 use super::target::{self, TargetState};
 use super::tls::UpstreamTls;
 use super::worker::Worker;
 use crate::codec::{Command, ProxyHeader, write_frame};
 use crate::fault::Fault;
 use crate::session::UpstreamKey;
-use crate::session::upstream::{Baseline, Login, Op, Query, Step};
-
-/// How long a session waits for a permit.
-const WAIT: Duration = Duration::from_secs(10);
+use crate::session::upstream::{Baseline, Login, Query, Step};
 
 /// How long a reset may take before the connection is given up.
 const RESET: Duration = Duration::from_secs(5);
@@ -36,6 +32,9 @@ const MAX_IDLE_NS: u64 = 60_000_000_000;
 /// A connection that answered so lately is taken at its word; one that was quiet for longer is asked first, since a
 /// network may have lost it without a trace.
 const FRESH_NS: u64 = 10_000_000_000;
+
+/// After connections were made ahead, or could not be, none is for so long.
+const FILL_PAUSE_NS: u64 = 1_000_000_000;
 
 /// Idle connections that one worker keeps for one target: what a burst of short sessions needs at once.
 const MAX_IDLE: usize = 64;
@@ -56,6 +55,7 @@ pub(super) struct Upstream {
     schema: Option<String>,
     /// The target's `sql_mode` that its baseline set.
     mode: Option<Arc<String>>,
+    made_ns: u64,
     idle_since_ns: u64,
     _permit: Option<OwnedSemaphorePermit>,
 }
@@ -65,6 +65,10 @@ pub(super) struct Pool {
     target: Arc<TargetState>,
     #[allow(clippy::vec_box, reason = "they are boxes where they come from and where they go")]
     idle: RefCell<Vec<Box<Upstream>>>,
+    /// What the last session asked for: those that are kept ready are like it.
+    usual: RefCell<Option<(UpstreamKey, Option<String>)>>,
+    /// No connection is made ahead before then, or while one is being made.
+    fill_at_ns: Cell<u64>,
 }
 
 /// utf8mb4, for the gateway's own statements.
@@ -72,7 +76,8 @@ const OWN_COLLATION: u8 = 45;
 
 impl Pool {
     pub(super) fn new(target: Arc<TargetState>) -> Self {
-        Self { target, idle: RefCell::default() }
+        let (idle, usual) = (RefCell::default(), RefCell::default());
+        Self { target, idle, usual, fill_at_ns: Cell::new(0) }
     }
 
     /// A connection that matches `key` and is in `schema`: a kept one, or a new one.
@@ -84,6 +89,7 @@ impl Pool {
         client: Option<IpAddr>,
     ) -> Result<Box<Upstream>, Fault> {
         let origin = client.filter(|_| self.target.runtime.proxy_protocol);
+        self.remember(key, schema);
         while let Some(mut kept) = self.kept(key, schema, origin) {
             if kept.is_fresh(worker.now().mono_ns, &self.target, schema) {
                 return Ok(kept);
@@ -98,6 +104,17 @@ impl Pool {
             }
         }
         let permit = self.permit().await?;
+        self.make(worker, key, schema, (permit, origin)).await
+    }
+
+    /// A new connection, in `schema`.
+    async fn make(
+        &self,
+        worker: &Worker,
+        key: UpstreamKey,
+        schema: Option<&str>,
+        (permit, origin): (OwnedSemaphorePermit, Option<IpAddr>),
+    ) -> Result<Box<Upstream>, Fault> {
         let establish = self.establish(worker, key, Some(permit), origin);
         let made = monoio::time::timeout(worker.shared.limits.connect_timeout, establish).await;
         let made =
@@ -117,8 +134,13 @@ impl Pool {
         upstream: Box<Upstream>,
         schema: Option<&str>,
     ) {
-        let full = self.idle.borrow().len() >= MAX_IDLE;
-        if full || worker.draining() || upstream.leg.eof || upstream.leg.len() > 0 {
+        let full = self.idle.borrow().len() >= MAX_IDLE.max(self.least(worker));
+        if full
+            || self.is_old(&upstream, worker.now().mono_ns)
+            || worker.draining()
+            || upstream.leg.eof
+            || upstream.leg.len() > 0
+        {
             return;
         }
         let (worker, index, schema) =
@@ -153,13 +175,68 @@ impl Pool {
         });
     }
 
-    /// Closes what has been idle for long, or is wanted elsewhere. Called at each tick.
-    pub(super) fn tick(&self, now_ns: u64) {
+    /// Closes what has been idle for long, is old, or is wanted elsewhere; makes ready what is to be ready. Called at
+    /// each tick.
+    pub(super) fn tick(&self, worker: &Rc<Worker>, now_ns: u64) {
+        let least = self.least(worker);
         let mut idle = self.idle.borrow_mut();
-        idle.retain(|kept| now_ns.saturating_sub(kept.idle_since_ns) < MAX_IDLE_NS);
+        idle.retain(|kept| !self.is_old(kept, now_ns));
+        let mut spare = idle.len().saturating_sub(least);
+        idle.retain(|kept| {
+            let goes = spare > 0 && now_ns.saturating_sub(kept.idle_since_ns) >= MAX_IDLE_NS;
+            spare -= usize::from(goes);
+            !goes
+        });
         if self.target.waiting.load(Ordering::Relaxed) > 0 {
             idle.pop();
+        } else if idle.len() < least && now_ns >= self.fill_at_ns.get() && !worker.draining() {
+            self.fill(worker);
         }
+    }
+
+    /// Makes what is to be ready, one after the other.
+    fn fill(&self, worker: &Rc<Worker>) {
+        let Some((key, schema)) = self.usual.borrow().clone() else { return };
+        self.fill_at_ns.set(u64::MAX);
+        let (worker, index) = (Rc::clone(worker), self.index(worker));
+        monoio::spawn(async move {
+            let Some(pool) = worker.pool(index) else { return };
+            while pool.idle.borrow().len() < pool.least(&worker) && !worker.draining() {
+                let Ok(permit) = Arc::clone(&pool.target.permits).try_acquire_owned() else {
+                    break;
+                };
+                let made = pool.make(&worker, key, schema.as_deref(), (permit, None)).await;
+                let Ok(mut made) = made else { break };
+                made.idle_since_ns = worker.now().mono_ns;
+                made.leg.settle(&worker.buffers);
+                pool.idle.borrow_mut().push(made);
+            }
+            pool.fill_at_ns.set(worker.now().mono_ns.saturating_add(FILL_PAUSE_NS));
+        });
+    }
+
+    fn remember(&self, key: UpstreamKey, schema: Option<&str>) {
+        let mut usual = self.usual.borrow_mut();
+        let same =
+            |(known, of): &(UpstreamKey, Option<String>)| *known == key && of.as_deref() == schema;
+        if self.target.runtime.min_idle > 0 && !usual.as_ref().is_some_and(same) {
+            *usual = Some((key, schema.map(str::to_owned)));
+        }
+    }
+
+    /// This worker's share of what is kept ready. Where the database is told each client's address, none can be.
+    fn least(&self, worker: &Worker) -> usize {
+        let runtime = &self.target.runtime;
+        if runtime.proxy_protocol {
+            0
+        } else {
+            runtime.min_idle.div_ceil(worker.shared.loads.len().max(1))
+        }
+    }
+
+    fn is_old(&self, upstream: &Upstream, now_ns: u64) -> bool {
+        let age = Duration::from_nanos(now_ns.saturating_sub(upstream.made_ns));
+        age >= self.target.runtime.max_age
     }
 
     /// Closes all idle connections.
@@ -192,8 +269,9 @@ impl Pool {
             return Ok(permit);
         }
         self.idle.borrow_mut().pop();
+        let patience = self.target.runtime.queue_timeout;
         let _waiting = Waiting::new(&self.target);
-        let permit = monoio::time::timeout(WAIT, Arc::clone(permits).acquire_owned()).await;
+        let permit = monoio::time::timeout(patience, Arc::clone(permits).acquire_owned()).await;
         permit
             .ok()
             .and_then(Result::ok)
@@ -232,6 +310,7 @@ impl Pool {
             origin,
             schema: None,
             mode: None,
+            made_ns: idle_since_ns,
             idle_since_ns,
             _permit: permit,
         }))
@@ -327,112 +406,6 @@ impl Upstream {
 
 fn unreachable(why: std::io::ErrorKind) -> Fault {
     Fault::upstream_down(&format!("the database can't be reached: {why}"))
-}
-
-/// A connection before it is anyone's.
-struct Wire {
-    leg: Leg,
-    port: Box<dyn Port>,
-}
-
-impl Wire {
-    async fn converse(
-        &mut self,
-        buffers: &Buffers,
-        first: Vec<u8>,
-        tls: &UpstreamTls,
-        step: impl FnMut(&[u8], &mut Vec<u8>) -> Step,
-    ) -> Result<(), Fault> {
-        converse(&mut self.leg, &mut *self.port, buffers, first, tls, step).await
-    }
-}
-
-/// Sends `first`, then does what the machine behind `step` asks for until it is done.
-async fn converse(
-    leg: &mut Leg,
-    port: &mut dyn Port,
-    buffers: &Buffers,
-    first: Vec<u8>,
-    tls: &UpstreamTls,
-    mut step: impl FnMut(&[u8], &mut Vec<u8>) -> Step,
-) -> Result<(), Fault> {
-    let broken = |_| Fault::upstream_down("the connection to the database broke");
-    let mut out = first;
-    loop {
-        if !out.is_empty() {
-            let all = 0..out.len();
-            let (sent, buffer) = leg.write(out, all, buffers).await;
-            sent.map_err(broken)?;
-            out = buffer;
-            out.clear();
-        }
-        let Step { consumed, op } = step(leg.bytes(), &mut out);
-        leg.consume(consumed);
-        match op {
-            Op::Read { at_least } => read(leg, port, buffers, at_least).await?,
-            Op::Emit => {}
-            Op::StartTls => {
-                let all = 0..out.len();
-                let (sent, mut buffer) = leg.write(out, all, buffers).await;
-                sent.map_err(broken)?;
-                buffer.clear();
-                out = buffer;
-                start_tls(leg, tls)?;
-                while !leg.is_ready() {
-                    read_once(leg, port, buffers, 1).await?;
-                }
-            }
-            Op::Done => {
-                buffers.give(out);
-                return Ok(());
-            }
-            Op::Failed(fault) => return Err(fault),
-        }
-    }
-}
-
-async fn read(
-    leg: &mut Leg,
-    port: &mut dyn Port,
-    buffers: &Buffers,
-    at_least: usize,
-) -> Result<(), Fault> {
-    let want = at_least.max(leg.len() + 1);
-    while leg.len() < want {
-        read_once(leg, port, buffers, want).await?;
-    }
-    Ok(())
-}
-
-async fn read_once(
-    leg: &mut Leg,
-    port: &mut dyn Port,
-    buffers: &Buffers,
-    want: usize,
-) -> Result<(), Fault> {
-    if leg.eof {
-        return Err(Fault::upstream_down("the database closed the connection"));
-    }
-    leg.flush(buffers).await.map_err(|_| Fault::upstream_down("the connection broke"))?;
-    if !port.is_armed() {
-        port.arm(leg.lend(want, buffers));
-    }
-    let (result, buffer) = std::future::poll_fn(|cx| port.poll_done(cx)).await;
-    leg.absorb(result, buffer, buffers).map_err(|error| {
-        // rustls's reasons name no secrets, and tell a wrong certificate from a wrong network.
-        Fault::upstream_down(&format!("the connection to the database broke: {error}"))
-    })
-}
-
-fn start_tls(leg: &mut Leg, tls: &UpstreamTls) -> Result<(), Fault> {
-    let UpstreamTls::On { config, name } = tls else { return Err(Fault::internal()) };
-    leg.start_tls(|received| {
-        if !received.is_empty() {
-            return Err(super::records::TlsFault::State); // bytes put in before TLS began
-        }
-        Records::client(Arc::clone(config), name.clone())
-    })
-    .map_err(|error| Fault::upstream_down(&error.to_string()))
 }
 
 /// Counts a session that waits for a permit, for as long as it does.

@@ -40,6 +40,12 @@ pub struct TargetRuntime {
     pub proxy_protocol: bool,
     /// Connections to the database at once, over all workers.
     pub max_upstream: usize,
+    /// Idle ones that are kept ready, over all workers.
+    pub min_idle: usize,
+    /// After so long one is used no more.
+    pub max_age: Duration,
+    /// How long a session waits for one while all are in use.
+    pub queue_timeout: Duration,
     /// What the handshake says until the server was first seen.
     pub profile: Arc<ServerProfile>,
 }

@@ -70,6 +70,8 @@ pub(super) struct Accepted {
 pub(super) enum End {
     /// By an administrator.
     Kill,
+    /// By a KILL of its own identity: at once when idle, otherwise after the statement, which the database ends.
+    Killed,
     /// Its login took too long.
     LoginTimeout,
     /// Its client has said nothing for too long.
@@ -82,6 +84,13 @@ pub(super) enum End {
     Drain,
     /// The drain's deadline has passed.
     Deadline,
+}
+
+impl End {
+    /// Whether a running statement is let finish.
+    fn waits(self) -> bool {
+        matches!(self, Self::Drain | Self::Killed)
+    }
 }
 
 /// By which a worker's main task reaches one session.
@@ -108,7 +117,7 @@ enum Deadline {
 impl Control {
     /// Asks the session to end. A stronger reason replaces a weaker one.
     fn end(&self, why: End) {
-        if matches!(self.end.get(), None | Some(End::Drain)) {
+        if self.end.get().is_none_or(End::waits) {
             self.end.set(Some(why));
         }
         self.wake();
@@ -121,7 +130,7 @@ impl Control {
 
     /// Why to end in the middle of a statement.
     pub(super) fn ended_hard(&self) -> Option<End> {
-        self.end.get().filter(|why| *why != End::Drain).or_else(|| self.overdue())
+        self.end.get().filter(|why| !why.waits()).or_else(|| self.overdue())
     }
 
     fn overdue(&self) -> Option<End> {
@@ -176,7 +185,7 @@ pub(super) struct Worker {
     pub(super) snapshot: RefCell<Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>>,
     pools: Vec<Pool>,
     clock: Clock,
-    controls: RefCell<HashMap<u64, Rc<Control>>>,
+    controls: RefCell<HashMap<u64, Seen>>,
     drain_ends_ns: Cell<Option<u64>>,
     /// Statements being killed upstream: a drain waits for them.
     kills: Cell<usize>,
@@ -272,8 +281,9 @@ impl Worker {
         let control = Rc::new(Control::default());
         let login = self.shared.limits.login_timeout;
         control.must_end_by(self.now().after(login), End::LoginTimeout);
-        self.controls.borrow_mut().insert(id, Rc::clone(&control));
         let cell = self.list(&accepted);
+        let seen = Seen { control: Rc::clone(&control), cell: Arc::clone(&cell) };
+        self.controls.borrow_mut().insert(id, seen);
         let seat = Seat { worker: Rc::clone(self), id };
         if self.draining() {
             control.end(End::Drain);
@@ -297,8 +307,8 @@ impl Worker {
     }
 
     fn kill(&self, session: u64) {
-        if let Some(control) = self.controls.borrow().get(&session) {
-            control.end(End::Kill);
+        if let Some(seen) = self.controls.borrow().get(&session) {
+            seen.control.end(End::Kill);
         }
     }
 
@@ -308,20 +318,23 @@ impl Worker {
             self.drain_ends_ns.set(Some(ends));
         }
         self.pools.iter().for_each(Pool::close);
-        self.controls.borrow().values().for_each(|control| control.end(End::Drain));
+        self.controls.borrow().values().for_each(|seen| seen.control.end(End::Drain));
     }
 
     /// The walk over all sessions.
-    fn tick(&self) {
+    fn tick(self: &Rc<Self>) {
         self.clock.follow();
         let now = self.now().mono_ns;
         if self.shared.draining.load(Ordering::Acquire) && !self.draining() {
             self.drain(Duration::ZERO); // the event did not fit into a full inbox
         }
-        self.pools.iter().for_each(|pool| pool.tick(now));
+        self.pools.iter().for_each(|pool| pool.tick(self, now));
         let past_deadline = self.drain_ends_ns.get().is_some_and(|ends| now >= ends);
-        for control in self.controls.borrow().values() {
+        for Seen { control, cell } in self.controls.borrow().values() {
             control.tick(now);
+            if cell.is_killed() && control.end.get().is_none() {
+                control.end(End::Killed);
+            }
             if past_deadline {
                 control.end(End::Deadline);
             }
@@ -333,6 +346,12 @@ impl Worker {
         let quiet = self.controls.borrow().is_empty() && self.kills.get() == 0;
         quiet || self.now().mono_ns >= ends.saturating_add(GRACE_NS)
     }
+}
+
+/// A session as its worker's main task sees it.
+struct Seen {
+    control: Rc<Control>,
+    cell: Arc<SessionCell>,
 }
 
 enum Turn {

@@ -271,7 +271,7 @@ fn sessions_of_ones_own_are_killed() {
     assert!(victim.try_packet().is_none(), "the killed session goes on");
     let mut idle = log_in("backup", &own);
     assert!(text(&killer.query(&format!("KILL {}", idle.id))).starts_with("1:\\x00"));
-    assert!(text(&idle.query("SELECT 1")).contains("RG-KILLED"));
+    assert!(text(&[idle.packet()]).contains("RG-KILLED"), "it is told without having asked");
     assert!(idle.try_packet().is_none(), "the killed session goes on");
     let agent = stand.token("agent", "agents");
     let refused = text(&log_in("agent", &agent).query(&format!("KILL {}", killer.id)));

@@ -21,6 +21,7 @@ mod login;
 mod methods;
 mod operations;
 mod policy;
+mod pool;
 mod proxies;
 mod relay;
 mod sessions;

@@ -299,7 +299,7 @@ impl Pump {
                     Box::pin(self.say_goodbye(*end)).await;
                 }
                 match end {
-                    End::Kill => "killed",
+                    End::Kill | End::Killed => "killed",
                     End::LoginTimeout => "timeout",
                     End::IdleTimeout => "idle",
                     End::StatementTimeout => "statement timeout",
@@ -326,6 +326,7 @@ impl Pump {
         let fault = match end {
             End::Drain | End::Deadline => Fault::shutdown(),
             End::Kill => Fault::killed(),
+            End::Killed => kill::killed(),
             End::LoginTimeout => Fault::login_timeout(),
             End::IdleTimeout => Fault::idle_timeout(),
             End::StatementTimeout => Fault::statement_timeout(),
