@@ -45,6 +45,7 @@ fn session() -> Session {
         tls_available: false,
         tls_required: false,
         is_local: false,
+        compression: 0,
         host: "bench".into(),
         max_statement_bytes: 1 << 20,
         max_row_bytes: 1 << 20,
@@ -95,7 +96,7 @@ fn drive(session: &mut Session, from: Side, bytes: &mut Vec<u8>, ruling: &Ruling
             Op::Decide(_) | Op::Check(_) => session.on_ruling(ruling.clone()),
             Op::Kill(_) => session.on_killed(Ok(())),
             Op::Connect => session.on_upstream(Ok(UpstreamReady { connection_id: 1 })),
-            Op::StartTls | Op::Refused(_) | Op::Release { .. } | Op::Done(_) => {}
+            Op::StartTls | Op::Compress(_) | Op::Refused(_) | Op::Release { .. } | Op::Done(_) => {}
             Op::Close(kind) => panic!("closed: {kind:?}"),
         }
         if from == Side::Server && session.is_idle() {

@@ -474,6 +474,7 @@ impl Player {
             Op::Forward => self.sent[1 - index(side)].extend_from_slice(&taken),
             Op::Emit(to) => self.sent[index(to)].append(&mut self.out),
             Op::StartTls => self.note("start TLS"),
+            Op::Compress(by) => self.note(&format!("compress by {by:?}")),
             Op::Authenticate(login) => {
                 let proof = match &login.proof {
                     Proof::Native { .. } => "mysql_native_password",
@@ -563,6 +564,7 @@ fn settings(script: &str) -> Settings {
         login_key: script.contains("# it has a key for logins").then(login_key),
         tls_available: script.contains("# TLS is available"),
         tls_required: script.contains("# TLS is required"),
+        compression: if script.contains("# compression is offered") { 1 << 5 | 1 << 26 } else { 0 },
         is_local: script.contains("# by a Unix socket"),
         host: "host".into(),
         max_statement_bytes: if script.contains("# long statements") { 64 << 20 } else { 1 << 16 },

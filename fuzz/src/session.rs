@@ -88,7 +88,7 @@ impl Run {
                 Op::Decide(_) | Op::Check(_) => self.session.on_ruling(ruling()),
                 Op::Kill(_) => self.session.on_killed(Ok(())),
                 Op::Connect => self.session.on_upstream(Ok(UpstreamReady { connection_id: 1 })),
-                Op::StartTls | Op::Refused(_) | Op::Release { .. } | Op::Done(_) => {}
+                Op::StartTls | Op::Compress(_) | Op::Refused(_) | Op::Release { .. } | Op::Done(_) => {}
                 Op::Close(_) => return,
             }
             if self.session.is_idle() {
@@ -129,6 +129,7 @@ fn settings() -> Settings {
         tls_available: false,
         tls_required: false,
         is_local: false,
+        compression: 0,
         host: "fuzz".into(),
         max_statement_bytes: 1 << 20,
         max_row_bytes: 1 << 20,

@@ -12,6 +12,9 @@ use super::{
 /// The most connection attributes that are read: real drivers send about ten.
 const MAX_ATTRIBUTES: usize = 64;
 
+/// How hard a server is to compress: its CPU is dearer than the network.
+const ZSTD_LEVEL: u8 = 1;
+
 /// The short packet that asks for TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SslRequest {
@@ -88,6 +91,9 @@ impl<'a> LoginRequest<'a> {
                 write_lenenc_bytes(&mut all, value.as_bytes());
             }
             write_lenenc_bytes(out, &all);
+        }
+        if self.capabilities.has(Capabilities::ZSTD) {
+            out.push(ZSTD_LEVEL);
         }
     }
 }

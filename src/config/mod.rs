@@ -13,6 +13,8 @@ use std::path::PathBuf;
 pub use network::Network;
 pub use parse::ConfigError;
 
+use crate::codec::Compression;
+
 /// The whole configuration.
 #[derive(Clone, Debug, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -97,6 +99,8 @@ pub struct Server {
     /// The RSA key under which clients of caching_sha2_password send a whole secret outside TLS: `generated` at each
     /// start, or `file:PATH` (PKCS#8, PEM). None: only their hashes count there.
     pub login_key: Option<String>,
+    /// How clients may ask for their connection to be compressed.
+    pub compression: Vec<Compression>,
     /// The balancers in front, whose connections begin with a PROXY header; nobody else's may.
     pub proxy_protocol_from: Vec<Network>,
 }
@@ -117,6 +121,7 @@ impl Default for Server {
             write_timeout_s: 60,
             failed_logins_per_minute: 60,
             login_key: None,
+            compression: vec![Compression::Zlib, Compression::Zstd],
             proxy_protocol_from: Vec::new(),
         }
     }
@@ -379,6 +384,9 @@ pub struct Target {
     /// Seconds that a statement may take, its rows included; 0: as long as it takes.
     #[serde(default)]
     pub statement_timeout_s: u64,
+    /// How connections to the database are compressed; none: they are not.
+    #[serde(default)]
+    pub compression: Option<Compression>,
     /// Connections to the database begin with a PROXY header (version 2) that names the client's address.
     #[serde(default)]
     pub proxy_protocol: bool,

@@ -55,6 +55,7 @@ pub(super) fn limits(config: &Config, durable_records: bool) -> Limits {
         connect_timeout: Duration::from_secs(server.connect_timeout_s),
         idle_timeout: Duration::from_secs(server.idle_timeout_s),
         keepalive: Duration::from_secs(server.keepalive_s),
+        compression: server.compression.iter().fold(0, |all, by| all | by.capability()),
         write_timeout: Duration::from_secs(server.write_timeout_s),
         failed_logins_per_minute: server.failed_logins_per_minute,
         record_literals: config.audit.literals,
@@ -111,6 +112,7 @@ pub(super) fn targets(
             login_key: login_key.clone(),
             statement_timeout: (target.statement_timeout_s > 0)
                 .then(|| Duration::from_secs(target.statement_timeout_s)),
+            compression: target.compression,
             proxy_protocol: target.proxy_protocol,
             max_upstream: target.max_upstream,
             min_idle: target.min_idle,

@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 
+use super::packer::Packer;
 use crate::session::Spare;
 
 /// What an idle leg holds: an ordinary command fits, and a longer one costs one more read.
@@ -18,10 +19,12 @@ const KEPT_LARGE: usize = 64;
 const KEPT_SMALL: usize = 1_024;
 
 /// The free lists of one worker.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Buffers {
     large: RefCell<Vec<Vec<u8>>>,
     small: RefCell<Vec<Vec<u8>>>,
+    /// Compression's contexts: buffers of their own kind, borrowed for one packet.
+    pub(super) packer: RefCell<Packer>,
 }
 
 impl Buffers {

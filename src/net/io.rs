@@ -5,6 +5,8 @@
 //! kernel may already have moved bytes into it. [`Reading`] therefore keeps a peer's read for as long as it takes, over
 //! whatever else the session does in between.
 
+mod packed;
+
 use std::io;
 use std::net::SocketAddr;
 use std::ops::{DerefMut, Range};
@@ -25,6 +27,7 @@ use rustix::net::{RecvFlags, SendFlags};
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 use super::buffers::{Buffers, LARGE, SMALL};
+use super::compressed::Compressed;
 use super::driver::DriverKind;
 use super::keepalive;
 use super::records::{Records, TlsFault};
@@ -83,7 +86,16 @@ fn split(stream: TcpStream) -> (Leg, Receiver) {
     let fd = stream.as_raw_fd();
     let (receiver, half) = stream.into_split();
     let sender = Sender { half, fd };
-    let leg = Leg { sender, plain: Vec::new(), start: 0, tls: None, streaming: false, eof: false };
+    let leg = Leg {
+        sender,
+        plain: Vec::new(),
+        start: 0,
+        tls: None,
+        compressed: None,
+        want: 0,
+        streaming: false,
+        eof: false,
+    };
     (leg, receiver)
 }
 
@@ -101,6 +113,10 @@ pub(super) struct Leg {
     plain: Vec<u8>,
     start: usize,
     tls: Option<Box<Records>>,
+    /// Between TLS and `plain`.
+    compressed: Option<Box<Compressed>>,
+    /// How much was wanted when the last read was begun.
+    want: usize,
     /// The last read filled its buffer: the next one gets a large one.
     streaming: bool,
     /// The peer closed its direction.
@@ -135,6 +151,9 @@ impl Leg {
     /// Gives all memory back that waiting does not need.
     pub(super) fn settle(&mut self, buffers: &Buffers) {
         self.streaming = false;
+        if let Some(closed) = self.compressed.as_mut().and_then(|compressed| compressed.settle()) {
+            buffers.give(closed);
+        }
         if self.len() == 0 && self.plain.capacity() > 0 {
             self.start = 0;
             buffers.give(std::mem::take(&mut self.plain));
@@ -145,9 +164,17 @@ impl Leg {
     /// extended, unless it is inside TLS.
     pub(super) fn lend(&mut self, want: usize, buffers: &Buffers) -> Vec<u8> {
         let streaming = self.streaming;
+        self.want = want;
         if let Some(tls) = &mut self.tls {
             let size = if streaming || !tls.incoming.is_empty() { LARGE } else { SMALL };
             return grown(std::mem::take(&mut tls.incoming), size, buffers);
+        }
+        if let Some(compressed) = &mut self.compressed {
+            let (closed, wanted) = compressed.take();
+            let small = !streaming && wanted <= SMALL && closed.len() < SMALL;
+            // As below: what claims to be long gets its memory as it comes.
+            let size = if small { SMALL } else { wanted.min(closed.len() * 2).max(LARGE) };
+            return grown(closed, size, buffers);
         }
         if self.len() == 0 {
             let size = if streaming || want > SMALL { LARGE } else { SMALL };
@@ -164,7 +191,10 @@ impl Leg {
 
     /// The buffer for a read that only watches over the peer: what was received before stays here.
     pub(super) fn lend_aside(&mut self, buffers: &Buffers) -> Vec<u8> {
-        if self.tls.is_some() || self.len() == 0 {
+        // (A compressed packet that waits for its turn must be here when that comes.)
+        let waits =
+            self.compressed.as_ref().map_or(self.len() > 0, |compressed| compressed.len() > 0);
+        if self.tls.is_some() || !waits {
             return self.lend(1, buffers);
         }
         buffers.take(SMALL)
@@ -184,6 +214,10 @@ impl Leg {
             Err(error) => return Err(error),
         }
         let Some(tls) = &mut self.tls else {
+            if let Some(compressed) = &mut self.compressed {
+                packed::put(compressed.incoming(), buffer, buffers);
+                return self.gather(self.want, buffers);
+            }
             if self.len() == 0 {
                 buffers.give(std::mem::replace(&mut self.plain, buffer));
                 self.start = 0;
@@ -193,18 +227,22 @@ impl Leg {
             }
             return Ok(());
         };
-        if self.plain.capacity() == 0 {
-            self.plain = buffers.take(buffer.len());
-        }
         self.plain.drain(..self.start);
         self.start = 0;
+        let opened = match &mut self.compressed {
+            Some(compressed) => compressed.incoming(),
+            None => &mut self.plain,
+        };
+        if opened.capacity() == 0 {
+            *opened = buffers.take(buffer.len());
+        }
         tls.incoming = buffer;
-        tls.open(&mut self.plain).map_err(tls_error)?;
+        tls.open(opened).map_err(tls_error)?;
         self.eof |= tls.closed;
         if tls.incoming.is_empty() {
             buffers.give(std::mem::take(&mut tls.incoming));
         }
-        Ok(())
+        self.gather(self.want, buffers)
     }
 
     /// From here on, towards a client: what it sent after its request for TLS is part of the handshake.
@@ -227,7 +265,7 @@ impl Leg {
 
     /// Whether the peer has said nothing that is not read yet, its end included.
     pub(super) fn is_quiet(&self) -> bool {
-        !self.eof && self.len() == 0 && self.sender.is_quiet()
+        !self.eof && self.is_used_up() && self.sender.is_quiet()
     }
 
     /// Whether data can be written: there is no TLS, or its handshake is over.
@@ -235,36 +273,38 @@ impl Leg {
         self.tls.as_ref().is_none_or(|tls| tls.ready)
     }
 
-    /// Whether a TLS answer (a handshake's flight, a key update) waits to be sent.
+    /// Whether something made of what was written (or of what TLS itself has to say) waits to be sent.
     pub(super) fn owes(&self) -> bool {
         self.tls.as_ref().is_some_and(|tls| !tls.outgoing.is_empty())
+            || self.compressed.as_ref().is_some_and(|compressed| !compressed.outgoing.is_empty())
     }
 
     /// Sends what is owed.
     pub(super) async fn flush(&mut self, buffers: &Buffers) -> io::Result<()> {
-        let Some(tls) = &mut self.tls else { return Ok(()) };
-        if tls.outgoing.is_empty() {
+        let outgoing = self.outgoing().map(std::mem::take).unwrap_or_default();
+        if outgoing.is_empty() {
             return Ok(());
         }
-        let outgoing = std::mem::take(&mut tls.outgoing);
         let all = 0..outgoing.len();
         let (result, outgoing) = send_rest(&mut self.sender, outgoing, all).await;
         buffers.give(outgoing);
         result
     }
 
-    /// Sends what the socket takes at once, sealed where the leg is inside TLS: how much of `bytes` is done with. Inside
-    /// TLS that is all of it; what the socket did not take is owed (see [`Self::owes`]).
+    /// Sends what the socket takes at once, compressed and sealed where the leg is so: how much of `bytes` is done with.
+    /// Where it is, that is all of it; what the socket did not take is owed (see [`Self::owes`]).
     pub(super) fn write_now(&mut self, bytes: &[u8], buffers: &Buffers) -> io::Result<usize> {
-        let Some(tls) = &mut self.tls else { return self.sender.send_now(bytes) };
-        if tls.outgoing.capacity() == 0 {
-            tls.outgoing = buffers.take(bytes.len());
+        if self.tls.is_none() && self.compressed.is_none() {
+            return self.sender.send_now(bytes);
         }
-        tls.seal(bytes).map_err(tls_error)?;
-        let sent = self.sender.send_now(&tls.outgoing)?;
-        tls.outgoing.drain(..sent);
-        if tls.outgoing.is_empty() {
-            buffers.give(std::mem::take(&mut tls.outgoing));
+        self.wrap(bytes, buffers)?;
+        let mut outgoing = self.outgoing().map(std::mem::take).unwrap_or_default();
+        let sent = self.sender.send_now(&outgoing)?;
+        outgoing.drain(..sent);
+        if outgoing.is_empty() {
+            buffers.give(outgoing);
+        } else if let Some(owed) = self.outgoing() {
+            *owed = outgoing;
         }
         Ok(bytes.len())
     }
@@ -291,7 +331,7 @@ impl Leg {
         part: Range<usize>,
         buffers: &Buffers,
     ) -> BufResult<(), Vec<u8>> {
-        if self.tls.is_some() {
+        if self.outgoing().is_some() {
             return (self.flush(buffers).await, buffer);
         }
         send_rest(&mut self.sender, buffer, part).await

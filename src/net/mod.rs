@@ -6,6 +6,7 @@
 
 mod acceptor;
 mod buffers;
+mod compressed;
 pub mod decide;
 mod driver;
 mod halves;
@@ -15,6 +16,7 @@ mod ledger;
 mod listener;
 mod logins;
 mod own;
+mod packer;
 mod pool;
 mod pump;
 mod rate;
@@ -79,6 +81,8 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// How long a peer may be silent before it is asked whether it is there.
     pub keepalive: Duration,
+    /// The capabilities of the compressions that clients may ask for.
+    pub compression: u64,
     /// How long a client may take no byte of what is sent to it.
     pub write_timeout: Duration,
     /// Failed logins per address and minute, over which more are refused unseen.

@@ -80,10 +80,14 @@ async fn read(
     at_least: usize,
 ) -> Result<(), Fault> {
     let want = at_least.max(leg.len() + 1);
-    while leg.len() < want {
+    loop {
+        let gathered = leg.gather(want, buffers);
+        gathered.map_err(|_| Fault::upstream_down("the database sent a damaged packet"))?;
+        if leg.len() >= want {
+            return Ok(());
+        }
         read_once(leg, port, buffers, want).await?;
     }
-    Ok(())
 }
 
 async fn read_once(

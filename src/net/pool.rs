@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::compressed::Role;
 use super::io::{self, Leg, Port};
 use super::own::{Wire, converse};
 use super::target::{self, TargetState};
@@ -21,7 +22,7 @@ use super::worker::Worker;
 use crate::codec::{Command, ProxyHeader, write_frame};
 use crate::fault::Fault;
 use crate::session::UpstreamKey;
-use crate::session::upstream::{Baseline, Login, Query, Step};
+use crate::session::upstream::{Baseline, Login, Query};
 
 /// How long a reset may take before the connection is given up.
 const RESET: Duration = Duration::from_secs(5);
@@ -139,7 +140,7 @@ impl Pool {
             || self.is_old(&upstream, worker.now().mono_ns)
             || worker.draining()
             || upstream.leg.eof
-            || upstream.leg.len() > 0
+            || !upstream.leg.is_used_up()
         {
             return;
         }
@@ -296,11 +297,15 @@ impl Pool {
             worker.buffers.give(header);
         }
         let channel = runtime.tls.channel(&runtime.address);
-        let mut login = Login::new(runtime.account.clone(), key, channel);
+        let login = Login::new(runtime.account.clone(), key, channel);
+        let mut login = login.compressed(runtime.compression);
         let step = |bytes: &[u8], out: &mut Vec<u8>| login.on_bytes(bytes, out);
         wire.converse(&worker.buffers, Vec::new(), &runtime.tls, step).await?;
         let connection_id = login.established().map_or(0, |found| found.connection_id);
-        let Wire { leg, port } = wire;
+        let Wire { mut leg, port } = wire;
+        if let Some(by) = runtime.compression {
+            leg.start_compression(by, Role::Client);
+        }
         let idle_since_ns = worker.now().mono_ns;
         Ok(Box::new(Upstream {
             leg,
@@ -388,10 +393,8 @@ impl Upstream {
         self.schema = schema.map(str::to_owned);
         self.mode = mode;
         // What nobody asked for would be read as the answer to the next statement.
-        let rest = self.leg.len();
-        (rest == 0)
-            .then_some(())
-            .ok_or_else(|| Fault::upstream_lost("the database spoke out of turn"))
+        let used_up = self.leg.is_used_up();
+        used_up.then_some(()).ok_or_else(|| Fault::upstream_lost("the database spoke out of turn"))
     }
 
     /// Whether what was made of it when it came back is all that the next session needs: nothing more is said to the

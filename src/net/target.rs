@@ -10,6 +10,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::Semaphore;
 
 use super::tls::UpstreamTls;
+use crate::codec::Compression;
 use crate::fault::Fault;
 use crate::identity::LoginKey;
 use crate::schema::ServerProfile;
@@ -36,6 +37,8 @@ pub struct TargetRuntime {
     pub login_key: Option<Arc<LoginKey>>,
     /// How long a statement may take, its rows included; none: as long as it takes.
     pub statement_timeout: Option<Duration>,
+    /// How connections to the database are compressed, if they are.
+    pub compression: Option<Compression>,
     /// Connections to the database begin with a PROXY header.
     pub proxy_protocol: bool,
     /// Connections to the database at once, over all workers.

@@ -340,6 +340,7 @@ impl Session {
         self.emit_ok(seq, out);
         self.phase = Phase::Idle;
         self.queue.push_back(Op::Done(super::Outcome::default()));
+        self.compress();
         Step { consumed: 0, op: Op::Emit(Side::Client) }
     }
 }

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use super::machine::{Pending, Phase, broken, wait};
 use super::{Login, Op, Session, Settings, Side, StatementKind, Step, Text};
 use crate::codec::{
-    AUTH_FAST_OK, AUTH_FULL, AUTH_KEY_REQUEST, Capabilities, ChangeUser, Handshake, Header,
-    LoginRequest, Plugin, SslRequest, Status, write_auth_more, write_auth_switch, write_frame,
+    AUTH_FAST_OK, AUTH_FULL, AUTH_KEY_REQUEST, Capabilities, ChangeUser, Compression, Handshake,
+    Header, LoginRequest, Plugin, SslRequest, Status, write_auth_more, write_auth_switch,
+    write_frame,
 };
 use crate::fault::{Fault, FaultKind};
 use crate::identity::{Principal, Proof};
@@ -114,7 +115,7 @@ impl Session {
 
     fn offered(&self) -> u64 {
         let tls = if self.settings.tls_available { Capabilities::SSL } else { 0 };
-        let all = Capabilities::PROXIED | tls;
+        let all = Capabilities::PROXIED | tls | self.settings.compression;
         match self.settings.profile.flavour {
             Flavour::MySql => all,
             // MariaDB servers say who they are by leaving out bit 0.
@@ -142,6 +143,7 @@ impl Session {
             return self.fail(&refused_collation(), seq, out);
         };
         self.capabilities = Capabilities(login.capabilities.0 & self.offered());
+        self.compression = Compression::agreed(self.capabilities);
         self.collation = collation;
         let claim = Claim {
             user: login.user.to_owned(),
@@ -265,6 +267,11 @@ impl Session {
         Step { consumed: 0, op: Op::Authenticate(Box::new(login)) }
     }
 
+    /// What was agreed on begins behind the login's OK. (A later COM_CHANGE_USER is inside it.)
+    pub(super) fn compress(&mut self) {
+        self.queue.extend(self.compression.take().map(Op::Compress));
+    }
+
     /// Whether a secret may come as it stands.
     fn is_private(&self) -> bool {
         self.tls || self.settings.is_local
@@ -324,6 +331,7 @@ impl Session {
         let Some(schema) = claim.schema else {
             self.emit_ok(claim.seq, out);
             self.phase = Phase::Idle;
+            self.compress();
             return Step { consumed: 0, op: Op::Emit(Side::Client) };
         };
         let pending = Pending {

@@ -12,7 +12,7 @@ use super::{
     UpstreamReady,
 };
 use crate::clock::Now;
-use crate::codec::{Capabilities, OkPacket, Status, write_err, write_frame, write_ok};
+use crate::codec::{Capabilities, Compression, OkPacket, Status, write_err, write_frame, write_ok};
 use crate::fault::{Fault, FaultKind};
 use crate::identity::Principal;
 use crate::schema::SqlMode;
@@ -27,6 +27,8 @@ pub struct Session {
     pub(super) tls: bool,
     /// What client and gateway agreed on.
     pub(super) capabilities: Capabilities,
+    /// What was agreed on, until it begins.
+    pub(super) compression: Option<Compression>,
     /// The client's collation.
     pub(super) collation: u8,
     pub(super) principal: Option<Arc<Principal>>,
@@ -131,6 +133,7 @@ impl Session {
             queue: VecDeque::with_capacity(2),
             tls: false,
             capabilities: Capabilities::default(),
+            compression: None,
             collation: 0,
             principal: None,
             schema: None,

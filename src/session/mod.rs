@@ -27,7 +27,7 @@ pub use handshake::challenge;
 pub use kill::unknown_connection;
 pub use machine::{Session, Spare};
 
-use crate::codec::Command;
+use crate::codec::{Command, Compression};
 use crate::fault::{Fault, FaultKind};
 use crate::identity::{LoginKey, Principal, Proof};
 use crate::policy::{MaskPlan, PluginHost};
@@ -60,6 +60,8 @@ pub struct Settings {
     pub tls_available: bool,
     /// Refuse a login outside TLS.
     pub tls_required: bool,
+    /// The capabilities of the compressions that are offered.
+    pub compression: u64,
     /// The client came by a Unix socket, on which a secret is as safe as inside TLS.
     pub is_local: bool,
     /// The client's host as it may be named in 1045 (an address).
@@ -101,6 +103,8 @@ pub enum Op {
     /// The client asked for TLS: bytes after `consumed` belong to the TLS handshake. Call again with the first
     /// decrypted bytes.
     StartTls,
+    /// From here on, both directions of the client's connection are compressed.
+    Compress(Compression),
     /// Check these credentials and answer with [`Session::on_authenticated`].
     Authenticate(Box<Login>),
     /// A statement waits for its ruling: answer with [`Session::on_ruling`]. The lent bytes stay lent

@@ -10,6 +10,7 @@ mod approvals;
 mod bad_input;
 mod clients;
 mod commands;
+mod compression;
 mod cutting;
 mod deadlines;
 mod docs;

@@ -21,6 +21,7 @@ use std::sync::Arc;
 use aws_lc_rs::rand::SecureRandom as _;
 
 use super::buffers::LARGE;
+use super::compressed::Role;
 use super::io::{self, Leg, Port};
 use super::logins::Unproven;
 use super::pool::Upstream;
@@ -171,6 +172,7 @@ fn settings(
         } else {
             target.runtime.client_tls_required
         },
+        compression: worker.shared.limits.compression,
         is_local,
         host,
         max_statement_bytes: limits.max_statement_bytes,
@@ -258,6 +260,7 @@ impl Pump {
                 Op::Forward => self.forward(side, consumed).await?,
                 Op::Emit(to) => self.emit(to).await?,
                 Op::StartTls => self.start_tls()?,
+                Op::Compress(by) => self.client.start_compression(by, Role::Server),
                 // What happens once a session has a box of its own: idle sessions keep room for the rest only.
                 Op::Authenticate(login) => Box::pin(self.authenticate(*login)).await?,
                 Op::Decide(statement) => self.rule(&statement).await?,

@@ -33,7 +33,7 @@ impl Pump {
         // A drain does not wait for who is idle, or has not logged in.
         let may_end = idle || !self.session.is_logged_in();
         async move {
-            if idle && self.upstream.as_ref().is_some_and(|upstream| upstream.leg.len() > 0) {
+            if idle && self.upstream.as_ref().is_some_and(|upstream| !upstream.leg.is_used_up()) {
                 return Err(lost("the database spoke out of turn"));
             }
             if idle {
@@ -42,8 +42,15 @@ impl Pump {
                 if self.client.len() == 0 {
                     self.settle();
                 }
+                self.client.next_turn();
             }
-            while self.client.len() < want {
+            loop {
+                // (The last read may have been begun when less was wanted.)
+                let gathered = self.client.gather(want, &self.worker.buffers);
+                gathered.map_err(|_| Stop::ClientGone)?;
+                if self.client.len() >= want {
+                    break;
+                }
                 if self.client.eof {
                     return Err(Stop::ClientGone);
                 }
@@ -123,6 +130,11 @@ impl Pump {
             loop {
                 let Some(upstream) = &mut self.upstream else { return Err(not_there()) };
                 let want = at_least.max(upstream.leg.len() + 1);
+                let gathered = upstream.leg.gather(want, &self.worker.buffers);
+                gathered.map_err(|_| lost("the database sent a damaged compressed packet"))?;
+                if upstream.leg.len() >= want {
+                    return Ok(());
+                }
                 if upstream.leg.eof {
                     return Err(lost("the database closed the connection"));
                 }
@@ -173,7 +185,7 @@ impl Pump {
             upstream.port.arm(upstream.leg.lend(want, &worker.buffers));
         }
         // Pipelined commands wait in the socket once this much has piled up.
-        if !port.is_armed() && client.len() < LARGE {
+        if !port.is_armed() && client.has_room() {
             port.arm(client.lend_aside(&worker.buffers));
         }
         if let Some(end) = control.ended_hard() {
@@ -193,7 +205,7 @@ impl Pump {
         let mut wait = pin!(wait);
         let Self { worker, control, client, port, .. } = self;
         loop {
-            if !port.is_armed() && client.len() < LARGE {
+            if !port.is_armed() && client.has_room() {
                 port.arm(client.lend_aside(&worker.buffers));
             }
             let mut heard = None;

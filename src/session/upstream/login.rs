@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::{Op, Step, failed, malformed, packet, proof, refusal};
 use crate::codec::{
-    AUTH_FAST_OK, AUTH_FULL, AUTH_KEY_REQUEST, AuthSwitch, Capabilities, Handshake, LoginRequest,
-    Plugin, SHA256_KEY_REQUEST, SslRequest, write_frame,
+    AUTH_FAST_OK, AUTH_FULL, AUTH_KEY_REQUEST, AuthSwitch, Capabilities, Compression, Handshake,
+    LoginRequest, Plugin, SHA256_KEY_REQUEST, SslRequest, write_frame,
 };
 use crate::fault::Fault;
 use crate::schema::Flavour;
@@ -55,6 +55,7 @@ pub struct Login {
     account: Account,
     key: UpstreamKey,
     channel: Channel,
+    compression: Option<Compression>,
     in_tls: bool,
     state: State,
     scramble: [u8; 20],
@@ -79,6 +80,7 @@ impl Login {
             account,
             key,
             channel,
+            compression: None,
             in_tls: false,
             state: State::Greeting,
             scramble: [0; 20],
@@ -86,6 +88,12 @@ impl Login {
             established: None,
             packets: 0,
         }
+    }
+
+    /// The same, and compressed behind its OK, which the driver sees to.
+    #[must_use]
+    pub fn compressed(self, by: Option<Compression>) -> Self {
+        Self { compression: by, ..self }
     }
 
     /// What the login found, once it is [`Op::Done`].
@@ -141,6 +149,11 @@ impl Login {
                 "the database lacks a capability the client asked for",
             ));
         }
+        if !self.compression.is_none_or(|by| greeting.capabilities.has(by.capability())) {
+            return Err(Fault::upstream_down(
+                "the database does not compress as targets.compression says",
+            ));
+        }
         self.scramble = greeting.scramble;
         self.plugin = Plugin::from_name(greeting.plugin).unwrap_or(Plugin::Native);
         if self.channel != Channel::Tls {
@@ -162,7 +175,8 @@ impl Login {
 
     fn capabilities(&self) -> Capabilities {
         let tls = if self.channel == Channel::Tls { Capabilities::SSL } else { 0 };
-        Capabilities(self.key.capabilities | Capabilities::UPSTREAM | tls)
+        let compression = self.compression.map_or(0, Compression::capability);
+        Capabilities(self.key.capabilities | Capabilities::UPSTREAM | tls | compression)
     }
 
     fn write_login(&mut self, seq: u8, out: &mut Vec<u8>) {
