@@ -133,7 +133,7 @@ impl World {
     }
 
     /// Runs `one` for every offset, on all lanes at once.
-    fn sweep(&self, offsets: usize, one: impl Fn(usize, usize) + Sync) {
+    fn sweep(offsets: usize, one: impl Fn(usize, usize) + Sync) {
         let next = AtomicUsize::new(0);
         thread::scope(|scope| {
             let lanes: Vec<_> = (0..LANES)
@@ -188,7 +188,7 @@ fn upstream(driver: &str, act: Act, every: usize) {
     (0..LANES).for_each(|lane| world.serves(lane, "nothing"));
     let descriptors = world.descriptors();
     for (by, total) in [(By::Gateway, passed[0]), (By::Peer, passed[1])] {
-        world.sweep(total.div_ceil(every), |lane, at| {
+        World::sweep(total.div_ceil(every), |lane, at| {
             let fault = Fault { by, at: at * every, act };
             let what = format!("{fault:?} upstream");
             let cutter = &world.lanes[lane].cutter;
@@ -234,7 +234,7 @@ fn the_client_is_reset_or_cut_short_at_every_byte() {
     let descriptors = world.descriptors();
     for act in [Act::Reset, Act::CutShort] {
         for (by, total) in [(By::Peer, whole.sent), (By::Gateway, whole.received)] {
-            world.sweep(total, |lane, at| {
+            World::sweep(total, |lane, at| {
                 let fault = Fault { by, at, act };
                 let what = format!("{fault:?} of the client");
                 let heard = world.hold(lane, Some(fault));

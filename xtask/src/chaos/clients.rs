@@ -144,6 +144,15 @@ impl Clients {
         Ok(())
     }
 
+    /// Starts one process of each kind.
+    pub(super) fn start_few(&mut self) -> Result<()> {
+        for kind in [Kind::PyMysql, Kind::MysqlAsync] {
+            let child = self.spawn(kind)?;
+            self.running.push((kind, child));
+        }
+        Ok(())
+    }
+
     /// Kills one at once, and starts another in its place.
     pub(super) fn kill_one(&mut self, which: usize) -> Result<()> {
         let at = which % self.running.len();

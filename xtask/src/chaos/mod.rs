@@ -34,6 +34,21 @@ pub(crate) struct Plan {
     pub(crate) seed: u64,
 }
 
+impl Plan {
+    /// From the words behind `chaos`.
+    pub(crate) fn parse(words: &[&str]) -> Result<Self> {
+        let mut plan = Self { minutes: 10, seed: 1 };
+        for pair in words.chunks(2) {
+            match *pair {
+                ["--minutes", minutes] => plan.minutes = minutes.parse().context("--minutes")?,
+                ["--seed", seed] => plan.seed = seed.parse().context("--seed")?,
+                _ => bail!("chaos knows --minutes N and --seed N; `cargo xtask help` shows them"),
+            }
+        }
+        Ok(plan)
+    }
+}
+
 /// Memory at rest may grow by this much, in percent.
 const MOST_GROWTH: f64 = 5.0;
 
@@ -267,6 +282,14 @@ impl World {
         step("all clients end");
         let hung = self.clients.stop()?;
         ensure!(hung == 0, "{hung} clients did not end: they hang");
+        self.wait_until_quiet()?;
+        // What one thread frees of another's goes back when that one next allocates: each gets something to do.
+        self.reload()?;
+        self.clients.start_few()?;
+        std::thread::sleep(Duration::from_secs(3));
+        self.reload()?;
+        std::thread::sleep(Duration::from_secs(3));
+        ensure!(self.clients.stop()? == 0, "clients did not end: they hang");
         self.wait_until_quiet()?;
         // Freed memory goes back to the system in its own time.
         let mut last = Vec::new();
