@@ -105,15 +105,31 @@ impl World {
         );
     }
 
+    /// The right answer; where the first statement got no connection to the database, with that error in its place: the
+    /// next one may get one.
+    fn expected(&self, heard: &Heard) -> Vec<Packet> {
+        let mut right = self.right.clone();
+        let down = |(seq, payload): &&Packet| {
+            *seq == 1 && payload.starts_with(&[0xFF, 0x95, 0x05]) // 1429
+        };
+        if let Some(down) = heard.packets.get(1).filter(down) {
+            assert!(String::from_utf8_lossy(&down.1).contains("RG-UPSTREAM"));
+            let second = right.iter().skip(2).position(|(seq, _)| *seq == 1).unwrap() + 2;
+            right.splice(1..second, [down.clone()]);
+        }
+        right
+    }
+
     /// What was heard is a part of the right answer, and an error at the most.
     fn judge(&self, heard: &Heard, what: &str) {
         let told = || format!("{what}: {:?} {}", heard.ending, text(&heard.packets));
         assert_ne!(heard.ending, Ending::Hung, "{}", told());
-        let same = heard.packets.iter().zip(&self.right).take_while(|(a, b)| a == b).count();
+        let right = self.expected(heard);
+        let same = heard.packets.iter().zip(&right).take_while(|(a, b)| a == b).count();
         let mut rest = heard.packets[same..].iter();
         if let Some((seq, payload)) = rest.next() {
             // Between two commands it is nobody's answer.
-            let due = self.right.get(same).map_or(0, |(seq, _)| *seq);
+            let due = right.get(same).map_or(0, |(seq, _)| *seq);
             assert!(*seq == due || *seq == 0 && due == 1, "out of its turn: {}", told());
             assert_eq!(payload[0], 0xFF, "another answer: {}", told());
             let code = u16::from_le_bytes([payload[1], payload[2]]);
@@ -123,7 +139,7 @@ impl World {
         } else if !heard.part.is_empty() && heard.ending == Ending::Closed {
             // Half a packet, then the end: what an error would have been taken for the rest of.
             let mut whole = Vec::new();
-            let (seq, payload) = &self.right[same];
+            let (seq, payload) = &right[same];
             rowgate::codec::write_frame(&mut whole, *seq, |out| out.extend_from_slice(payload));
             // The statement's id is only made 0 in whole packets.
             let id = payload.len() == 12 && payload[0] == 0;
