@@ -13,7 +13,6 @@ use crate::codec::{
 };
 use crate::fault::{Fault, FaultKind};
 use crate::schema::Flavour;
-use crate::sql;
 
 /// Prepared statements of one session: the server's own default is 16,382 over all sessions, so one can't take
 /// them all. Their texts are kept for EXECUTE, all together in no more bytes than one longest statement has.
@@ -266,9 +265,7 @@ impl Session {
         if let Some(step) = self.kill(&pending, text, out) {
             return step;
         }
-        let file = self.local_file(&pending, text);
-        let sets_mode = sql::sets_mode(text, &self.settings.profile, self.sql_mode)
-            .filter(|_| matches!(pending.kind, StatementKind::Query | StatementKind::Execute));
+        let (file, sets_mode) = (self.local_file(&pending, text), self.sets_mode(&pending, text));
         if !self.bound {
             self.phase = Phase::Connecting(pending, ruling);
             return Step { consumed: 0, op: Op::Connect };
@@ -294,8 +291,7 @@ impl Session {
             Ok((file, mut response)) => {
                 response.local_file = file;
                 response.sets_mode = sets_mode;
-                response.seq = self.reply_seq;
-                response.part = part.unwrap_or_default();
+                (response.seq, response.part) = (self.reply_seq, part.unwrap_or_default());
                 Phase::Response(self.room_for(response))
             }
             Err(fault) => {

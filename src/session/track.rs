@@ -1,10 +1,13 @@
 //! What the database tells of the session's state: taken over, and kept from the client, which has not asked for it
 //! (the capability is not offered: what is tracked is the gateway's business).
 
-use super::machine::upstream_broken;
+use super::machine::{Pending, upstream_broken};
 use super::response::{At, Expect, Packet, Response};
+use super::{Session, StatementKind};
 use crate::codec::{OkPacket, StateChange, Status, state_changes, write_frame, write_ok};
 use crate::fault::Fault;
+use crate::schema::SqlMode;
+use crate::sql;
 
 /// Character sets whose text the lexer reads as the server does; empty: results are not converted.
 const CHARSETS: [&[u8]; 7] = [b"utf8mb4", b"utf8mb3", b"utf8", b"latin1", b"ascii", b"binary", b""];
@@ -16,6 +19,14 @@ pub(super) struct Tracked {
     pub(super) schema: Option<String>,
     /// A character set in which the lexer would read another text than the server.
     pub(super) strange: bool,
+}
+
+impl Session {
+    /// The `sql_mode` that a statement about to be sent sets: MySQL tells nothing of most of its parts.
+    pub(super) fn sets_mode(&self, pending: &Pending, text: &[u8]) -> Option<SqlMode> {
+        let runs = matches!(pending.kind, StatementKind::Query | StatementKind::Execute);
+        sql::sets_mode(text, &self.settings.profile, self.sql_mode).filter(|_| runs)
+    }
 }
 
 impl Response {

@@ -527,7 +527,7 @@ proptest! {
         prop_assert!(whole.ends_with("Done, 0 left"), "{}", whole);
         prop_assert_eq!(log_in(&cuts), whole);
 
-        let answers: Vec<u8> = ["1: 00 00 00 02 00 00 00"; 3].iter().flat_map(|packet| bytes_of(packet)).collect();
+        let answers: Vec<u8> = ["1: 00 00 00 02 00 00 00"; 4].iter().flat_map(|packet| bytes_of(packet)).collect();
         let base = |cuts: &Cuts| {
             let mut baseline = upstream::Baseline::start(&mut Vec::new(), (true, 45), Some("ANSI"), Some("shop"));
             own(&answers, cuts, |bytes, _| baseline.on_bytes(bytes))

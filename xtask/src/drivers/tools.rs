@@ -59,7 +59,7 @@ pub(super) fn tools(route: &Route, quick: bool, log: &Path) -> Result<Outcomes> 
         let sums = b"SELECT * FROM things; SELECT * FROM counted; SELECT * FROM seen; CALL count_things(@n);";
         kit.stock(Stock::Client, &["--table", "toolbox2"], sums)
     });
-    kit.note("dump: by tabs, imported", |kit| kit.import());
+    kit.note("dump: by tabs, imported", Kit::import);
     for test in OLTP.iter().filter(|test| !quick || **test == "oltp_read_write") {
         for prepared in [true, false] {
             let name = format!("sysbench: {test}, {}", if prepared { "prepared" } else { "text" });
@@ -90,7 +90,7 @@ impl Kit<'_> {
     }
 
     /// A program with its time limited; what it printed, or what it complained of.
-    fn run(&mut self, program: Command, input: &[u8]) -> Result<Vec<u8>> {
+    fn run(&mut self, program: &Command, input: &[u8]) -> Result<Vec<u8>> {
         let mut limited = Command::new("timeout");
         limited.arg(LIMIT_S).arg(program.get_program()).args(program.get_args());
         limited.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
@@ -137,15 +137,15 @@ impl Kit<'_> {
             program.args(["--no-tablespaces", "--set-gtid-purged=OFF", "--column-statistics=0"]);
         }
         program.env("MYSQL_PWD", password).args(words);
-        self.run(program, input)
+        self.run(&program, input)
     }
 
     /// Tables as files, one line a row, and back by LOAD DATA LOCAL.
     fn import(&mut self) -> Result<Vec<u8>> {
         let folder = tempfile::tempdir()?;
         let file = folder.path().join("counted.txt");
-        let rows: String = (0..5_000).map(|row| format!("{row}\trow {row}\n")).collect();
-        fs::write(&file, rows)?;
+        let rows: Vec<String> = (0..5_000).map(|row| format!("{row}\trow {row}")).collect();
+        fs::write(&file, rows.join("\n") + "\n")?;
         let name = file.display().to_string();
         self.stock(Stock::Import, &["--local", "--silent", "toolbox", &name], b"")?;
         let sums = b"SELECT COUNT(*), SUM(a), MIN(b), MAX(b) FROM counted";
@@ -164,7 +164,7 @@ impl Kit<'_> {
             sysbench.args(["--time=0", "--mysql-ignore-errors=1213,1020,1205,1062"]);
             sysbench.arg(format!("--db-ps-mode={}", if prepared { "auto" } else { "disable" }));
             sysbench.arg(phase);
-            let printed = self.run(sysbench, b"")?;
+            let printed = self.run(&sysbench, b"")?;
             let printed = String::from_utf8_lossy(&printed);
             if let Some(fatal) = printed.lines().find(|line| line.contains("FATAL")) {
                 bail!("{phase}: {fatal}");
@@ -181,7 +181,7 @@ impl Kit<'_> {
         mycli.args(["--port", &port.to_string(), "--ssl-mode", "off", "--csv"]);
         mycli.args(["--execute", "SELECT id, name, price FROM things ORDER BY id", "toolbox"]);
         mycli.env("HOME", home.path());
-        self.run(mycli, b"")
+        self.run(&mycli, b"")
     }
 
     /// Who may do what: of an account that the suites don't touch.
@@ -192,7 +192,7 @@ impl Kit<'_> {
         grants.args(["-c", "pt-show-grants \"$@\" || true", "pt-show-grants"]);
         grants.args(["--no-header", "--no-timestamp", "--only", "root", "--host", "127.0.0.1"]);
         grants.args(["--port", &port.to_string(), "--user", user, "--password", password]);
-        self.run(grants, b"")
+        self.run(&grants, b"")
     }
 }
 
