@@ -72,9 +72,14 @@ struct Finder<'a> {
 impl Finder<'_> {
     /// `WITH a AS (…), b (x) AS (…)`: names that need not be tables.
     fn ctes(&mut self, at: usize) {
-        if !self.words.is(at, "with") {
+        let inserts = matches!(self.verb, Verb::Insert | Verb::Replace);
+        let at = if self.words.is(at, "with") {
+            at
+        } else if let Some(at) = self.words.find_outside(at, &["with"]).filter(|_| inserts) {
+            at // INSERT … WITH … SELECT
+        } else {
             return;
-        }
+        };
         for next in at + 1..self.words.tokens.len() {
             let led = self.words.is_any(next - 1, &["with", "recursive"])
                 || self.words.kind(next - 1) == Some(Kind::Comma);

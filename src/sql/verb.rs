@@ -161,7 +161,9 @@ fn select(words: &Words<'_>, at: usize) -> Head {
 }
 
 fn definition(words: &Words<'_>, at: usize, word: &str) -> Head {
-    let of_account = (at + 1..at + 4).any(|next| words.is_any(next, &["user", "role"]));
+    // Not any `user`: it is a table's name everywhere.
+    let replaces = words.is(at + 1, "or") && words.is(at + 2, "replace");
+    let of_account = words.is_any(at + 1 + 2 * usize::from(replaces), &["user", "role"]);
     let verb = match word {
         _ if of_account => Verb::Grant,
         "create" => Verb::Create,

@@ -81,6 +81,43 @@ fn a_limit_of_time_changes_nothing_else() {
 }
 
 #[test]
+fn a_table_may_be_called_user() {
+    let verb = |sql: &str| run(sql, Flavour::MariaDb).facts.verb;
+    assert_eq!(verb("CREATE TABLE user (id INT, role INT)"), Verb::Create);
+    assert_eq!(verb("CREATE TABLE IF NOT EXISTS role (id INT)"), Verb::Create);
+    assert_eq!(verb("ALTER TABLE user ADD x INT"), Verb::Alter);
+    assert_eq!(verb("DROP TABLE user"), Verb::Drop);
+    for sql in [
+        "CREATE USER user",
+        "CREATE OR REPLACE USER a",
+        "CREATE ROLE IF NOT EXISTS a",
+        "CREATE OR REPLACE ROLE a",
+        "ALTER USER a IDENTIFIED BY 'b'",
+        "DROP USER IF EXISTS a",
+        "DROP ROLE a",
+    ] {
+        assert_eq!(verb(sql), Verb::Grant, "{sql}");
+    }
+}
+
+#[test]
+fn an_insert_may_define_what_it_reads() {
+    let unknown = |sql: &str| run(sql, Flavour::MySql).unknown;
+    assert_eq!(unknown("INSERT INTO orders WITH w AS (SELECT 1 AS id) SELECT id FROM w"), None);
+    for sql in [
+        "INSERT INTO orders WITH w AS (SELECT 1 AS id) SELECT id FROM nowhere",
+        "INSERT INTO orders SELECT id FROM nowhere, (WITH nowhere AS (SELECT 1) SELECT 1 FROM nowhere) x",
+    ] {
+        assert!(unknown(sql).is_some(), "{sql}");
+    }
+    let both = run(
+        "INSERT INTO orders WITH w AS (SELECT ssn FROM customers) SELECT * FROM w",
+        Flavour::MySql,
+    );
+    assert!(both.facts.is_sensitive());
+}
+
+#[test]
 fn a_program_is_one_statement() {
     let loads = run("LOAD DATA LOCAL INFILE 'x' INTO TABLE orders (id, @a)", Flavour::MariaDb);
     assert_eq!((loads.unknown, loads.facts.verb), (None, Verb::Load));
