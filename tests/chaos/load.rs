@@ -182,7 +182,7 @@ impl Load {
                 self.check(&rows, mark, 10_000, true);
             }
             5 => {
-                let long = "z".repeat(if low % 5 == 0 { 4 << 20 } else { 5_000 });
+                let long = "z".repeat(if low.is_multiple_of(5) { 4 << 20 } else { 5_000 });
                 let rows: Vec<Row> = db.exec("SELECT ?, LENGTH(?)", (mark, &long)).await?;
                 self.check(&rows, mark, 1, false);
             }
