@@ -592,7 +592,7 @@ impl World {
         let hostile = Hostile::before(database.port());
         let mut options = Options::new(hostile.port);
         options.catalog_refresh_s = 3_600;
-        options.durability = "async".to_owned();
+        "async".clone_into(&mut options.durability);
         options.workers = 1;
         let dir = folder.path().join("gateway");
         let gateway = Gateway::start(&binary(), &dir, &options).unwrap();

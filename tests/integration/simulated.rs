@@ -56,8 +56,8 @@ impl World {
         driver.clone_into(&mut options.driver);
         // The schema is looked at once: no other connections than those of sessions.
         options.catalog_refresh_s = 3_600;
-        options.durability = "async".to_owned();
-        options.server = "failed_logins_per_minute = 1000000".to_owned();
+        "async".clone_into(&mut options.durability);
+        "failed_logins_per_minute = 1000000".clone_into(&mut options.server);
         let ports: Vec<u16> = (1..LANES).map(|_| free_port().unwrap()).collect();
         for (at, (port, cutter)) in ports.iter().zip(&cutters[1..]).enumerate() {
             options.more.push_str(&format!(

@@ -2,6 +2,8 @@
 //! stock clients and a real server said (`tests/captures`), results long enough for several batches of rows, and
 //! packets around the boundary of 16 MiB.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::sync::OnceLock;
 
 use proptest::prelude::*;
