@@ -1,6 +1,6 @@
 //! The session itself: its state between calls, and who answers for which phase.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::batch::Batch;
@@ -39,7 +39,7 @@ pub struct Session {
     pub(super) bound: bool,
     /// The sequence id of the gateway's own answer: it follows the command's last packet.
     pub(super) reply_seq: u8,
-    pub(super) statements: HashMap<u32, Prepared>,
+    pub(super) statements: BTreeMap<u32, Prepared>,
     /// What MariaDB's id -1 stands for: the last statement prepared, unless that failed.
     pub(super) last_prepared: Option<u32>,
     /// The statements of the command under way, where they are several.
@@ -140,7 +140,7 @@ impl Session {
             status: Status(Status::AUTOCOMMIT),
             bound: false,
             reply_seq: 1,
-            statements: HashMap::new(),
+            statements: BTreeMap::new(),
             last_prepared: None,
             batch: None,
             spare: None,

@@ -76,8 +76,8 @@ struct Pump {
     /// A hash that was no token's, for which the secret itself was asked: whose login it was.
     asked_again: Option<Box<str>>,
     recorded_open: bool,
-    /// Refused commands recorded in the minute that began then.
-    refused: (u64, u8),
+    /// Refused commands recorded in the minute that began at this second of the worker's clock.
+    refused: (u32, u8),
     /// What the login rests on; the snapshot in which that was last looked up.
     pass: Option<(Arc<Pass>, u64)>,
     /// What this session has set: part of what an approval is good for.

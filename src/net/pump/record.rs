@@ -13,7 +13,7 @@ use crate::sql::{Digest, Verb};
 
 /// Refused commands that one session has recorded in a minute: each is cheap to send, and says no more than the first.
 const MAX_REFUSED: u8 = 10;
-const REFUSED_PERIOD_NS: u64 = 60_000_000_000;
+const REFUSED_PERIOD_S: u32 = 60;
 
 /// The statement under way.
 #[derive(Default)]
@@ -29,7 +29,7 @@ pub(super) struct Current {
     /// Changes definitions: the schema is looked at again when it has succeeded.
     defines: bool,
     /// The text of a SET, to be remembered if it succeeds.
-    pub(super) set: Option<Vec<u8>>,
+    pub(super) set: Option<Box<[u8]>>,
     /// Takes a lock that outlives it: nobody may wait for people with it.
     locks: bool,
     verb: Verb,
@@ -171,9 +171,10 @@ impl Pump {
     /// Records a command that is refused by its name, as a denied statement, unless this session has had many.
     pub(super) fn record_refused_command(&mut self, command: Command) {
         self.worker.metrics().statement(Verb::Unknown, "deny");
-        let (since_ns, count) = &mut self.refused;
-        if self.now.mono_ns.saturating_sub(*since_ns) >= REFUSED_PERIOD_NS {
-            (*since_ns, *count) = (self.now.mono_ns, 0);
+        let (since_s, count) = &mut self.refused;
+        let now_s = u32::try_from(self.now.mono_ns / 1_000_000_000).unwrap_or(u32::MAX);
+        if now_s.saturating_sub(*since_s) >= REFUSED_PERIOD_S {
+            (*since_s, *count) = (now_s, 0);
         }
         *count = count.saturating_add(1);
         if *count > MAX_REFUSED || self.reserve().is_err() {

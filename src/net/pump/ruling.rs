@@ -61,7 +61,7 @@ impl Pump {
             return Ruled::Now(Ruling::Refuse(fault));
         }
         self.current.set = (shape.verb == Verb::Set && statement.kind != StatementKind::Prepare)
-            .then(|| self.text(statement).to_vec());
+            .then(|| self.text(statement).into());
         match &shape.effect {
             Effect::Deny { rule, message } => {
                 let refusal = shape.refusal.clone();
