@@ -13,7 +13,6 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use mysql_async::prelude::Queryable as _;
@@ -72,17 +71,12 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// A gateway in this process, one for all tests; they take turns.
+/// A gateway in this process.
 struct Stand {
     port: u16,
     token: String,
     _database: mariadb::Server,
     _folder: TempDir,
-}
-
-fn stand() -> MutexGuard<'static, Stand> {
-    static STAND: OnceLock<Mutex<Stand>> = OnceLock::new();
-    STAND.get_or_init(|| Mutex::new(start())).lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn start() -> Stand {
@@ -180,9 +174,16 @@ async fn allocations(work: impl AsyncFnOnce()) -> u64 {
 /// The timers of the worker's ticks, over the time that a test takes.
 const TICKS: u64 = 100;
 
+/// One test, since all count on one thread, and what it starts must end with it.
 #[test]
-fn a_statement_allocates_nothing() {
-    let stand = stand();
+fn a_worker_asks_for_little() {
+    let stand = start();
+    a_session_that_waits_is_small(&stand);
+    a_statement_allocates_nothing(&stand);
+    a_row_allocates_nothing(&stand);
+}
+
+fn a_statement_allocates_nothing(stand: &Stand) {
     block_on(async {
         let mut conn = stand.connect(Some("shop")).await;
         let text = "SELECT id, amount_cents FROM payments WHERE id = 7";
@@ -204,15 +205,13 @@ fn a_statement_allocates_nothing() {
             }
         });
         let executed = executed.await;
-        println!("allocations of 1,000 statements: {by_text} as text, {executed} prepared");
+        eprintln!("allocations of 1,000 statements: {by_text} as text, {executed} prepared");
         assert!(by_text < TICKS, "{by_text}");
         assert!(executed < TICKS, "{executed}");
     });
 }
 
-#[test]
-fn a_row_allocates_nothing() {
-    let stand = stand();
+fn a_row_allocates_nothing(stand: &Stand) {
     block_on(async {
         let mut conn = stand.connect(Some("shop")).await;
         let (plain, masked) = (
@@ -224,7 +223,7 @@ fn a_row_allocates_nothing() {
             let rows = u64::try_from(rows.len()).unwrap();
             conn.query_drop(text).await.unwrap();
             let counted = allocations(async || conn.query_drop(text).await.unwrap()).await;
-            println!("allocations of {rows} rows of {text}: {counted}");
+            eprintln!("allocations of {rows} rows of {text}: {counted}");
             // What is masked goes to its plugin in batches, each of which may cost a few.
             assert!(rows > 50_000 && counted < rows / 50, "{counted} of {rows}: {text}");
         }
@@ -233,10 +232,8 @@ fn a_row_allocates_nothing() {
     });
 }
 
-#[test]
-fn a_session_that_waits_is_small() {
+fn a_session_that_waits_is_small(stand: &Stand) {
     const SESSIONS: i64 = 60;
-    let stand = stand();
     block_on(async {
         let mut waiting = Vec::new();
         let mut each = Vec::new();
@@ -250,7 +247,7 @@ fn a_session_that_waits_is_small() {
         }
         // The tables that sessions are in grow by doubling, now and then: that falls into one of the batches.
         each.sort_unstable();
-        println!("bytes of an idle session, in batches of {SESSIONS}: {each:?}");
+        eprintln!("bytes of an idle session, in batches of {SESSIONS}: {each:?}");
         assert!(each[3] <= 2_560, "{each:?}");
         drop(waiting);
     });
