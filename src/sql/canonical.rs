@@ -1,6 +1,7 @@
 //! The text that is sent, and the shape that is recorded: comments blanked in place, literals replaced.
 
 use super::Digest;
+use super::lexer::is_space;
 use super::token::{Kind, Lexed, Token};
 
 /// Longest shape kept as text: longer ones (bulk inserts) differ only in what the digest tells anyway.
@@ -24,7 +25,7 @@ pub(super) fn canonical(text: &[u8], lexed: &Lexed) -> Option<Box<[u8]>> {
 
 /// Makes a statement of comments alone one comment: the servers take that for nothing, and an empty text for an error.
 pub(super) fn comment(blanked: &mut [u8], text: &[u8]) {
-    let first = text.iter().position(|byte| !matches!(byte, b' ' | b'\t'..=b'\r'));
+    let first = text.iter().position(|byte| !is_space(*byte));
     if let Some(place) = first.and_then(|at| blanked.get_mut(at)) {
         *place = b'#';
     }

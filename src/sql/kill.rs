@@ -17,8 +17,7 @@ pub struct Kill {
 
 /// Reads a KILL. `None` where the text is none; an error for one that names its victims in another way.
 pub fn kill(text: &[u8], profile: &ServerProfile, mode: SqlMode) -> Option<Result<Kill, ()>> {
-    let first = text.iter().find(|byte| !byte.is_ascii_whitespace() && **byte != 0x0B)?;
-    if !matches!(first, b'k' | b'K' | b'/' | b'#' | b'-') {
+    if !lexer::may_begin(text, "kill") {
         return None;
     }
     let mut lexed = lexer::lex(text, profile, mode);

@@ -7,9 +7,7 @@ use crate::schema::{ServerProfile, SqlMode};
 
 /// The client's file that a statement loads; `None` where it loads none.
 pub fn local_file(text: &[u8], profile: &ServerProfile, mode: SqlMode) -> Option<Vec<u8>> {
-    let loads =
-        text.trim_ascii_start().get(..4).is_some_and(|word| word.eq_ignore_ascii_case(b"load"));
-    if !loads {
+    if !lexer::may_begin(text, "load") {
         return None;
     }
     let lexed = lexer::lex(text, profile, mode);
@@ -17,6 +15,9 @@ pub fn local_file(text: &[u8], profile: &ServerProfile, mode: SqlMode) -> Option
         return None;
     }
     let words = Words { text, tokens: &lexed.tokens };
+    if !words.is(0, "load") {
+        return None;
+    }
     let name = words.tokens.get(name_at(&words, 0)?)?;
     unescape(name.bytes(text), mode)
 }
@@ -82,6 +83,8 @@ mod tests {
             (" load xml concurrent local infile \"it's\" INTO TABLE t", SqlMode(0), Some("it's")),
             ("LOAD DATA LOCAL INFILE 'a\\\\b\\'x'", SqlMode(0), Some("a\\b'x")),
             ("LOAD DATA LOCAL INFILE 'a\\b'", plain, Some("a\\b")),
+            ("\x0bLOAD DATA LOCAL INFILE 'a'", SqlMode(0), Some("a")),
+            ("/* LOAD */ DATA LOCAL INFILE 'a'", SqlMode(0), None),
             ("LOAD DATA INFILE '/local' INTO TABLE t", SqlMode(0), None),
             ("LOAD LOCAL INFILE 'a' INTO TABLE t", SqlMode(0), None),
             ("SELECT 'LOAD DATA LOCAL INFILE'", SqlMode(0), None),

@@ -22,12 +22,14 @@ pub(super) fn is_followed(value: &str) -> bool {
 
 /// The mode in which the session's text is read once this statement has succeeded; `None` where it sets none.
 pub fn sets_mode(text: &[u8], profile: &ServerProfile, mode: SqlMode) -> Option<SqlMode> {
-    let text = text.trim_ascii_start();
-    if !text.get(..3).is_some_and(|word| word.eq_ignore_ascii_case(b"set")) {
+    if !lexer::may_begin(text, "set") {
         return None;
     }
     let lexed = lexer::lex(text, profile, mode);
     let words = Words { text, tokens: &lexed.tokens };
+    if !words.is(0, "set") {
+        return None;
+    }
     let mut found = None;
     for start in 1..lexed.tokens.len() {
         let mut at = start;
@@ -65,6 +67,9 @@ mod tests {
         assert_eq!(check("SET @sql_mode = 'ANSI'"), None);
         assert_eq!(check("SET @@global.sql_mode = 'ANSI'"), None);
         assert_eq!(check("SELECT 'SET sql_mode = 1'"), None);
+        assert_eq!(check("\x0b\x0cset sql_mode = 'ANSI_QUOTES'"), Some(1));
+        assert_eq!(check("/* a */ set sql_mode = 'ANSI_QUOTES'"), Some(1));
+        assert_eq!(check("/* a */ select sql_mode = 'ANSI_QUOTES'"), None);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use std::ops::Range;
 
 use super::canonical::{canonical, comment};
+use super::lexer::is_space;
 use super::token::{Kind, Token};
 use super::words::Words;
 use super::{lexer, same_tokens};
@@ -67,10 +68,6 @@ pub fn split(text: &[u8], profile: &ServerProfile, mode: SqlMode) -> Option<Spli
 pub(super) fn is_one_program(words: &Words<'_>) -> bool {
     let end = words.text.len();
     words.is_any(0, &["create", "alter"]) && is_program(words, 0) && cut(words, end).len() == 1
-}
-
-fn is_space(byte: u8) -> bool {
-    matches!(byte, b' ' | b'\t'..=b'\r')
 }
 
 /// The ranges between the semicolons that end a statement.

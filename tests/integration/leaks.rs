@@ -10,6 +10,7 @@ use xtask::{mariadb, mysql, shop};
 use crate::relay::Relay;
 use crate::stand::{Flavour, Stand, on_both, wait_for};
 use crate::tries::tries_of;
+use crate::wire::{Wire, text};
 
 on_both!(
     free_text_in_wide_characters_is_not_shown_unsearched,
@@ -17,6 +18,7 @@ on_both!(
     nothing_is_written_in_bulk_in_disguise,
     nothing_raw_in_any_byte,
     a_statement_prepared_elsewhere_is_masked_all_the_same,
+    a_mode_set_behind_any_space_is_followed,
 );
 
 /// Statements that show labelled columns directly: each returns rows, raw or masked.
@@ -243,6 +245,19 @@ fn nothing_raw_in_any_byte(flavour: Flavour) {
     assert!(leaked.is_empty(), "{} raw values reached the client", leaked.len());
     let all = shop::raw_values().len();
     assert_eq!(found(&direct.received()).len(), all, "the search must be able to find them");
+}
+
+/// A SET behind white space of every kind that a server skips: the session's text is read by what it set.
+fn a_mode_set_behind_any_space_is_followed(flavour: Flavour) {
+    let stand = Stand::on(flavour);
+    let token = stand.token("leak-agent", "agents");
+    for space in ["", " ", "\t", "\n", "\x0b", "\x0c", "\r", "\x0b\x0b ", "/**/\x0b"] {
+        let mut wire = Wire::login(stand.gateway.port, "leak-agent", &token, 0);
+        let set = text(&wire.query(&format!("{space}SET sql_mode = 'ANSI_QUOTES'")));
+        assert!(set.starts_with("1:\\x00"), "{space:?}: {set}");
+        let read = text(&wire.query("SELECT \"ssn\" FROM shop.customers WHERE id = 5"));
+        assert!(!read.contains(&shop::customer(5).ssn), "{space:?}: {read}");
+    }
 }
 
 /// What only MySQL has: views of forms that no parser here reads, and columns of types that hold no plain text.
