@@ -189,6 +189,8 @@ pub struct Table {
     pub sensitive: bool,
     /// Has triggers (their errors can carry data).
     pub has_triggers: bool,
+    /// Has generated columns: reading it computes.
+    pub generates: bool,
 }
 
 impl Table {

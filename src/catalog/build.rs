@@ -1,6 +1,6 @@
 //! From the server's description and the label rules to a catalogue.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::Raw;
 use super::rows::{RawKeyPart, RawTable, RawText};
@@ -93,6 +93,8 @@ fn base_tables(raw: &Raw, rules: &LabelRules) -> Vec<Table> {
     for part in &raw.keys {
         keys.entry((&part.schema, &part.table)).or_default().push(part);
     }
+    let generates: HashSet<(&str, &str)> =
+        generated.iter().map(|(table, ..)| (table.0.as_str(), table.1.as_str())).collect();
     let finish = |table: &RawTable| {
         let key = (table.schema.as_str(), table.name.as_str());
         let columns = columns.get(&key).cloned().unwrap_or_default();
@@ -107,6 +109,7 @@ fn base_tables(raw: &Raw, rules: &LabelRules) -> Vec<Table> {
             estimated_rows: table.rows,
             sensitive: false,
             has_triggers: false,
+            generates: generates.contains(&key),
         };
         finished.sensitive = !finished.all_labels().is_empty();
         finished

@@ -26,6 +26,7 @@ mod resolve;
 pub mod side;
 mod target;
 mod tls;
+mod upstream;
 mod worker;
 
 use std::pin::Pin;

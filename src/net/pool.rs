@@ -14,25 +14,20 @@ use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::compressed::Role;
-use super::io::{self, Leg, Port};
-use super::own::{Wire, converse};
+use super::io;
+use super::own::Wire;
 use super::target::{self, TargetState};
 use super::tls::UpstreamTls;
+use super::upstream::{Left, Upstream};
 use super::worker::Worker;
 use crate::codec::{Command, ProxyHeader, write_frame};
 use crate::fault::Fault;
 use crate::session::UpstreamKey;
-use crate::session::upstream::{Baseline, Login, Query};
-
-/// How long a reset may take before the connection is given up.
-const RESET: Duration = Duration::from_secs(5);
+use crate::session::upstream::{Login, Query};
+use crate::sql::Trace;
 
 /// An idle connection is closed after so long: well below the servers' own `wait_timeout`.
 const MAX_IDLE_NS: u64 = 60_000_000_000;
-
-/// A connection that answered so lately is taken at its word; one that was quiet for longer is asked first, since a
-/// network may have lost it without a trace.
-const FRESH_NS: u64 = 10_000_000_000;
 
 /// After connections were made ahead, or could not be, none is for so long.
 const FILL_PAUSE_NS: u64 = 1_000_000_000;
@@ -43,22 +38,16 @@ const MAX_IDLE: usize = 64;
 /// The answer to INIT_DB of a database that is not there.
 const UNKNOWN_DATABASE: u16 = 1049;
 
-/// A connection to the database, logged in.
-pub(super) struct Upstream {
-    pub(super) leg: Leg,
-    pub(super) port: Box<dyn Port>,
-    /// The database's own id of it, for KILL.
-    pub(super) connection_id: u32,
-    key: UpstreamKey,
-    /// The client's address that the database was told of it; none: the gateway's own.
-    origin: Option<IpAddr>,
-    /// The database it is in, as its baseline set it.
-    schema: Option<String>,
-    /// The target's `sql_mode` that its baseline set.
-    mode: Option<Arc<String>>,
-    made_ns: u64,
-    idle_since_ns: u64,
-    _permit: Option<OwnedSemaphorePermit>,
+/// What a session wants of the pool.
+#[derive(Clone, Copy)]
+pub(super) struct Wanted<'a> {
+    pub(super) key: UpstreamKey,
+    /// The database to be in.
+    pub(super) schema: Option<&'a str>,
+    /// The client's address, for a database that is told it.
+    pub(super) client: Option<IpAddr>,
+    /// What its first statement may see.
+    pub(super) trace: Trace,
 }
 
 /// The pool of one worker for one target.
@@ -81,27 +70,26 @@ impl Pool {
         Self { target, idle, usual, fill_at_ns: Cell::new(0) }
     }
 
-    /// A connection that matches `key` and is in `schema`: a kept one, or a new one.
+    /// A connection as it is wanted: a kept one, or a new one.
     pub(super) async fn take(
         &self,
         worker: &Worker,
-        key: UpstreamKey,
-        schema: Option<&str>,
-        client: Option<IpAddr>,
+        Wanted { key, schema, client, trace }: Wanted<'_>,
     ) -> Result<Box<Upstream>, Fault> {
         let origin = client.filter(|_| self.target.runtime.proxy_protocol);
         self.remember(key, schema);
         while let Some(mut kept) = self.kept(key, schema, origin) {
-            if kept.is_fresh(worker.now().mono_ns, &self.target, schema) {
+            let unseen = kept.is_unseen(trace);
+            if unseen && kept.is_fresh(worker.now().mono_ns, &self.target, schema) {
                 return Ok(kept);
             }
             // Also tells whether the database still listens on it.
-            let baseline = kept.baseline(worker, &self.target, false, schema);
-            match monoio::time::timeout(RESET, baseline).await {
-                Ok(Ok(())) => return Ok(kept),
+            let (target, reset) = (&self.target, !unseen);
+            match kept.rebase(worker, target, reset, schema).await {
+                Ok(()) => return Ok(kept),
                 // The database's own answer (no such schema) would be the same on a new connection.
-                Ok(Err(fault)) if fault.code == UNKNOWN_DATABASE => return Err(fault),
-                Ok(Err(_)) | Err(_) => {}
+                Err(fault) if fault.code == UNKNOWN_DATABASE => return Err(fault),
+                Err(_) => {}
             }
         }
         let permit = self.permit().await?;
@@ -122,18 +110,17 @@ impl Pool {
             made.unwrap_or_else(|_| Err(Fault::upstream_down("the database does not answer")));
         let mut made = made.inspect_err(|fault| self.target.failed(fault))?;
         self.target.succeeded();
-        let baseline = made.baseline(worker, &self.target, false, schema);
-        let based = monoio::time::timeout(RESET, baseline).await;
-        based.unwrap_or_else(|_| Err(Fault::upstream_down("the database does not answer")))?;
+        made.rebase(worker, &self.target, false, schema).await?;
         Ok(made)
     }
 
-    /// Takes a connection back and makes it nobody's, behind the session's back.
+    /// Takes a connection back and makes it nobody's, behind the session's back, if that left `traces`.
     pub(super) fn give_back(
         &self,
         worker: &Rc<Worker>,
-        upstream: Box<Upstream>,
+        mut upstream: Box<Upstream>,
         schema: Option<&str>,
+        traces: bool,
     ) {
         let full = self.idle.borrow().len() >= MAX_IDLE.max(self.least(worker));
         if full
@@ -144,20 +131,27 @@ impl Pool {
         {
             return;
         }
+        if !traces && upstream.schema.as_deref() == schema {
+            upstream.left = Left::Last;
+            return self.keep(worker, upstream);
+        }
         let (worker, index, schema) =
             (Rc::clone(worker), self.index(worker), schema.map(str::to_owned));
         monoio::spawn(async move {
             let Some(pool) = worker.pool(index) else { return };
-            let mut upstream = upstream;
-            let baseline = upstream.baseline(&worker, &pool.target, true, schema.as_deref());
-            let reset = monoio::time::timeout(RESET, baseline).await;
-            let wanted_elsewhere = pool.target.waiting.load(Ordering::Relaxed) > 0;
-            if matches!(reset, Ok(Ok(()))) && !wanted_elsewhere && !worker.draining() {
-                upstream.idle_since_ns = worker.now().mono_ns;
-                upstream.leg.settle(&worker.buffers);
-                pool.idle.borrow_mut().push(upstream);
+            if upstream.reset(&worker, &pool.target, schema.as_deref()).await.is_ok() {
+                pool.keep(&worker, upstream);
             }
         });
+    }
+
+    /// Keeps a connection for the next session, unless it is wanted elsewhere.
+    fn keep(&self, worker: &Worker, mut upstream: Box<Upstream>) {
+        if self.target.waiting.load(Ordering::Relaxed) == 0 && !worker.draining() {
+            upstream.idle_since_ns = worker.now().mono_ns;
+            upstream.leg.settle(&worker.buffers);
+            self.idle.borrow_mut().push(upstream);
+        }
     }
 
     /// Ends what a connection runs, then the connection: without KILL, the database would go on.
@@ -207,10 +201,8 @@ impl Pool {
                     break;
                 };
                 let made = pool.make(&worker, key, schema.as_deref(), (permit, None)).await;
-                let Ok(mut made) = made else { break };
-                made.idle_since_ns = worker.now().mono_ns;
-                made.leg.settle(&worker.buffers);
-                pool.idle.borrow_mut().push(made);
+                let Ok(made) = made else { break };
+                pool.keep(&worker, made);
             }
             pool.fill_at_ns.set(worker.now().mono_ns.saturating_add(FILL_PAUSE_NS));
         });
@@ -315,6 +307,7 @@ impl Pool {
             origin,
             schema: None,
             mode: None,
+            left: Left::Nothing,
             made_ns: idle_since_ns,
             idle_since_ns,
             _permit: permit,
@@ -371,39 +364,6 @@ impl Pool {
     fn index(&self, worker: &Worker) -> usize {
         let targets = &worker.shared.targets;
         targets.iter().position(|target| Arc::ptr_eq(target, &self.target)).unwrap_or(usize::MAX)
-    }
-}
-
-impl Upstream {
-    /// Sends the baseline and hears its answers.
-    async fn baseline(
-        &mut self,
-        worker: &Worker,
-        target: &TargetState,
-        reset: bool,
-        schema: Option<&str>,
-    ) -> Result<(), Fault> {
-        let mode = target.sql_mode.load_full();
-        let mut out = worker.buffers.take(1);
-        let text = mode.as_deref().map(String::as_str);
-        let mut baseline = Baseline::start(&mut out, (reset, self.key.collation), text, schema);
-        let step = |bytes: &[u8], _: &mut Vec<u8>| baseline.on_bytes(bytes);
-        converse(&mut self.leg, &mut *self.port, &worker.buffers, out, &UpstreamTls::Off, step)
-            .await?;
-        self.schema = schema.map(str::to_owned);
-        self.mode = mode;
-        // What nobody asked for would be read as the answer to the next statement.
-        let used_up = self.leg.is_used_up();
-        used_up.then_some(()).ok_or_else(|| Fault::upstream_lost("the database spoke out of turn"))
-    }
-
-    /// Whether what was made of it when it came back is all that the next session needs: nothing more is said to the
-    /// database then. Its end, had it ended the connection meanwhile, would be there to read.
-    fn is_fresh(&self, now_ns: u64, target: &TargetState, schema: Option<&str>) -> bool {
-        *target.sql_mode.load() == self.mode
-            && self.schema.as_deref() == schema
-            && now_ns.saturating_sub(self.idle_since_ns) < FRESH_NS
-            && self.leg.is_quiet()
     }
 }
 

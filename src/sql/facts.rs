@@ -159,6 +159,19 @@ pub struct TableUse {
     pub estimated_rows: u64,
 }
 
+/// What a statement can see of its session's past on the connection, and what it leaves there for the next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Trace {
+    /// Anything.
+    #[default]
+    Any,
+    /// It sees what the statement before it left (`FOUND_ROWS()`, `SHOW WARNINGS`), of the session's past nothing else, and
+    /// may leave anything.
+    Last,
+    /// It sees nothing, and leaves only what tells of it as the last one.
+    None,
+}
+
 /// A column of the catalogue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ColumnRef {
@@ -278,6 +291,8 @@ pub struct Facts {
     /// Takes a lock that outlives it: LOCK TABLES, FLUSH TABLES WITH READ LOCK, GET_LOCK. None of them shows in the
     /// server's status flags. Too many are named rather than too few.
     pub takes_lock: bool,
+    /// What it sees and leaves on its connection.
+    pub trace: Trace,
 }
 
 impl Facts {

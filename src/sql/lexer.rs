@@ -25,15 +25,21 @@ pub(super) fn may_begin(text: &[u8], word: &str) -> bool {
 
 /// Cuts `text` into tokens.
 pub(super) fn lex(text: &[u8], profile: &ServerProfile, mode: SqlMode) -> Lexed {
-    let mut lexer =
-        Lexer { text, profile, mode, at: 0, in_executable: false, out: Lexed::default() };
-    lexer.out.tokens.reserve((text.len() / 4).clamp(8, 4096));
+    let mut lexed = Lexed::default();
+    lex_into(&mut lexed, text, profile, mode);
+    lexed
+}
+
+/// The same, in a room that was used before.
+pub(super) fn lex_into(out: &mut Lexed, text: &[u8], profile: &ServerProfile, mode: SqlMode) {
+    out.clear();
+    out.tokens.reserve((text.len() / 4).clamp(8, 4096));
+    let mut lexer = Lexer { text, profile, mode, at: 0, in_executable: false, out };
     if u32::try_from(text.len()).is_err() {
         lexer.out.unknown = Some(Unknown::TooComplex("4 GiB"));
     } else if let Err(why) = lexer.run() {
         lexer.out.unknown = Some(Unknown::Lex(why));
     }
-    lexer.out
 }
 
 type Step = Result<(), &'static str>;
@@ -45,7 +51,7 @@ struct Lexer<'a> {
     mode: SqlMode,
     at: usize,
     in_executable: bool,
-    out: Lexed,
+    out: &'a mut Lexed,
 }
 
 impl Lexer<'_> {

@@ -6,6 +6,7 @@
 
 mod canonical;
 mod facts;
+mod form;
 mod kill;
 mod lexer;
 mod lineage;
@@ -15,12 +16,14 @@ mod rows;
 mod split;
 mod tables;
 mod token;
+mod trace;
 mod verb;
 mod words;
 
 pub use facts::{
-    Access, ColumnRef, ColumnUse, Facts, Lineage, Output, Place, TableUse, Unknown, Verb,
+    Access, ColumnRef, ColumnUse, Facts, Lineage, Output, Place, TableUse, Trace, Unknown, Verb,
 };
+pub use form::{Form, Tokens};
 pub use kill::{Kill, kill};
 pub use local_file::local_file;
 pub use mode::sets_mode;
@@ -68,20 +71,29 @@ pub struct Analysis {
 
 /// Analyses one statement. Never fails: what is not understood is in [`Analysis::unknown`].
 pub fn analyse(text: &[u8], cx: &Context<'_>) -> Analysis {
-    let mut lexed = lexer::lex(text, &cx.catalog.profile, cx.sql_mode);
-    let mut canonical = canonical::canonical(text, &lexed);
-    let mut unknown = lexed.unknown.take();
+    let mut tokens = Tokens::default();
+    tokens.read(text, cx);
+    analyse_tokens(text, &tokens, cx)
+}
+
+/// The same of a text whose tokens were read, under the same `sql_mode`.
+pub fn analyse_tokens(text: &[u8], tokens: &Tokens, cx: &Context<'_>) -> Analysis {
+    let lexed = &tokens.lexed;
+    let mut canonical = canonical::canonical(text, lexed);
+    let mut unknown = lexed.unknown.clone();
     let (profile, mode) = (&cx.catalog.profile, cx.sql_mode);
-    if canonical.as_ref().is_some_and(|canonical| !same_tokens(canonical, &lexed, profile, mode)) {
+    if canonical.as_ref().is_some_and(|canonical| !same_tokens(canonical, lexed, profile, mode)) {
         // `5--/**/1` is two minus signs, and with the comment blanked a comment to the statement's end.
         canonical = None;
         unknown
             .get_or_insert(Unknown::Lex("a comment keeps apart what reads otherwise without it"));
     }
-    while lexed.tokens.last().is_some_and(|token| token.kind == Kind::Semicolon) {
-        lexed.tokens.pop();
+    let mut tokens = lexed.tokens.as_slice();
+    while let [before @ .., last] = tokens
+        && last.kind == Kind::Semicolon
+    {
+        tokens = before;
     }
-    let tokens = lexed.tokens.as_slice();
     let words = Words { text, tokens };
     let several = tokens.iter().any(|token| token.kind == Kind::Semicolon);
     if several && !split::is_one_program(&words) {
@@ -136,6 +148,7 @@ fn classify(
     facts.tables = named.tables;
     facts.calls_sensitive = named.calls_sensitive;
     facts.misses = named.misses;
+    facts.trace = trace::of(&words, facts, !named.others);
     facts.sets_globally = head.verb == Verb::Set && words.says_any(&GLOBALLY);
     let locks_tables = head.verb == Verb::Lock && !facts.tables.is_empty();
     facts.takes_lock = locks_tables || head.verb == Verb::Admin || words.says_any(&["get_lock"]);

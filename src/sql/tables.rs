@@ -7,7 +7,7 @@ use super::Context;
 use super::facts::{Access, TableUse, Unknown, Verb};
 use super::token::Kind;
 use super::words::Words;
-use crate::schema::{LabelSet, Table, fold};
+use crate::schema::{LabelSet, Table, TableKind, fold};
 
 /// The server's own databases.
 pub(super) const SYSTEM: [&str; 4] = ["information_schema", "mysql", "performance_schema", "sys"];
@@ -50,6 +50,8 @@ pub(super) struct Named {
     pub(super) unknown: Option<Unknown>,
     /// Names a table that is not there, where none needs to be.
     pub(super) misses: bool,
+    /// Names something else than tables whose reading runs nothing else.
+    pub(super) others: bool,
 }
 
 /// Finds the tables and routines that the tokens name.
@@ -69,7 +71,7 @@ struct Finder<'a> {
     seen: BTreeSet<String>,
 }
 
-impl Finder<'_> {
+impl<'a> Finder<'a> {
     /// `WITH a AS (…), b (x) AS (…)`: names that need not be tables.
     fn ctes(&mut self, at: usize) {
         let inserts = matches!(self.verb, Verb::Insert | Verb::Replace);
@@ -185,7 +187,7 @@ impl Finder<'_> {
         };
         let is_cte = parts.len() == 1 && self.seen.contains(&fold(&parts[0]));
         if let Some(table) = resolved {
-            self.add(&table);
+            self.add(table);
         } else if expected && !is_cte {
             self.unresolved(&parts);
         } else if let [first, _, ..] = parts.as_slice() {
@@ -197,8 +199,8 @@ impl Finder<'_> {
         end
     }
 
-    fn table(&self, schema: &str, name: &str) -> Option<Table> {
-        self.cx.catalog.table(schema, name).cloned()
+    fn table(&self, schema: &str, name: &str) -> Option<&'a Table> {
+        self.cx.catalog.table(schema, name)
     }
 
     fn routine(&mut self, parts: &[String]) {
@@ -211,6 +213,7 @@ impl Finder<'_> {
             [schema, package, _] => self.cx.catalog.routine(schema, package),
             _ => None,
         };
+        self.found.others |= routine.is_some();
         self.found.calls_sensitive |= routine.is_some_and(|routine| routine.sensitive);
     }
 
@@ -226,6 +229,7 @@ impl Finder<'_> {
         if parts.len() == 1 && fold(name) == "dual" {
             return;
         }
+        self.found.others = true;
         if SYSTEM.contains(&folded.as_str()) || made {
             return self.add_named(schema, name, made);
         }
@@ -251,11 +255,13 @@ impl Finder<'_> {
     }
 
     fn refuse(&mut self, parts: &[String]) {
+        self.found.others = true;
         let name: String = parts.join(".").chars().take(128).collect();
         self.found.unknown.get_or_insert(Unknown::Name(name));
     }
 
     fn add_named(&mut self, schema: &str, name: &str, made: bool) {
+        self.found.others = true;
         let access = if made { Access::Define } else { self.access() };
         let exists =
             self.found.tables.iter().any(|table| table.schema == schema && table.name == name);
@@ -273,6 +279,7 @@ impl Finder<'_> {
     }
 
     fn add(&mut self, table: &Table) {
+        self.found.others |= table.kind != TableKind::Base || table.generates;
         let access = self.access();
         let known = self
             .found

@@ -1,7 +1,9 @@
 //! Statements that want to fool the analysis, and statements that must not be refused.
 
 mod bounds;
+mod forms;
 mod statements;
+mod traces;
 
 use super::*;
 use crate::schema::{Column, Flavour, Labels, Routine, ServerProfile, Table, TableKind};
@@ -22,6 +24,7 @@ fn table(name: &str, columns: Vec<Column>, labels: LabelSet) -> Table {
         estimated_rows: 1_000,
         sensitive: false,
         has_triggers: false,
+        generates: false,
     };
     table.sensitive = !table.all_labels().is_empty();
     table

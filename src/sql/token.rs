@@ -71,3 +71,14 @@ pub(super) struct Lexed {
     /// Why it can't be trusted.
     pub(super) unknown: Option<Unknown>,
 }
+
+impl Lexed {
+    /// Forgets all but the room, and a long text's room too.
+    pub(super) fn clear(&mut self) {
+        self.tokens.clear();
+        self.tokens.shrink_to(4_096);
+        self.blanks.clear();
+        self.blanks.shrink_to(64);
+        self.unknown = None;
+    }
+}

@@ -55,6 +55,11 @@ impl<'a> Words<'a> {
         Some((parts, end))
     }
 
+    /// The first of `words`, at any depth.
+    pub(super) fn find(&self, words: &[&str]) -> Option<usize> {
+        (0..self.tokens.len()).find(|at| self.is_any(*at, words))
+    }
+
     /// The first of `words` at depth 0 from `from`.
     pub(super) fn find_outside(&self, from: usize, words: &[&str]) -> Option<usize> {
         let mut depth = 0_usize;

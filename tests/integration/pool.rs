@@ -5,7 +5,12 @@ use std::time::Duration;
 
 use crate::stand::{Flavour, Stand, on_both, wait_for};
 
-on_both!(nothing_goes_from_one_session_to_the_next, some_are_kept_ready);
+on_both!(
+    nothing_goes_from_one_session_to_the_next,
+    nothing_is_seen_of_those_that_only_read,
+    a_session_sees_its_own_last_statement,
+    some_are_kept_ready
+);
 
 /// What a session leaves behind, and what the next one then sees where nothing came over; `None`: an error.
 const LEFT: [(&str, &str, Option<&str>); 14] = [
@@ -70,6 +75,73 @@ fn nothing_goes_from_one_session_to_the_next(flavour: Flavour) {
     }
 }
 
+/// What tells of the statement before, and of those before that.
+const TELLING: [(&str, &str); 5] = [
+    ("SELECT FOUND_ROWS() > 1", "0"),
+    ("SELECT ROW_COUNT() <= 0", "1"),
+    ("SHOW WARNINGS", ""),
+    ("SELECT 1; SELECT FOUND_ROWS() > 1", "1\n0"),
+    (
+        "SELECT COUNT(*) > 0 FROM orders WHERE id < 5; SHOW SESSION STATUS LIKE 'Select_scan'",
+        "1\nSelect_scan\t0",
+    ),
+];
+
+/// Sessions that only read leave their connection as it is, and the next of their kind takes it so; whoever could tell
+/// gets it as new.
+fn nothing_is_seen_of_those_that_only_read(flavour: Flavour) {
+    let stand = one_connection(flavour, "max_upstream = 1\n");
+    let token = stand.token("backup", "dumpers");
+    // MariaDB's client on both: MySQL's asks at its start how `$$` is read.
+    let run = |sql: &str| {
+        let mut client = stand.gateway.client("backup", &token);
+        client.args(["--batch", "--skip-column-names", "--database=shop", "--skip-reconnect"]);
+        let output = client.args(["-e", sql]).output().unwrap();
+        assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    // A warning, rows, a scan of a table.
+    let reads = "SELECT id + 'x1' FROM orders WHERE state <> 'y' LIMIT 7";
+    for (look, seen) in TELLING {
+        assert_eq!(run(reads).lines().count(), 7);
+        assert_eq!(run(look), seen, "{look}");
+    }
+    let sets = || stand.counts("Com_set_option");
+    run(reads);
+    let before = sets();
+    for _ in 0..5 {
+        run(reads);
+        run("SELECT 1");
+    }
+    assert_eq!(sets(), before, "it was made new between sessions that only read");
+    run("SELECT @a");
+    assert!(sets() > before, "it was not made new for one that could tell");
+}
+
+fn a_session_sees_its_own_last_statement(flavour: Flavour) {
+    let stand = one_connection(flavour, "max_upstream = 1\n");
+    let token = stand.token("backup", "dumpers");
+    let run = |sql: &str| {
+        let mut client = stand.gateway.client("backup", &token);
+        client.args(["--batch", "--skip-column-names", "--database=shop", "-e", sql]);
+        String::from_utf8(client.output().unwrap().stdout).unwrap().trim().to_owned()
+    };
+    // On a connection that another session has read on.
+    let other = "SELECT id FROM orders ORDER BY id LIMIT 9";
+    for (own, seen) in [
+        ("SELECT id FROM orders ORDER BY id LIMIT 2; SELECT FOUND_ROWS()", "1\n2\n2"),
+        ("SELECT COUNT(*) > 0 FROM orders WHERE id = '1x'; SELECT @@warning_count > 0", "1\n1"),
+        (
+            "SELECT COUNT(*) > 0 FROM orders WHERE id = '1x'; SHOW WARNINGS",
+            "1\nWarning\t1292\tTruncated incorrect DOUBLE value: '1x'",
+        ),
+    ] {
+        run(other);
+        let told = run(own);
+        assert!(told.replace("DECIMAL", "DOUBLE").starts_with(seen), "{own}: {told}");
+    }
+}
+
 /// A stand whose gateway has one worker, and this in its target.
 fn one_connection(flavour: Flavour, target: &str) -> Stand {
     Stand::on_with(flavour, |options| {
@@ -86,6 +158,12 @@ impl Stand {
         let sql = "SELECT ID FROM information_schema.processlist WHERE USER = 'rowgate' AND DB = 'shop' ORDER BY ID";
         let ids = self.database.sql(sql).unwrap();
         ids.lines().filter_map(|line| line.trim().parse().ok()).collect()
+    }
+
+    /// One of the database's counters.
+    fn counts(&self, name: &str) -> u64 {
+        let told = self.database.sql(&format!("SHOW GLOBAL STATUS LIKE '{name}'")).unwrap();
+        told.split_whitespace().last().unwrap().parse().unwrap()
     }
 
     fn spawn(&self, token: &str, sql: &str) -> Child {

@@ -529,9 +529,12 @@ proptest! {
         prop_assert!(whole.ends_with("Done, 0 left"), "{}", whole);
         prop_assert_eq!(log_in(&cuts), whole);
 
-        let answers: Vec<u8> = ["1: 00 00 00 02 00 00 00"; 4].iter().flat_map(|packet| bytes_of(packet)).collect();
+        let (ok, eof) = ("1: 00 00 00 02 00 00 00", "3: fe 00 00 02 00");
+        let answers = [ok, ok, ok, "1: 01", "2: 03 \"def\" 00", eof, eof, ok];
+        let answers: Vec<u8> = answers.iter().flat_map(|packet| bytes_of(packet)).collect();
         let base = |cuts: &Cuts| {
-            let mut baseline = upstream::Baseline::start(&mut Vec::new(), (true, 45), Some("ANSI"), Some("shop"));
+            let reset = Some(upstream::Reset { collation: 45, capabilities: rowgate::codec::Capabilities(0) });
+            let mut baseline = upstream::Baseline::start(&mut Vec::new(), reset, Some("ANSI"), Some("shop"));
             own(&answers, cuts, |bytes, _| baseline.on_bytes(bytes))
         };
         prop_assert_eq!(base(&cuts), "Done, 0 left");

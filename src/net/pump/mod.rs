@@ -24,10 +24,10 @@ use super::buffers::LARGE;
 use super::compressed::Role;
 use super::io::{self, Leg, Port};
 use super::logins::Unproven;
-use super::pool::Upstream;
 use super::records::Records;
 use super::registry::{self, Activity, SessionCell};
 use super::target::TargetState;
+use super::upstream::Upstream;
 use super::worker::{Accepted, Control, End, Worker};
 use crate::clock::Now;
 use crate::fault::{Fault, FaultKind};
@@ -69,6 +69,8 @@ struct Pump {
     current: Current,
     /// A statement on this connection to the database has taken a lock.
     locked: bool,
+    /// One has left what the next session could see.
+    traces: bool,
     /// A write to the client has not ended: it may have got a part of a packet.
     cut: bool,
     /// Until the first login.
@@ -136,6 +138,7 @@ async fn begin(
         now,
         current: Current::default(),
         locked: false,
+        traces: false,
         cut: false,
         unproven: Some(Box::new(unproven)),
         asked_again: None,

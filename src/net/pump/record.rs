@@ -9,7 +9,7 @@ use crate::fault::Fault;
 use crate::net::decide::Shape;
 use crate::record::{Completion, Event, Intent};
 use crate::session::{Outcome, StatementKind};
-use crate::sql::{Digest, Verb};
+use crate::sql::{Digest, Trace, Verb};
 
 /// Refused commands that one session has recorded in a minute: each is cheap to send, and says no more than the first.
 const MAX_REFUSED: u8 = 10;
@@ -32,6 +32,10 @@ pub(super) struct Current {
     pub(super) set: Option<Box<[u8]>>,
     /// Takes a lock that outlives it: nobody may wait for people with it.
     locks: bool,
+    /// What it sees and leaves on its connection.
+    pub(super) trace: Trace,
+    /// It reads a table: if it succeeds, what tells of the last statement is its own.
+    reads: bool,
     verb: Verb,
     verdict: &'static str,
     arrived_ns: u64,
@@ -161,6 +165,8 @@ impl Pump {
         current.open = true;
         current.defines = shape.defines;
         current.locks = shape.locks;
+        current.trace = shape.trace;
+        current.reads = !shape.tables.is_empty();
         current.verb = shape.verb;
         current.verdict = shape.label();
         self.cell.statement(current.number, shape.verb);
@@ -245,6 +251,9 @@ impl Pump {
         let defined = self.current.open && self.current.defines && outcome.error_code == 0;
         if let Some(set) = self.current.set.take().filter(|_| outcome.error_code == 0) {
             self.sets.get_or_insert_default().set(&set);
+        }
+        if let Some(upstream) = self.upstream.as_mut().filter(|_| self.current.reads) {
+            upstream.has_read(outcome.error_code == 0);
         }
         self.complete(&outcome);
         self.control.in_time();

@@ -13,7 +13,7 @@ use crate::net::worker::End;
 use crate::policy::{Effect, Hold};
 use crate::schema::SqlMode;
 use crate::session::{Ruling, Statement, StatementKind, Text};
-use crate::sql::{self, Verb};
+use crate::sql::{self, Trace, Verb};
 
 impl Pump {
     /// Answers [`crate::session::Op::Decide`].
@@ -23,8 +23,13 @@ impl Pump {
             // It waits for the schema, the disk or people: a box, so that idle sessions don't keep room for it.
             later => Box::pin(self.rule_later(statement, later)).await?,
         };
-        if let (Ruling::Run { .. }, Some(most)) = (&ruling, self.target.runtime.statement_timeout) {
-            self.control.must_end_by(self.now.after(most), End::StatementTimeout);
+        if let Ruling::Run { .. } = &ruling {
+            if let Some(most) = self.target.runtime.statement_timeout {
+                self.control.must_end_by(self.now.after(most), End::StatementTimeout);
+            }
+            if self.current.trace != Trace::None && self.upstream.is_some() {
+                self.unseen().await?;
+            }
         }
         self.session.on_ruling(ruling);
         Ok(())
@@ -213,6 +218,7 @@ impl Pump {
         let Some(today) = self.decide(statement) else {
             return Ok(Ruling::RefuseAndClose(Fault::internal()));
         };
+        self.current.trace = today.shape.trace;
         match &today.shape.effect {
             Effect::Deny { rule, message } => {
                 let refusal = today.shape.refusal.clone();

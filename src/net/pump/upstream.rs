@@ -1,9 +1,12 @@
 //! The session's database connection: taken from the pool, given back, or ended together with what it runs.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use super::{Pump, Stop};
+use crate::net::pool::Wanted;
 use crate::session::UpstreamReady;
+use crate::sql::Trace;
 
 impl Pump {
     /// Answers [`crate::session::Op::Connect`].
@@ -14,9 +17,10 @@ impl Pump {
         };
         let (key, schema) = (self.session.upstream_key(), self.session.schema().map(str::to_owned));
         let asked = self.worker.now();
-        let taken = self
-            .while_client_lives(pool.take(&worker, key, schema.as_deref(), self.address))
-            .await?;
+        let trace = self.current.trace;
+        let wanted = Wanted { key, schema: schema.as_deref(), client: self.address, trace };
+        let taken = self.while_client_lives(pool.take(&worker, wanted)).await?;
+        self.traces = trace != Trace::None;
         self.now = self.worker.now();
         self.current.queued(asked, self.now);
         let answer = taken.map(|upstream| {
@@ -29,9 +33,29 @@ impl Pump {
         Ok(())
     }
 
-    /// Gives the connection back to the pool, which resets it.
+    /// The statement that comes may see what another session left, or leave what its next would see: nothing of the one
+    /// is there any more, and the pool will be told of the other.
+    pub(super) async fn unseen(&mut self) -> Result<(), Stop> {
+        self.traces = true;
+        let Some(mut upstream) = self.upstream.take() else { return Ok(()) };
+        if upstream.is_unseen(self.current.trace) {
+            self.upstream = Some(upstream);
+            return Ok(());
+        }
+        let (worker, target) = (Rc::clone(&self.worker), Arc::clone(&self.target));
+        let schema = self.session.schema().map(str::to_owned);
+        let reset = upstream.reset(&worker, &target, schema.as_deref());
+        let reset = Box::pin(self.while_client_lives(reset)).await?;
+        reset.map_err(Stop::UpstreamLost)?;
+        self.upstream = Some(upstream);
+        Ok(())
+    }
+
+    /// Gives the connection back to the pool, which resets it if it must.
     pub(super) fn release(&mut self, schema: Option<&str>) {
         self.sets = None;
+        let in_transaction = self.session.facets().is_none_or(|facets| facets.in_transaction);
+        let traces = std::mem::take(&mut self.traces) || in_transaction;
         let Some(upstream) = self.upstream.take() else { return };
         self.locked = false;
         if !self.cell.unbound() {
@@ -39,7 +63,7 @@ impl Pump {
             return;
         }
         if let Some(pool) = self.worker.pool(self.target_index) {
-            pool.give_back(&self.worker, upstream, schema);
+            pool.give_back(&self.worker, upstream, schema, traces);
         }
     }
 

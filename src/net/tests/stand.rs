@@ -295,6 +295,7 @@ fn item() -> Table {
         estimated_rows: 2_000,
         sensitive: false,
         has_triggers: false,
+        generates: false,
     }
 }
 

@@ -2,60 +2,82 @@
 //! in one write, answered in order.
 
 use super::{Op, Step, failed, malformed, packet};
-use crate::codec::{Command, ErrPacket, write_frame};
+use crate::codec::{Capabilities, Command, ErrPacket, write_frame};
 use crate::fault::{Fault, FaultKind};
 
 /// The commands of a baseline, in flight.
 pub struct Baseline {
-    /// Answers still to come.
-    left: usize,
+    /// How the packets begin that are still to come, the last one first.
+    expected: Vec<u8>,
     /// The last of them answers INIT_DB.
     uses: bool,
 }
+
+/// What a connection that was used is told besides.
+#[derive(Clone, Copy, Debug)]
+pub struct Reset {
+    /// The login's collation.
+    pub collation: u8,
+    /// The login's capabilities.
+    pub capabilities: Capabilities,
+}
+
+const OK: u8 = 0;
 
 impl Baseline {
     /// Appends the commands to `out`, to be written at once.
     ///
     /// `reset`: the connection was used before; MySQL then leaves the character sets to be the server's default ones,
-    /// in which text could be read otherwise, so they are set to the login's `collation` again. `sql_mode`: the
+    /// in which text could be read otherwise, so they are set to the login's again. Both servers leave FOUND_ROWS as it
+    /// was, and MySQL warns of some character sets: a SELECT of no rows makes both as on a new connection. `sql_mode`: the
     /// target's own, so that a DBA's SET GLOBAL does not change how the next session's text is read. `schema`: the
     /// database to be in.
     pub fn start(
         out: &mut Vec<u8>,
-        (reset, collation): (bool, u8),
+        reset: Option<Reset>,
         sql_mode: Option<&str>,
         schema: Option<&str>,
     ) -> Self {
-        let mut left = 0;
-        let mut command = |command: Command, body: &[u8]| {
-            left += 1;
+        let mut expected = Vec::with_capacity(8);
+        let mut command = |command: Command, body: &[u8], answers: &[u8]| {
+            expected.extend_from_slice(answers);
             write_frame(out, 0, |out| {
                 out.push(command.0);
                 out.extend_from_slice(body);
             });
         };
-        if reset {
-            command(Command::RESET_CONNECTION, &[]);
+        if let Some(Reset { collation, .. }) = reset {
+            command(Command::RESET_CONNECTION, &[], &[OK]);
             let text = format!(
                 "SET character_set_client={collation},character_set_results={collation},\
                  collation_connection={collation}"
             );
-            command(Command::QUERY, text.as_bytes());
+            command(Command::QUERY, text.as_bytes(), &[OK]);
         }
         if let Some(mode) = sql_mode.filter(|mode| is_mode(mode)) {
             let text = format!("SET SESSION sql_mode='{mode}'");
-            command(Command::QUERY, text.as_bytes());
+            command(Command::QUERY, text.as_bytes(), &[OK]);
+        }
+        if let Some(Reset { capabilities, .. }) = reset {
+            // One column, its definition (which begins with "def"), and the ends of definitions and rows, which may be one.
+            let answers: &[u8] = if capabilities.has(Capabilities::DEPRECATE_EOF) {
+                &[1, 3, 0xFE]
+            } else {
+                &[1, 3, 0xFE, 0xFE]
+            };
+            command(Command::QUERY, b"SELECT 1 LIMIT 0", answers);
         }
         if let Some(schema) = schema {
-            command(Command::INIT_DB, schema.as_bytes());
+            command(Command::INIT_DB, schema.as_bytes(), &[OK]);
         }
-        Self { left, uses: schema.is_some() }
+        expected.reverse();
+        Self { expected, uses: schema.is_some() }
     }
 
     /// Looks at the answers.
     pub fn on_bytes(&mut self, bytes: &[u8]) -> Step {
         let mut consumed = 0;
-        while self.left > 0 {
+        while let Some(expected) = self.expected.last().copied() {
             let (header, payload) = match packet(bytes.get(consumed..).unwrap_or_default()) {
                 Ok(packet) => packet,
                 Err(mut step) => {
@@ -64,12 +86,12 @@ impl Baseline {
                 }
             };
             match payload.first() {
-                Some(0) => {}
+                Some(first) if *first == expected => {}
                 Some(0xFF) => return failed(self.refused(payload)),
                 _ => return failed(malformed()),
             }
             consumed += header.total();
-            self.left -= 1;
+            self.expected.pop();
         }
         Step { consumed, op: Op::Done }
     }
@@ -77,7 +99,7 @@ impl Baseline {
     /// INIT_DB's error is the client's own; the others are the gateway's.
     fn refused(&self, payload: &[u8]) -> Fault {
         let Ok(error) = ErrPacket::parse(payload) else { return malformed() };
-        if self.uses && self.left == 1 {
+        if self.uses && self.expected.len() == 1 {
             let text = match error.code {
                 1049 => "Unknown database",
                 _ => "Rowgate [RG-UPSTREAM]: the database can't be selected",
@@ -100,13 +122,16 @@ mod tests {
     #[test]
     fn answers_in_order() {
         let mut out = Vec::new();
+        let reset = Some(Reset { collation: 8, capabilities: Capabilities(0) });
         let mut baseline =
-            Baseline::start(&mut out, (true, 8), Some("STRICT_TRANS_TABLES"), Some("shop"));
+            Baseline::start(&mut out, reset, Some("STRICT_TRANS_TABLES"), Some("shop"));
         assert_eq!(out[..5], [1, 0, 0, 0, 0x1F]);
         let sent = String::from_utf8_lossy(&out);
         assert!(sent.contains("_client=8,") && sent.contains("_results=8,"), "{sent}");
         let ok = b"\x07\0\0\x01\0\0\0\x02\0\0\0";
-        let three = [&ok[..], ok, ok].concat();
+        let eof = b"\x05\0\0\x03\xfe\0\0\x02\0";
+        let none = [&b"\x01\0\0\x01\x01\x04\0\0\x02\x03def"[..], eof, eof].concat();
+        let three = [&ok[..], ok, ok, &none].concat();
         let step = baseline.on_bytes(&three);
         assert_eq!(step.consumed, three.len());
         assert!(matches!(step.op, Op::Read { .. }));
@@ -117,7 +142,7 @@ mod tests {
     #[test]
     fn a_mode_cannot_end_its_literal() {
         let mut out = Vec::new();
-        Baseline::start(&mut out, (false, 8), Some("A','B"), None);
+        Baseline::start(&mut out, None, Some("A','B"), None);
         assert!(out.is_empty());
     }
 }

@@ -1,23 +1,28 @@
-//! One statement → one ruling: analysis, policy and deciding plugins, behind this worker's two caches.
+//! One statement → one ruling: analysis, policy and deciding plugins, behind this worker's three caches.
 //!
-//! The first cache answers a text that was seen before: one keyed hash, one full comparison. The second answers
-//! a new text of a known shape: policy and plugins see facts only, never literals, so statements whose facts
-//! are equal in full have one verdict. Nothing here waits; holds are the caller's business.
+//! The first cache answers a text that was seen before: one keyed hash, one full comparison. The second answers a new
+//! text that has a known one's tokens but for the values of its literals, where those were not looked at. The third
+//! answers what had to be analysed: policy and plugins see facts only, never literals, so statements whose facts are
+//! equal in full have one verdict. Nothing here waits; holds are the caller's business.
+
+mod shape;
 
 use std::hash::{BuildHasher as _, Hash as _, Hasher as _, RandomState};
 use std::sync::Arc;
+
+use shape::shape_of;
+pub use shape::{Decision, Shape};
 
 use super::halves::Halves;
 use crate::clock::Now;
 use crate::fault::Fault;
 use crate::identity::Principal;
 use crate::policy::{
-    Effect, GuardDecision, GuardInput, Hold, MaskPlan, PluginFault, PluginHost, Request, Snapshot,
-    Verdict,
+    Effect, GuardDecision, GuardInput, Hold, PluginFault, Request, Snapshot, Verdict,
 };
 use crate::schema::{Catalog, SqlMode};
-use crate::session::{Facets, Ruling, StatementKind};
-use crate::sql::{Analysis, Context, Digest, Facts, Unknown, Verb, analyse};
+use crate::session::{Facets, StatementKind};
+use crate::sql::{Analysis, Context, Digest, Facts, Form, Tokens, Unknown, analyse_tokens};
 
 /// Longer texts are not cached: bulk inserts don't repeat, and 2,048 of these are 8 MiB.
 const MAX_CACHED_TEXT: usize = 4_096;
@@ -46,82 +51,6 @@ pub struct Query<'a> {
     pub now: Now,
 }
 
-/// What was decided, for this text.
-#[derive(Clone)]
-pub struct Decision {
-    /// What all statements of these facts share.
-    pub shape: Arc<Shape>,
-    /// The text to send instead of the original, of the same length.
-    pub canonical: Option<Arc<[u8]>>,
-}
-
-/// What statements with equal facts share: the verdict, and what the record says of them.
-pub struct Shape {
-    /// What to do.
-    pub effect: Effect,
-    /// The error to answer with, where the effect is a denial.
-    pub refusal: Option<Fault>,
-    /// What to mask.
-    pub mask: Option<Arc<MaskPlan>>,
-    /// Strictness applies.
-    pub governed: bool,
-    /// Errors from the database may carry labelled data.
-    pub rewrite_errors: bool,
-    /// What it is.
-    pub verb: Verb,
-    /// Digest of the shape.
-    pub digest: Digest,
-    /// The shape as text.
-    pub digest_text: String,
-    /// The deciding rules.
-    pub rules: Vec<String>,
-    /// `column=rule` of each masked column.
-    pub masked: Vec<String>,
-    /// `schema.table` of each table touched.
-    pub tables: Vec<String>,
-    /// The database that USE makes current.
-    pub uses: Option<String>,
-    /// The catalogue has it.
-    pub known: bool,
-    /// Changes definitions: the catalogue must be read again after it.
-    pub defines: bool,
-    /// The analysis failed on a name: reading the catalogue again may help.
-    pub unknown_name: bool,
-    /// Takes a lock that outlives it.
-    pub locks: bool,
-    /// The version of the policy that decided.
-    pub policy_version: String,
-    /// The plugins of the snapshot that decided: what was decided under one policy is masked under it.
-    pub plugins: Arc<dyn PluginHost>,
-}
-
-impl Shape {
-    /// The metric and record label of the verdict.
-    pub fn label(&self) -> &'static str {
-        match (&self.effect, &self.mask) {
-            (Effect::Allow, None) => "allow",
-            (Effect::Allow, Some(_)) => "mask",
-            (Effect::Deny { .. }, _) => "deny",
-            (Effect::Hold(_), _) => "hold",
-        }
-    }
-}
-
-impl Decision {
-    /// The ruling that runs the statement (allowed, or approved after a hold).
-    pub fn run(&self) -> Ruling {
-        Ruling::Run {
-            canonical: self.canonical.clone(),
-            mask: self.shape.mask.clone(),
-            plugins: Arc::clone(&self.shape.plugins),
-            rewrite_errors: self.shape.rewrite_errors,
-            governed: self.shape.governed,
-            uses: self.shape.uses.clone(),
-            known: self.shape.known,
-        }
-    }
-}
-
 /// A worker's decisions.
 pub struct Decider {
     worker: usize,
@@ -130,8 +59,11 @@ pub struct Decider {
     serial: u64,
     hasher: RandomState,
     texts: Halves<TextEntry>,
+    forms: Halves<FormEntry>,
     shapes: Halves<ShapeEntry>,
     seen: Vec<u64>,
+    /// Room for the tokens of the text under way.
+    tokens: Tokens,
     /// Hits and misses of the text cache and the shape cache, for the metrics.
     pub stats: CacheStats,
 }
@@ -141,6 +73,8 @@ pub struct Decider {
 pub struct CacheStats {
     /// Answered by text.
     pub text_hits: u64,
+    /// Answered by form.
+    pub form_hits: u64,
     /// Analysed, then answered by shape.
     pub shape_hits: u64,
     /// Decided afresh.
@@ -152,6 +86,12 @@ struct TextEntry {
     kind: StatementKind,
     key: Key,
     decision: Decision,
+}
+
+struct FormEntry {
+    form: Form,
+    key: Key,
+    shape: Arc<Shape>,
 }
 
 struct ShapeEntry {
@@ -205,8 +145,10 @@ impl Decider {
             serial: 0,
             hasher: RandomState::new(),
             texts: Halves::new(),
+            forms: Halves::new(),
             shapes: Halves::new(),
             seen: vec![0; SEEN],
+            tokens: Tokens::default(),
             stats: CacheStats::default(),
         }
     }
@@ -215,7 +157,7 @@ impl Decider {
     pub fn decide(&mut self, snapshot: &Snapshot, query: &Query<'_>) -> Decision {
         if self.serial != snapshot.serial {
             self.serial = snapshot.serial;
-            (self.texts, self.shapes) = (Halves::new(), Halves::new());
+            (self.texts, self.forms, self.shapes) = (Halves::new(), Halves::new(), Halves::new());
         }
         let hash = self.text_hash(query);
         let fits = |entry: &TextEntry| {
@@ -228,7 +170,7 @@ impl Decider {
         let Some(catalog) = snapshot.catalogs.get(query.target).and_then(Option::as_ref) else {
             return Self::not_ready(snapshot);
         };
-        let (decision, cacheable) = self.analyse_and_decide(snapshot, catalog, query);
+        let (decision, cacheable) = self.decide_by_tokens(snapshot, catalog, query);
         if cacheable && query.text.len() <= MAX_CACHED_TEXT && self.was_seen(hash) {
             let entry = TextEntry {
                 text: query.text.into(),
@@ -241,14 +183,16 @@ impl Decider {
         decision
     }
 
-    fn analyse_and_decide(
+    /// Whether it may be cached, too.
+    fn decide_by_tokens(
         &mut self,
         snapshot: &Snapshot,
         catalog: &Catalog,
         query: &Query<'_>,
     ) -> (Decision, bool) {
         let use_text;
-        let text = if query.kind == StatementKind::InitDb {
+        let is_init_db = query.kind == StatementKind::InitDb;
+        let text = if is_init_db {
             use_text = use_statement(query.text);
             use_text.as_slice()
         } else {
@@ -256,7 +200,35 @@ impl Decider {
         };
         let schema = query.facets.schema;
         let context = Context { catalog, sql_mode: query.facets.sql_mode, schema };
-        let mut analysis = analyse(text, &context);
+        let mut tokens = std::mem::take(&mut self.tokens);
+        tokens.read(text, &context);
+        let hash = (!is_init_db && tokens.have_form(text)).then(|| self.form_hash(&tokens, query));
+        let fits = |entry: &FormEntry| entry.form.is_of(text, &tokens) && entry.key.matches(query);
+        let decided = if let Some(entry) = hash.and_then(|hash| self.forms.find(hash, fits)) {
+            self.stats.form_hits += 1;
+            (Decision { shape: Arc::clone(&entry.shape), canonical: None }, true)
+        } else {
+            let analysis = analyse_tokens(text, &tokens, &context);
+            let kept = hash.filter(|hash| self.was_seen(*hash));
+            let kept = kept.and_then(|hash| Some((hash, tokens.form(text, &analysis)?)));
+            let (decision, cacheable) = self.decide_analysed(snapshot, catalog, query, analysis);
+            if let Some((hash, form)) = kept.filter(|_| cacheable) {
+                let shape = Arc::clone(&decision.shape);
+                self.forms.insert(hash, FormEntry { form, key: Key::of(query), shape });
+            }
+            (decision, cacheable)
+        };
+        self.tokens = tokens;
+        decided
+    }
+
+    fn decide_analysed(
+        &mut self,
+        snapshot: &Snapshot,
+        catalog: &Catalog,
+        query: &Query<'_>,
+        mut analysis: Analysis,
+    ) -> (Decision, bool) {
         let canonical = match query.kind {
             StatementKind::InitDb => None,
             _ => analysis.canonical.take().map(Arc::from),
@@ -376,6 +348,14 @@ impl Decider {
         hasher.finish()
     }
 
+    fn form_hash(&self, tokens: &Tokens, query: &Query<'_>) -> u64 {
+        let mut hasher = self.hasher.build_hasher();
+        tokens.hash_form(query.text, &mut hasher);
+        hasher.write(query.facets.principal.subject.as_bytes());
+        hasher.write_usize(query.target);
+        hasher.finish()
+    }
+
     fn shape_hash(&self, analysis: &Analysis, query: &Query<'_>) -> u64 {
         let mut hasher = self.hasher.build_hasher();
         hasher.write(&analysis.digest.0);
@@ -391,86 +371,6 @@ impl Decider {
         let seen = self.seen[slot] == hash;
         self.seen[slot] = hash;
         seen
-    }
-}
-
-impl Shape {
-    fn bare(effect: Effect, snapshot: &Snapshot) -> Self {
-        Self {
-            effect,
-            refusal: None,
-            mask: None,
-            governed: true,
-            rewrite_errors: true,
-            verb: Verb::Unknown,
-            digest: Digest::default(),
-            digest_text: String::new(),
-            rules: Vec::new(),
-            masked: Vec::new(),
-            tables: Vec::new(),
-            uses: None,
-            known: false,
-            defines: false,
-            unknown_name: false,
-            locks: false,
-            policy_version: snapshot.version.clone(),
-            plugins: Arc::clone(&snapshot.plugins),
-        }
-    }
-}
-
-fn shape_of(
-    verdict: Verdict,
-    guard_fault: Option<PluginFault>,
-    analysis: &Analysis,
-    query: &Query<'_>,
-    (snapshot, catalog): (&Snapshot, &Catalog),
-) -> Shape {
-    let refusal = match (&guard_fault, &verdict.effect) {
-        (Some(fault), _) => Some(Fault::plugin(&fault.to_string())),
-        (None, Effect::Deny { rule, message }) => Some(match &analysis.unknown {
-            Some(unknown) if verdict.governed => unknown.fault(),
-            _ => Fault::denied(rule, message),
-        }),
-        _ => None,
-    };
-    let effect = match guard_fault {
-        Some(fault) => Effect::Deny { rule: "plugin-fault".to_owned(), message: fault.to_string() },
-        None => verdict.effect,
-    };
-    let facts = &analysis.facts;
-    let defining = [Verb::Create, Verb::Alter, Verb::Drop, Verb::Rename, Verb::Call];
-    let masked = verdict.mask.iter().flat_map(|plan| &plan.columns).map(|column| {
-        let labels = catalog.labels.names(column.labels).join("+");
-        format!("{}:{labels}={} ({})", column.index, column.mask, column.rule)
-    });
-    let uses = uses(facts, query);
-    Shape {
-        refusal,
-        masked: masked.collect(),
-        mask: verdict.mask,
-        governed: verdict.governed,
-        rewrite_errors: verdict.governed && facts.is_sensitive(),
-        verb: facts.verb,
-        digest: analysis.digest,
-        digest_text: analysis.digest_text.clone(),
-        rules: verdict.rules,
-        tables: facts.tables.iter().map(|t| format!("{}.{}", t.schema, t.name)).collect(),
-        known: uses.as_deref().is_some_and(|name| catalog.has_schema(name)),
-        uses,
-        defines: defining.contains(&facts.verb),
-        unknown_name: facts.misses || analysis.unknown.as_ref().is_some_and(Unknown::is_a_name),
-        locks: facts.takes_lock,
-        policy_version: snapshot.version.clone(),
-        plugins: Arc::clone(&snapshot.plugins),
-        effect,
-    }
-}
-
-fn uses(facts: &Facts, query: &Query<'_>) -> Option<String> {
-    match query.kind {
-        StatementKind::InitDb => String::from_utf8(query.text.to_vec()).ok(),
-        _ => facts.use_database.clone(),
     }
 }
 

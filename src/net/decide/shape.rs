@@ -1,0 +1,172 @@
+//! What was decided, in the form in which it is carried out, recorded and kept.
+
+use std::sync::Arc;
+
+use super::Query;
+use crate::fault::Fault;
+use crate::policy::{Effect, MaskPlan, PluginFault, PluginHost, Snapshot, Verdict};
+use crate::schema::Catalog;
+use crate::session::{Ruling, StatementKind};
+use crate::sql::{Analysis, Digest, Facts, Trace, Unknown, Verb};
+
+/// What was decided, for this text.
+#[derive(Clone)]
+pub struct Decision {
+    /// What all statements of these facts share.
+    pub shape: Arc<Shape>,
+    /// The text to send instead of the original, of the same length.
+    pub canonical: Option<Arc<[u8]>>,
+}
+
+/// What statements with equal facts share: the verdict, and what the record says of them.
+pub struct Shape {
+    /// What to do.
+    pub effect: Effect,
+    /// The error to answer with, where the effect is a denial.
+    pub refusal: Option<Fault>,
+    /// What to mask.
+    pub mask: Option<Arc<MaskPlan>>,
+    /// Strictness applies.
+    pub governed: bool,
+    /// Errors from the database may carry labelled data.
+    pub rewrite_errors: bool,
+    /// What it is.
+    pub verb: Verb,
+    /// Digest of the shape.
+    pub digest: Digest,
+    /// The shape as text.
+    pub digest_text: String,
+    /// The deciding rules.
+    pub rules: Vec<String>,
+    /// `column=rule` of each masked column.
+    pub masked: Vec<String>,
+    /// `schema.table` of each table touched.
+    pub tables: Vec<String>,
+    /// The database that USE makes current.
+    pub uses: Option<String>,
+    /// The catalogue has it.
+    pub known: bool,
+    /// Changes definitions: the catalogue must be read again after it.
+    pub defines: bool,
+    /// The analysis failed on a name: reading the catalogue again may help.
+    pub unknown_name: bool,
+    /// Takes a lock that outlives it.
+    pub locks: bool,
+    /// What it sees and leaves on its connection.
+    pub trace: Trace,
+    /// The version of the policy that decided.
+    pub policy_version: String,
+    /// The plugins of the snapshot that decided: what was decided under one policy is masked under it.
+    pub plugins: Arc<dyn PluginHost>,
+}
+
+impl Shape {
+    /// The metric and record label of the verdict.
+    pub fn label(&self) -> &'static str {
+        match (&self.effect, &self.mask) {
+            (Effect::Allow, None) => "allow",
+            (Effect::Allow, Some(_)) => "mask",
+            (Effect::Deny { .. }, _) => "deny",
+            (Effect::Hold(_), _) => "hold",
+        }
+    }
+}
+
+impl Decision {
+    /// The ruling that runs the statement (allowed, or approved after a hold).
+    pub fn run(&self) -> Ruling {
+        Ruling::Run {
+            canonical: self.canonical.clone(),
+            mask: self.shape.mask.clone(),
+            plugins: Arc::clone(&self.shape.plugins),
+            rewrite_errors: self.shape.rewrite_errors,
+            governed: self.shape.governed,
+            uses: self.shape.uses.clone(),
+            known: self.shape.known,
+        }
+    }
+}
+
+impl Shape {
+    pub(super) fn bare(effect: Effect, snapshot: &Snapshot) -> Self {
+        Self {
+            effect,
+            refusal: None,
+            mask: None,
+            governed: true,
+            rewrite_errors: true,
+            verb: Verb::Unknown,
+            digest: Digest::default(),
+            digest_text: String::new(),
+            rules: Vec::new(),
+            masked: Vec::new(),
+            tables: Vec::new(),
+            uses: None,
+            known: false,
+            defines: false,
+            unknown_name: false,
+            locks: false,
+            trace: Trace::Any,
+            policy_version: snapshot.version.clone(),
+            plugins: Arc::clone(&snapshot.plugins),
+        }
+    }
+}
+
+/// What a verdict makes of a statement.
+pub(super) fn shape_of(
+    verdict: Verdict,
+    guard_fault: Option<PluginFault>,
+    analysis: &Analysis,
+    query: &Query<'_>,
+    (snapshot, catalog): (&Snapshot, &Catalog),
+) -> Shape {
+    let refusal = match (&guard_fault, &verdict.effect) {
+        (Some(fault), _) => Some(Fault::plugin(&fault.to_string())),
+        (None, Effect::Deny { rule, message }) => Some(match &analysis.unknown {
+            Some(unknown) if verdict.governed => unknown.fault(),
+            _ => Fault::denied(rule, message),
+        }),
+        _ => None,
+    };
+    let effect = match guard_fault {
+        Some(fault) => Effect::Deny { rule: "plugin-fault".to_owned(), message: fault.to_string() },
+        None => verdict.effect,
+    };
+    let facts = &analysis.facts;
+    let defining = [Verb::Create, Verb::Alter, Verb::Drop, Verb::Rename, Verb::Call];
+    let masked = verdict.mask.iter().flat_map(|plan| &plan.columns).map(|column| {
+        let labels = catalog.labels.names(column.labels).join("+");
+        format!("{}:{labels}={} ({})", column.index, column.mask, column.rule)
+    });
+    let uses = uses(facts, query);
+    Shape {
+        refusal,
+        masked: masked.collect(),
+        mask: verdict.mask,
+        governed: verdict.governed,
+        rewrite_errors: verdict.governed && facts.is_sensitive(),
+        verb: facts.verb,
+        digest: analysis.digest,
+        digest_text: analysis.digest_text.clone(),
+        rules: verdict.rules,
+        tables: facts.tables.iter().map(|t| format!("{}.{}", t.schema, t.name)).collect(),
+        known: uses.as_deref().is_some_and(|name| catalog.has_schema(name)),
+        uses,
+        defines: defining.contains(&facts.verb),
+        unknown_name: facts.misses || analysis.unknown.as_ref().is_some_and(Unknown::is_a_name),
+        locks: facts.takes_lock,
+        // By other commands statements stay, or databases change.
+        trace: if query.kind == StatementKind::Query { facts.trace } else { Trace::Any },
+        policy_version: snapshot.version.clone(),
+        plugins: Arc::clone(&snapshot.plugins),
+        effect,
+    }
+}
+
+fn uses(facts: &Facts, query: &Query<'_>) -> Option<String> {
+    match query.kind {
+        StatementKind::InitDb => String::from_utf8(query.text.to_vec()).ok(),
+        _ => facts.use_database.clone(),
+    }
+}

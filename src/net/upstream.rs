@@ -1,0 +1,134 @@
+//! A connection to the database, and what is still on it of those who had it.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::io::{Leg, Port};
+use super::own::converse;
+use super::target::TargetState;
+use super::tls::UpstreamTls;
+use super::worker::Worker;
+use crate::codec::Capabilities;
+use crate::fault::Fault;
+use crate::session::UpstreamKey;
+use crate::session::upstream::{Baseline, Reset};
+use crate::sql::Trace;
+
+/// How long a reset may take before the connection is given up.
+const RESET: Duration = Duration::from_secs(5);
+
+/// A connection that answered so lately is taken at its word; one that was quiet for longer is asked first, since a
+/// network may have lost it without a trace.
+const FRESH_NS: u64 = 10_000_000_000;
+
+/// A connection to the database, logged in.
+pub(super) struct Upstream {
+    pub(super) leg: Leg,
+    pub(super) port: Box<dyn Port>,
+    /// The database's own id of it, for KILL.
+    pub(super) connection_id: u32,
+    pub(super) key: UpstreamKey,
+    /// The client's address that the database was told of it; none: the gateway's own.
+    pub(super) origin: Option<IpAddr>,
+    /// The database it is in, as its baseline set it.
+    pub(super) schema: Option<String>,
+    /// The target's `sql_mode` that its baseline set.
+    pub(super) mode: Option<Arc<String>>,
+    pub(super) left: Left,
+    pub(super) made_ns: u64,
+    pub(super) idle_since_ns: u64,
+    pub(super) _permit: Option<OwnedSemaphorePermit>,
+}
+
+/// What earlier sessions left on a connection. It is not reset between those whose statements neither see nor leave more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Left {
+    /// It was reset since, or is new.
+    Nothing,
+    /// Counts of what it did: the last statement is this session's own.
+    Counts,
+    /// Those, and what tells of the last statement.
+    Last,
+}
+
+impl Upstream {
+    /// Makes it nobody's: forgets all that its sessions left.
+    pub(super) async fn reset(
+        &mut self,
+        worker: &Worker,
+        target: &TargetState,
+        schema: Option<&str>,
+    ) -> Result<(), Fault> {
+        self.rebase(worker, target, true, schema).await
+    }
+
+    /// Whether a statement that sees so much sees nothing of another session's.
+    pub(super) fn is_unseen(&self, trace: Trace) -> bool {
+        match self.left {
+            Left::Nothing => true,
+            Left::Counts => trace != Trace::Any,
+            Left::Last => trace == Trace::None,
+        }
+    }
+
+    /// A statement of this session that reads a table has ended: what tells of the last one is now of it.
+    pub(super) fn has_read(&mut self, succeeded: bool) {
+        if succeeded && self.left == Left::Last {
+            self.left = Left::Counts;
+        }
+    }
+
+    /// The baseline within its time.
+    pub(super) async fn rebase(
+        &mut self,
+        worker: &Worker,
+        target: &TargetState,
+        reset: bool,
+        schema: Option<&str>,
+    ) -> Result<(), Fault> {
+        let baseline = self.baseline(worker, target, reset, schema);
+        let silent = |_| Err(Fault::upstream_down("the database does not answer"));
+        monoio::time::timeout(RESET, baseline).await.unwrap_or_else(silent)?;
+        if reset {
+            self.left = Left::Nothing;
+        }
+        Ok(())
+    }
+
+    /// Sends the baseline and hears its answers.
+    async fn baseline(
+        &mut self,
+        worker: &Worker,
+        target: &TargetState,
+        reset: bool,
+        schema: Option<&str>,
+    ) -> Result<(), Fault> {
+        let mode = target.sql_mode.load_full();
+        let mut out = worker.buffers.take(1);
+        let text = mode.as_deref().map(String::as_str);
+        let UpstreamKey { capabilities, collation } = self.key;
+        let capabilities = Capabilities(capabilities);
+        let reset = reset.then_some(Reset { collation, capabilities });
+        let mut baseline = Baseline::start(&mut out, reset, text, schema);
+        let step = |bytes: &[u8], _: &mut Vec<u8>| baseline.on_bytes(bytes);
+        converse(&mut self.leg, &mut *self.port, &worker.buffers, out, &UpstreamTls::Off, step)
+            .await?;
+        self.schema = schema.map(str::to_owned);
+        self.mode = mode;
+        // What nobody asked for would be read as the answer to the next statement.
+        let used_up = self.leg.is_used_up();
+        used_up.then_some(()).ok_or_else(|| Fault::upstream_lost("the database spoke out of turn"))
+    }
+
+    /// Whether what was made of it when it came back is all that the next session needs: nothing more is said to the
+    /// database then. Its end, had it ended the connection meanwhile, would be there to read.
+    pub(super) fn is_fresh(&self, now_ns: u64, target: &TargetState, schema: Option<&str>) -> bool {
+        *target.sql_mode.load() == self.mode
+            && self.schema.as_deref() == schema
+            && now_ns.saturating_sub(self.idle_since_ns) < FRESH_NS
+            && self.leg.is_quiet()
+    }
+}
