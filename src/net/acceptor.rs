@@ -1,20 +1,21 @@
-//! Accepting: a thread a listener hands each connection to the least loaded worker.
+//! Accepting: every worker waits on every listener, and hands a connection to a worker that has fewer sessions, if there
+//! is one.
 //!
-//! One thread that chooses keeps workers even (SO_REUSEPORT alone skewed them by up to twice the mean) and costs
-//! about 25 µs a connection. It blocks in `accept`; stopping shuts the listening socket down, which wakes it.
+//! That keeps workers even (SO_REUSEPORT alone skewed them by up to twice the mean), and a connection that its worker keeps
+//! crosses no threads. Stopping shuts the listening socket down, which ends the waits.
 
 use std::io::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
+use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread::JoinHandle;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use socket2::SockRef;
 use tokio::sync::mpsc;
 
-use super::listener::{Accepting, Listener};
-use super::worker::{Accepted, WorkerEvent};
+use super::listener::{self, Accepting, Listener};
+use super::worker::{Accepted, Worker, WorkerEvent};
 use super::{Shared, keepalive};
 
 /// How long to wait when the process is out of descriptors: a few session ends.
@@ -47,6 +48,7 @@ impl SessionIds {
 }
 
 /// Where accepted connections go.
+#[derive(Clone)]
 pub(super) struct Dispatch {
     pub(super) target: usize,
     pub(super) shared: Arc<Shared>,
@@ -54,49 +56,51 @@ pub(super) struct Dispatch {
     pub(super) ids: Arc<SessionIds>,
 }
 
-/// A running acceptor.
-pub(super) struct Acceptor {
-    listener: Listener,
-    thread: JoinHandle<()>,
+/// What one worker is to accept on.
+pub(super) struct Listen {
+    listener: listener::Shared,
+    dispatch: Dispatch,
 }
 
-impl Acceptor {
-    /// Accepts on this listener from now on.
-    pub(super) fn start(listener: Listener, dispatch: Dispatch) -> io::Result<Self> {
-        if let Listener::Tcp(listener) = &listener {
-            dispatch.prepare(listener)?;
-        }
-        let accepting = listener.accepting()?;
-        let name = format!("accept-{}", dispatch.target);
-        let thread = std::thread::Builder::new().name(name).spawn(move || {
-            accept_all(&accepting, &dispatch);
-        })?;
-        Ok(Self { listener, thread })
+/// Accepts on this listener from now on, until that is shut down.
+pub(super) fn start(listener: &Listener, dispatch: &Dispatch) -> io::Result<()> {
+    if let Listener::Tcp(listener) = listener {
+        dispatch.prepare(listener)?;
     }
-
-    /// Closes the listener and waits for the thread.
-    pub(super) fn stop(self) {
-        self.listener.shut_down();
-        let _ = self.thread.join();
+    for inbox in &dispatch.inboxes {
+        let listener = listener.share(dispatch.shared.driver)?;
+        let listen = Box::new(Listen { listener, dispatch: dispatch.clone() });
+        let told = inbox.try_send(WorkerEvent::Listen(listen));
+        told.map_err(|_| io::Error::other("a worker takes no listener"))?;
     }
+    Ok(())
 }
 
-fn accept_all(listener: &Accepting, dispatch: &Dispatch) {
-    while !dispatch.shared.draining.load(Ordering::Acquire) {
-        match listener.accept() {
-            Ok((stream, peer)) => dispatch.hand_over(stream, peer),
-            Err(_) if dispatch.shared.draining.load(Ordering::Acquire) => return,
+/// Accepts for one worker.
+pub(super) async fn accept_all(worker: Rc<Worker>, Listen { listener, dispatch }: Listen) {
+    let listener: Accepting = match listener.adopt() {
+        Ok(listener) => listener,
+        Err(error) => return tracing::error!(%error, "a listener can't be waited on"),
+    };
+    while !dispatch.is_draining() {
+        match listener.accept().await {
+            Ok((stream, peer)) => dispatch.hand_over(&worker, stream, peer),
+            Err(_) if dispatch.is_draining() => return,
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
                 tracing::warn!(%error, "accepting failed");
-                std::thread::sleep(PAUSE);
+                monoio::time::sleep(PAUSE).await;
             }
         }
     }
 }
 
 impl Dispatch {
-    fn hand_over(&self, stream: TcpStream, peer: Option<IpAddr>) {
+    fn is_draining(&self) -> bool {
+        self.shared.draining.load(Ordering::Acquire)
+    }
+
+    fn hand_over(&self, worker: &Rc<Worker>, stream: TcpStream, peer: Option<IpAddr>) {
         if self.shared.sessions() >= self.shared.limits.max_connections {
             refuse(stream, TOO_MANY);
             return;
@@ -107,27 +111,31 @@ impl Dispatch {
         };
         // Accepted sockets block, whatever their listener does.
         let nonblocking = self.shared.driver.wants_nonblocking();
-        let set = if nonblocking { stream.set_nonblocking(true) } else { Ok(()) };
-        if let Err(error) = set {
+        if let Err(error) = stream.set_nonblocking(nonblocking) {
             tracing::debug!(%error, "a connection was gone before its session began");
             return;
         }
-        let loads = self.shared.loads.iter().enumerate();
-        let Some((worker, load)) = loads.min_by_key(|(_, load)| load.load(Ordering::Relaxed))
-        else {
-            return;
-        };
+        let Some((least, load)) = self.least_loaded(worker.index) else { return };
         load.fetch_add(1, Ordering::Relaxed);
-        let id = self.ids.next();
-        let target = self.target;
-        let event = WorkerEvent::Accepted(Accepted { stream, target, peer, id, unproven });
-        let sent = self.inboxes.get(worker).map(|inbox| inbox.try_send(event));
+        let (id, target) = (self.ids.next(), self.target);
+        let accepted = Accepted { stream, target, peer, id, unproven };
+        if least == worker.index {
+            return worker.accept(accepted);
+        }
+        let event = WorkerEvent::Accepted(accepted);
+        let sent = self.inboxes.get(least).map(|inbox| inbox.try_send(event));
         if let Some(Err(unsent)) = sent {
             load.fetch_sub(1, Ordering::Relaxed);
             if let WorkerEvent::Accepted(Accepted { stream, .. }) = unsent.into_inner() {
                 refuse(stream, TOO_MANY);
             }
         }
+    }
+
+    /// This worker, unless another one has fewer sessions.
+    fn least_loaded(&self, own: usize) -> Option<(usize, &AtomicUsize)> {
+        let loads = self.shared.loads.iter().enumerate();
+        loads.min_by_key(|(at, load)| (load.load(Ordering::Relaxed), *at != own))
     }
 
     /// What every accepted socket inherits: small packets go out at once, and peers that vanished or stopped reading

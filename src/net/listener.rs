@@ -1,12 +1,13 @@
-//! What clients connect to: a TCP address, or a Unix socket's file.
+//! What clients connect to: a TCP address, or a Unix socket's file; and how a worker waits on one.
 
 use std::io;
 use std::net::{IpAddr, TcpListener, TcpStream};
-use std::os::fd::OwnedFd;
+use std::os::fd::{FromRawFd as _, IntoRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 
 use socket2::SockRef;
 
+use super::driver::DriverKind;
 use crate::socket::SocketFile;
 
 /// A bound listener.
@@ -19,18 +20,21 @@ pub enum Listener {
 }
 
 impl Listener {
-    /// The same, for the thread that waits.
-    pub(super) fn accepting(&self) -> io::Result<Accepting> {
+    /// The same, for one worker. All of them wait on it, and the kernel wakes one for each connection.
+    pub(super) fn share(&self, driver: DriverKind) -> io::Result<Shared> {
         Ok(match self {
             Self::Tcp(listener) => {
-                listener.set_nonblocking(false)?;
-                Accepting::Tcp(listener.try_clone()?)
+                listener.set_nonblocking(driver.wants_nonblocking())?;
+                Shared::Tcp(listener.try_clone()?)
             }
-            Self::Unix(listener, _) => Accepting::Unix(listener.try_clone()?),
+            Self::Unix(listener, _) => {
+                listener.set_nonblocking(driver.wants_nonblocking())?;
+                Shared::Unix(listener.try_clone()?)
+            }
         })
     }
 
-    /// Makes a blocked accept return.
+    /// Makes every accept that waits return.
     pub(super) fn shut_down(&self) {
         let both = std::net::Shutdown::Both;
         let _ = match self {
@@ -40,23 +44,49 @@ impl Listener {
     }
 }
 
-/// Where connections are waited for.
-pub(super) enum Accepting {
+/// A listener on its way to a worker.
+pub(super) enum Shared {
     Tcp(TcpListener),
     Unix(UnixListener),
 }
 
+impl Shared {
+    /// Waits on it by this thread's driver.
+    pub(super) fn adopt(self) -> io::Result<Accepting> {
+        Ok(match self {
+            Self::Tcp(listener) => Accepting::Tcp(monoio::net::TcpListener::from_std(listener)?),
+            Self::Unix(listener) => Accepting::Unix(monoio::net::UnixListener::from_std(listener)?),
+        })
+    }
+}
+
+/// Where a worker waits for connections.
+pub(super) enum Accepting {
+    Tcp(monoio::net::TcpListener),
+    Unix(monoio::net::UnixListener),
+}
+
 impl Accepting {
-    /// The next connection and its address, which those of a Unix socket have not. All that is asked of either kind from here
-    /// on is to receive, send and shut down, so one type does for both.
-    pub(super) fn accept(&self) -> io::Result<(TcpStream, Option<IpAddr>)> {
+    /// The next connection and its address, which those of a Unix socket have not. All that is asked of either kind from
+    /// here on is to receive, send and shut down, so one type does for both. It belongs to no thread yet.
+    pub(super) async fn accept(&self) -> io::Result<(TcpStream, Option<IpAddr>)> {
         match self {
             Self::Tcp(listener) => {
-                listener.accept().map(|(stream, peer)| (stream, Some(peer.ip().to_canonical())))
+                let (stream, peer) = listener.accept().await?;
+                Ok((free(stream), Some(peer.ip().to_canonical())))
             }
             Self::Unix(listener) => {
-                listener.accept().map(|(stream, _)| (TcpStream::from(OwnedFd::from(stream)), None))
+                let (stream, _) = listener.accept().await?;
+                Ok((free(stream), None))
             }
         }
     }
+}
+
+/// Takes a socket out of this thread's driver, in which nothing was begun on it.
+fn free(stream: impl IntoRawFd) -> TcpStream {
+    // SAFETY: `into_raw_fd` gives the socket up, which is open, and nobody else knows its number.
+    #[allow(unsafe_code, reason = "monoio gives sockets up by their number only")]
+    let socket = unsafe { OwnedFd::from_raw_fd(stream.into_raw_fd()) };
+    TcpStream::from(socket)
 }

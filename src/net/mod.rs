@@ -156,7 +156,7 @@ struct Shared {
     logins: Arc<Logins>,
     /// Set once: accepting ends, and sessions end as they become idle.
     draining: AtomicBool,
-    /// Sessions of each worker; single counts, so that the acceptors find the least loaded.
+    /// Sessions of each worker; single counts, so that the least loaded is found.
     loads: Vec<AtomicUsize>,
     registries: Vec<Registry>,
 }
@@ -171,7 +171,7 @@ impl Shared {
 pub struct Net {
     shared: Arc<Shared>,
     inboxes: Vec<mpsc::Sender<WorkerEvent>>,
-    acceptors: Vec<acceptor::Acceptor>,
+    listeners: Vec<Listener>,
     workers: Vec<JoinHandle<()>>,
     resolver: resolve::Resolver,
 }
@@ -181,7 +181,7 @@ pub fn worker_count(configured: usize) -> usize {
     if configured == 0 { driver::allowed_cpus().len().max(1) } else { configured }
 }
 
-/// Starts the workers and the acceptors.
+/// Starts the workers, which accept on the listeners.
 pub fn start(config: NetConfig) -> Result<Net, NetError> {
     let driver = driver::choose(config.driver)?;
     let cpus = driver::allowed_cpus();
@@ -208,7 +208,7 @@ pub fn start(config: NetConfig) -> Result<Net, NetError> {
         registries: (0..workers).map(|_| Registry::default()).collect(),
     });
     let mut net =
-        Net { shared, inboxes: Vec::new(), acceptors: Vec::new(), workers: Vec::new(), resolver };
+        Net { shared, inboxes: Vec::new(), listeners: Vec::new(), workers: Vec::new(), resolver };
     let (ready, started) = std::sync::mpsc::sync_channel(workers);
     for (index, writer) in config.audit.into_iter().enumerate() {
         let (inbox, events) = mpsc::channel(INBOX);
@@ -231,8 +231,8 @@ pub fn start(config: NetConfig) -> Result<Net, NetError> {
             inboxes: net.inboxes.clone(),
             ids: Arc::clone(&ids),
         };
-        let acceptor = acceptor::Acceptor::start(listener, dispatch).map_err(NetError::Listener)?;
-        net.acceptors.push(acceptor);
+        acceptor::start(&listener, &dispatch).map_err(NetError::Listener)?;
+        net.listeners.push(listener);
     }
     tracing::info!(driver = driver.label(), workers, "the data path runs");
     Ok(net)
@@ -293,9 +293,7 @@ impl Net {
     /// until `deadline` has passed, new ones are refused with 1053. Blocks until the workers have ended.
     pub fn drain(self, deadline: Duration) {
         self.shared.draining.store(true, Ordering::Release);
-        for acceptor in self.acceptors {
-            acceptor.stop();
-        }
+        self.listeners.into_iter().for_each(|listener| listener.shut_down());
         for inbox in &self.inboxes {
             // A full inbox is emptied by its worker, who then sees the flag at its next tick.
             let _ = inbox.try_send(WorkerEvent::Drain { deadline });

@@ -21,6 +21,7 @@ use arc_swap::{ArcSwap, Cache};
 use tokio::sync::mpsc;
 
 use super::Shared;
+use super::acceptor::{self, Listen};
 use super::buffers::{Buffers, Spares};
 use super::decide::Decider;
 use super::ledger::Ledger;
@@ -43,6 +44,8 @@ const GRACE_NS: u64 = 1_000_000_000;
 pub(super) enum WorkerEvent {
     /// A connection for this worker.
     Accepted(Accepted),
+    /// A listener to accept on.
+    Listen(Box<Listen>),
     /// End this session.
     Kill {
         /// The session.
@@ -268,6 +271,9 @@ impl Worker {
             });
             match turn.await {
                 Turn::Event(WorkerEvent::Accepted(accepted)) => self.accept(accepted),
+                Turn::Event(WorkerEvent::Listen(listen)) => {
+                    monoio::spawn(acceptor::accept_all(Rc::clone(&self), *listen));
+                }
                 Turn::Event(WorkerEvent::Kill { session }) => self.kill(session),
                 Turn::Event(WorkerEvent::Drain { deadline }) => self.drain(deadline),
                 Turn::Tick => self.tick(),
@@ -276,7 +282,8 @@ impl Worker {
         self.ledger.flush();
     }
 
-    fn accept(self: &Rc<Self>, accepted: Accepted) {
+    /// Serves a connection, which counts as this worker's load already.
+    pub(super) fn accept(self: &Rc<Self>, accepted: Accepted) {
         let id = accepted.id;
         let control = Rc::new(Control::default());
         let login = self.shared.limits.login_timeout;

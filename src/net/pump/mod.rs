@@ -163,11 +163,12 @@ fn settings(
         catalog.map(|catalog| Arc::clone(&catalog.profile))
     });
     let limits = &worker.shared.limits;
+    let [scramble, scramble_key] = random()?;
     Some(Settings {
         profile: seen.unwrap_or_else(|| Arc::clone(&target.runtime.profile)),
         connection_id: registry::connection_id(id),
-        scramble: challenge(random()?),
-        scramble_key: random()?,
+        scramble: challenge(scramble),
+        scramble_key,
         login_key: target.runtime.login_key.clone(),
         tls_available: target.client_tls.load().is_some(),
         tls_required: if is_local {
@@ -184,10 +185,11 @@ fn settings(
     })
 }
 
-fn random() -> Option<[u8; 32]> {
-    let mut bytes = [0; 32];
-    aws_lc_rs::rand::SystemRandom::new().fill(&mut bytes).ok()?;
-    Some(bytes)
+/// Two of them, since asking costs more than what is asked for.
+fn random() -> Option<[[u8; 32]; 2]> {
+    let mut both = [[0; 32]; 2];
+    aws_lc_rs::rand::SystemRandom::new().fill(both.as_flattened_mut()).ok()?;
+    Some(both)
 }
 
 impl Pump {
