@@ -281,6 +281,7 @@ fn play(script: &str, piece: usize) -> String {
             Some(("!", answer)) => player.answer(answer),
             Some(("@", "logged in")) => player.log_in("05 a2 08 00"),
             Some(("@", "logged in, local files")) => player.log_in("85 a2 08 00"),
+            Some(("@", "logged in, query attributes")) => player.log_in("05 a2 08 08"),
             Some(("@", "logged in, no EOFs")) => player.log_in("05 a2 08 01"),
             _ if line.is_empty() || line.starts_with('#') => continue,
             _ => panic!("not a line of a script: {line}"),
@@ -495,7 +496,8 @@ impl Player {
                 let facets = self.session.facets().expect("a login");
                 let place = facets.schema.map(|name| format!(" in {name}")).unwrap_or_default();
                 let text = String::from_utf8_lossy(&text).into_owned();
-                self.note(&format!("{verb} {kind:?}{place}: {text}"));
+                let with = self.attributes_shown();
+                self.note(&format!("{verb} {kind:?}{place}{with}: {text}"));
                 return None;
             }
             Op::Refused(command) => self.note(&format!("record the refusal of {}", command.name())),
@@ -522,6 +524,20 @@ impl Player {
             }
         }
         Some((side, 0))
+    }
+
+    /// The query attributes of the statement that waits for its ruling.
+    fn attributes_shown(&self) -> String {
+        let attributes = self.session.attributes(&self.buffers[0]);
+        let mut shown = match attributes.total() {
+            0 => return String::new(),
+            count => format!(" with {count} attributes"),
+        };
+        for attribute in attributes {
+            let value = attribute.value.map_or("NULL".into(), String::from_utf8_lossy);
+            let _ = write!(shown, " {}={value}", String::from_utf8_lossy(attribute.name));
+        }
+        shown
     }
 
     fn note(&mut self, what: &str) {
@@ -551,13 +567,7 @@ fn index(side: Side) -> usize {
 
 fn settings(script: &str) -> Settings {
     Settings {
-        profile: Arc::new(ServerProfile {
-            flavour: Flavour::MariaDb,
-            version: 101_119,
-            version_string: "10.11.19-MariaDB".to_owned(),
-            lower_case_table_names: 0,
-            sql_mode: SqlMode(0),
-        }),
+        profile: Arc::new(profile(script)),
         connection_id: 1 << 31,
         scramble: *b"abcdefghijklmnopqrst",
         scramble_key: [7; 32],
@@ -571,6 +581,17 @@ fn settings(script: &str) -> Settings {
         max_row_bytes: if script.contains("# long rows") { 16 << 20 } else { 1 << 16 },
         worker: 0,
     }
+}
+
+fn profile(script: &str) -> ServerProfile {
+    let (flavour, version, version_string) = if script.contains("# the database is a MySQL") {
+        (Flavour::MySql, 90_704, "9.7.4")
+    } else {
+        (Flavour::MariaDb, 101_119, "10.11.19-MariaDB")
+    };
+    let version_string = version_string.to_owned();
+    let (lower_case_table_names, sql_mode) = (0, SqlMode(0));
+    ServerProfile { flavour, version, version_string, lower_case_table_names, sql_mode }
 }
 
 /// Made for these tests; nothing else has it.

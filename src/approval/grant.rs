@@ -25,6 +25,8 @@ pub struct GrantScope<'a> {
     pub charset: u16,
     /// A digest of what the session has set since.
     pub settings: [u8; 32],
+    /// A digest of the query attributes that it may read.
+    pub attributes: [u8; 32],
     /// The text that will be sent.
     pub canonical: &'a [u8],
     /// The typed parameters of an EXECUTE as they came (NULL bitmap, types, values); empty otherwise.
@@ -39,7 +41,7 @@ impl GrantScope<'_> {
             hasher.update(&(bytes.len() as u64).to_le_bytes());
             hasher.update(bytes);
         };
-        part(b"rowgate grant 1");
+        part(b"rowgate grant 2");
         part(self.target.as_bytes());
         // no database and a database of the empty name are two things
         part(&[u8::from(self.schema.is_some())]);
@@ -47,6 +49,7 @@ impl GrantScope<'_> {
         part(&[self.sql_mode.0]);
         part(&self.charset.to_le_bytes());
         part(&self.settings);
+        part(&self.attributes);
         part(self.canonical);
         part(self.parameters);
         GrantKey(*hasher.finalize().as_bytes())
@@ -63,6 +66,7 @@ mod tests {
         sql_mode: SqlMode(0),
         charset: 45,
         settings: [0; 32],
+        attributes: [0; 32],
         canonical: b"DELETE FROM t WHERE id = ?",
         parameters: b"\x00\x01\x08\x00\x05",
     };
@@ -81,6 +85,7 @@ mod tests {
             GrantScope { sql_mode: SqlMode(1), ..SCOPE },
             GrantScope { charset: 33, ..SCOPE },
             GrantScope { settings: [1; 32], ..SCOPE },
+            GrantScope { attributes: [1; 32], ..SCOPE },
             GrantScope { canonical: b"DELETE FROM t WHERE id = 1", ..SCOPE },
             GrantScope { parameters: b"\x00\x01\x08\x00\x06", ..SCOPE },
             // a byte moved from one part to the next

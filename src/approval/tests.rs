@@ -108,6 +108,7 @@ fn key(desk: &Desk, statement: &str) -> GrantKey {
         sql_mode: SqlMode(0),
         charset: 45,
         settings: [0; 32],
+        attributes: [0; 32],
         canonical: statement.as_bytes(),
         parameters: b"",
     })

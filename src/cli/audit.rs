@@ -151,6 +151,8 @@ fn of_statement(event: &Recorded) -> String {
             text,
             rules,
             masked,
+            attribute_count,
+            attributes,
             ..
         } => {
             let mut line =
@@ -160,6 +162,11 @@ fn of_statement(event: &Recorded) -> String {
             }
             if !masked.is_empty() {
                 line.push_str(&format!("  masked: {}", masked.join(", ")));
+            }
+            if *attribute_count > 0 {
+                let known: Vec<String> =
+                    attributes.iter().map(|(key, value)| format!("{key}={value}")).collect();
+                line.push_str(&format!("  attributes: {attribute_count} {}", known.join(" ")));
             }
             line
         }

@@ -50,7 +50,8 @@ impl Capabilities {
         | Self::PLUGIN_AUTH
         | Self::CONNECT_ATTRS
         | Self::PLUGIN_AUTH_LENENC
-        | Self::DEPRECATE_EOF;
+        | Self::DEPRECATE_EOF
+        | Self::QUERY_ATTRIBUTES;
 
     /// The flags of a client that change the bytes of its results or the reading of its text: an upstream
     /// connection must have the same. Not MULTI_STATEMENTS: the database is sent one at a time.
@@ -58,7 +59,8 @@ impl Capabilities {
         | Self::IGNORE_SPACE
         | Self::MULTI_RESULTS
         | Self::PS_MULTI_RESULTS
-        | Self::DEPRECATE_EOF;
+        | Self::DEPRECATE_EOF
+        | Self::QUERY_ATTRIBUTES;
 
     /// What every upstream login asks for beside the shaping flags. LOCAL_FILES: which client may be asked for which
     /// file is the session's business.

@@ -2,6 +2,7 @@
 //! input. A frame is found by hand ([`Header`]); payload parsers are nom's `complete` forms, so that "incomplete"
 //! never leaves framing: a payload that is too short is an error.
 
+mod attributes;
 mod auth;
 mod capability;
 mod change_user;
@@ -20,6 +21,9 @@ mod row;
 mod tests;
 mod track;
 
+pub use attributes::{
+    Attribute, Attributes, MAX_ATTRIBUTES_LEN, MAX_QUERY_ATTRIBUTES, NamedParameters,
+};
 pub use auth::{
     AUTH_FAST_OK, AUTH_FULL, AUTH_KEY_REQUEST, AuthSwitch, CACHING_SHA2, CLEAR_PASSWORD,
     CLIENT_ED25519, NATIVE_PASSWORD, Plugin, SHA256_KEY_REQUEST, SHA256_PASSWORD, write_auth_more,

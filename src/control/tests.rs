@@ -117,6 +117,7 @@ impl House {
             sql_mode: SqlMode(0),
             charset: 45,
             settings: [0; 32],
+            attributes: [0; 32],
             canonical: statement.as_bytes(),
             parameters: b"",
         };

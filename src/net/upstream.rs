@@ -14,7 +14,7 @@ use super::worker::Worker;
 use crate::codec::Capabilities;
 use crate::fault::Fault;
 use crate::session::UpstreamKey;
-use crate::session::upstream::{Baseline, Reset};
+use crate::session::upstream::Baseline;
 use crate::sql::Trace;
 
 /// How long a reset may take before the connection is given up.
@@ -109,10 +109,7 @@ impl Upstream {
         let mode = target.sql_mode.load_full();
         let mut out = worker.buffers.take(1);
         let text = mode.as_deref().map(String::as_str);
-        let UpstreamKey { capabilities, collation } = self.key;
-        let capabilities = Capabilities(capabilities);
-        let reset = reset.then_some(Reset { collation, capabilities });
-        let mut baseline = Baseline::start(&mut out, reset, text, schema);
+        let mut baseline = Baseline::start(&mut out, self.key, reset, text, schema);
         let step = |bytes: &[u8], _: &mut Vec<u8>| baseline.on_bytes(bytes);
         converse(&mut self.leg, &mut *self.port, &worker.buffers, out, &UpstreamTls::Off, step)
             .await?;

@@ -11,6 +11,10 @@ const MAX_TEXT: usize = 16 << 10;
 /// Longest list: rules, tables, masked columns.
 const MAX_LIST: usize = 256;
 
+/// The tags of an intent without and with query attributes.
+const INTENT: u8 = 4;
+const INTENT_WITH_ATTRIBUTES: u8 = 8;
+
 /// A record's bytes are not of this format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a record of version 1")]
@@ -70,6 +74,10 @@ pub enum Recorded {
         masked: Vec<String>,
         tables: Vec<String>,
         policy_version: String,
+        #[serde(skip_serializing_if = "is_zero")]
+        attribute_count: u32,
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        attributes: Vec<(String, String)>,
     },
     Completion {
         session: u64,
@@ -178,7 +186,9 @@ impl Writer<'_> {
     }
 
     fn intent(&mut self, intent: &Intent<'_>) {
-        self.tag(4, intent.at_us);
+        // Few statements come with attributes: the others need no room for them.
+        let has_attributes = intent.attribute_count > 0;
+        self.tag(if has_attributes { INTENT_WITH_ATTRIBUTES } else { INTENT }, intent.at_us);
         self.u64(intent.session);
         self.u64(intent.statement);
         self.text(intent.identity);
@@ -194,6 +204,10 @@ impl Writer<'_> {
             self.list(list.iter().map(String::as_str));
         }
         self.text(intent.policy_version);
+        if has_attributes {
+            self.0.extend_from_slice(&intent.attribute_count.to_le_bytes());
+            self.list(intent.attributes.iter().flat_map(|(key, value)| [*key, *value]));
+        }
     }
 
     fn completion(&mut self, c: &Completion) {
@@ -230,7 +244,7 @@ pub fn decode(bytes: &[u8]) -> Result<Record, FormatError> {
             source: r.text()?,
             reason: r.text()?,
         },
-        4 => r.intent(at_us)?,
+        INTENT | INTENT_WITH_ATTRIBUTES => r.intent(at_us, tag)?,
         5 => r.completion(at_us)?,
         6 => Recorded::Approval {
             at_us,
@@ -243,6 +257,11 @@ pub fn decode(bytes: &[u8]) -> Result<Record, FormatError> {
         _ => return Err(FormatError),
     };
     if r.0.is_empty() { Ok(Record { core, sequence, event }) } else { Err(FormatError) }
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over so")]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 fn pairs(flat: &[String]) -> Vec<(String, String)> {
@@ -286,7 +305,8 @@ impl Bytes<'_> {
         (0..count).map(|_| self.text()).collect()
     }
 
-    fn intent(&mut self, at_us: i64) -> Result<Recorded, FormatError> {
+    fn intent(&mut self, at_us: i64, tag: u8) -> Result<Recorded, FormatError> {
+        let has_attributes = tag == INTENT_WITH_ATTRIBUTES;
         Ok(Recorded::Intent {
             session: self.u64()?,
             statement: self.u64()?,
@@ -307,6 +327,8 @@ impl Bytes<'_> {
             masked: self.list()?,
             tables: self.list()?,
             policy_version: self.text()?,
+            attribute_count: if has_attributes { u32::from_le_bytes(self.array()?) } else { 0 },
+            attributes: if has_attributes { pairs(&self.list()?) } else { Vec::new() },
         })
     }
 
@@ -350,7 +372,28 @@ mod tests {
             masked: lists,
             tables: lists,
             policy_version: "abc",
+            attribute_count: 0,
+            attributes: &[],
         })
+    }
+
+    #[test]
+    fn attributes_are_read_back() {
+        let Event::Intent(intent) = intent(&[], "select ?") else { panic!() };
+        let attributes = &[("run_id", "7"), ("purpose", "audit")];
+        let event = Event::Intent(Intent { attribute_count: 3, attributes, ..intent });
+        let mut bytes = Vec::new();
+        encode(0, 0, &event, &mut bytes);
+        let Recorded::Intent { attribute_count, attributes: read, .. } =
+            decode(&bytes).unwrap().event
+        else {
+            panic!()
+        };
+        let owned = attributes.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        assert_eq!((attribute_count, read.as_slice()), (3, &owned[..]));
+        for end in 0..bytes.len() {
+            assert!(decode(&bytes[..end]).is_err(), "prefix of {end} bytes");
+        }
     }
 
     #[test]

@@ -39,6 +39,10 @@ pub struct Intent<'a> {
     pub tables: &'a [String],
     /// The snapshot's version.
     pub policy_version: &'a str,
+    /// How many query attributes the client sent along.
+    pub attribute_count: u32,
+    /// Those of them that are recorded.
+    pub attributes: &'a [(&'a str, &'a str)],
 }
 
 /// A statement ended: the second of its two records.

@@ -15,6 +15,8 @@ use crate::sql::{self, Split};
 /// The statements of one command.
 pub(super) struct Batch {
     split: Split,
+    /// The query attributes that came in front of them: each statement may read them.
+    prefix: Box<[u8]>,
     /// The next one.
     at: usize,
     /// The database that a USE among those that were looked at leads to.
@@ -28,6 +30,10 @@ impl Batch {
         self.split.text.get(range).map(Arc::from)
     }
 
+    pub(super) fn prefix(&self) -> &[u8] {
+        &self.prefix
+    }
+
     /// Whether another statement follows the one that was taken last.
     pub(super) fn goes_on(&self) -> bool {
         self.at < self.split.statements.len()
@@ -39,6 +45,7 @@ impl Session {
     pub(super) fn begin_batch(
         &mut self,
         total: usize,
+        prefix: &[u8],
         text: &[u8],
         out: &mut Vec<u8>,
     ) -> Option<Step> {
@@ -49,7 +56,7 @@ impl Session {
         if split.statements.len() > sql::MAX_STATEMENTS {
             return Some(self.refuse(&too_many(), total, out));
         }
-        self.batch = Some(Box::new(Batch { split, at: 0, schema: None }));
+        self.batch = Some(Box::new(Batch { split, prefix: prefix.into(), at: 0, schema: None }));
         let mut step = self.check_next();
         step.consumed = total;
         Some(step)
@@ -103,8 +110,7 @@ impl Session {
 
 /// A statement whose command is no longer in the client's buffer.
 fn piece(text: Arc<[u8]>) -> Pending {
-    let kind = StatementKind::Query;
-    Pending { kind, total: 0, statement_id: 0, text: Some(text), login_seq: None }
+    Pending::new(StatementKind::Query, 0, Some(text))
 }
 
 /// How a statement's answer becomes a part of a longer one.
@@ -118,10 +124,10 @@ pub(super) struct Part {
 
 impl Part {
     /// The part of a statement that is sent as a command of its own, whose answer goes on with the id `seq`.
-    pub(super) fn sent(text: &[u8], seq: u8, more: bool, out: &mut Vec<u8>) -> Self {
-        let mut payload = Vec::with_capacity(1 + text.len());
+    pub(super) fn sent(body: &[&[u8]; 2], seq: u8, more: bool, out: &mut Vec<u8>) -> Self {
+        let mut payload = Vec::with_capacity(1 + body[0].len() + body[1].len());
         payload.push(crate::codec::Command::QUERY.0);
-        payload.extend_from_slice(text);
+        body.iter().for_each(|part| payload.extend_from_slice(part));
         let answered = write_packet(out, 0, &payload);
         debug_assert_eq!(usize::from(answered), (1 + payload.len() / MAX_PAYLOAD) % 256);
         Self { shift: seq.wrapping_sub(answered), more }

@@ -109,18 +109,18 @@ impl Session {
 
     fn command(&mut self, command: Command, total: usize, body: &[u8], out: &mut Vec<u8>) -> Step {
         match command {
-            Command::QUERY => match self.begin_batch(total, body, out) {
-                Some(step) => step,
-                None => self.inline(StatementKind::Query, total, body),
-            },
-            Command::INIT_DB => self.inline(StatementKind::InitDb, total, body),
+            Command::QUERY => self.query(total, body, out),
+            Command::INIT_DB => self.inline(StatementKind::InitDb, total, body, 0),
             Command::STMT_PREPARE if !self.may_keep(body.len()) => {
                 self.last_prepared = None;
                 self.refuse(&too_many_statements(), total, out)
             }
-            Command::STMT_PREPARE => self.inline(StatementKind::Prepare, total, body),
+            Command::STMT_PREPARE => self.inline(StatementKind::Prepare, total, body, 0),
             Command::STMT_EXECUTE => match ExecuteHead::parse(body) {
-                Ok(head) => self.prepared(StatementKind::Execute, head.statement_id, total, out),
+                Ok(head) => match self.check_execute(&head) {
+                    Ok(()) => self.prepared(StatementKind::Execute, head.statement_id, total, out),
+                    Err(fault) => self.refuse(&fault, total, out),
+                },
                 Err(_) => self.fail(&broken("malformed COM_STMT_EXECUTE"), 1, out),
             },
             Command::STMT_FETCH => match id_of(body) {
@@ -166,8 +166,10 @@ impl Session {
             }
             Command::STATISTICS => {
                 let kind = StatementKind::Statistics;
-                let pending = Pending { kind, total, statement_id: 0, text: None, login_seq: None };
-                self.decide(pending, Text::Kept(Arc::from(&b"SHOW STATUS"[..])))
+                self.decide(
+                    Pending::new(kind, total, None),
+                    Text::Kept(Arc::from(&b"SHOW STATUS"[..])),
+                )
             }
             other => {
                 let Step { consumed, op } =
@@ -184,8 +186,20 @@ impl Session {
         self.statements.len() < MAX_STATEMENTS && kept + len <= self.settings.max_statement_bytes
     }
 
-    /// A statement whose text is in the buffer.
-    fn inline(&mut self, kind: StatementKind, total: usize, body: &[u8]) -> Step {
+    fn query(&mut self, total: usize, body: &[u8], out: &mut Vec<u8>) -> Step {
+        let prefix = match self.prefix_len(body) {
+            Ok(prefix) => prefix,
+            Err(fault) => return self.refuse(&fault, total, out),
+        };
+        let (attributes, text) = body.split_at_checked(prefix).unwrap_or((&[], body));
+        match self.begin_batch(total, attributes, text, out) {
+            Some(step) => step,
+            None => self.inline(StatementKind::Query, total, text, prefix),
+        }
+    }
+
+    /// A statement whose text is in the buffer, behind so many bytes of attributes.
+    fn inline(&mut self, kind: StatementKind, total: usize, body: &[u8], prefix: usize) -> Step {
         if kind == StatementKind::Prepare {
             self.last_prepared = None;
         }
@@ -194,9 +208,9 @@ impl Session {
         let text: Option<Arc<[u8]>> = keeps.then(|| Arc::from(body));
         let decided = match &text {
             Some(text) if is_long => Text::Kept(Arc::clone(text)),
-            _ => Text::Lent(HEADER_LEN + 1..total),
+            _ => Text::Lent(HEADER_LEN + 1 + prefix..total),
         };
-        self.decide(Pending { kind, total, statement_id: 0, text, login_seq: None }, decided)
+        self.decide(Pending { prefix, ..Pending::new(kind, total, text) }, decided)
     }
 
     /// EXECUTE or FETCH of a statement that was prepared here.
@@ -214,7 +228,7 @@ impl Session {
         };
         let text = Arc::clone(&statement.text);
         let kept = Text::Kept(Arc::clone(&text));
-        self.decide(Pending { kind, total, statement_id, text: Some(text), login_seq: None }, kept)
+        self.decide(Pending { statement_id, ..Pending::new(kind, total, Some(text)) }, kept)
     }
 
     /// Has no reply: what is wrong with it shows at EXECUTE.
@@ -260,7 +274,7 @@ impl Session {
             self.queue.push_back(Op::Done(refused(&fault)));
             return self.refuse(&fault, pending.total, out);
         }
-        let lent = bytes.get(HEADER_LEN + 1..pending.total).unwrap_or_default();
+        let lent = bytes.get(HEADER_LEN + 1 + pending.prefix..pending.total).unwrap_or_default();
         let text = canonical.as_deref().or(pending.text.as_deref()).unwrap_or(lent);
         if let Some(step) = self.kill(&pending, text, out) {
             return step;
@@ -272,7 +286,7 @@ impl Session {
         }
         let patches = matches!(pending.kind, StatementKind::Query | StatementKind::Prepare);
         if let Some(canonical) = canonical.as_ref().filter(|_| patches && self.batch.is_none())
-            && !put_text(bytes, pending.total, canonical)
+            && !put_text(bytes, pending.total, pending.prefix, canonical)
         {
             return self.fail(&Fault::internal(), self.reply_seq, out);
         }
@@ -311,9 +325,9 @@ impl Session {
         canonical: Option<&[u8]>,
         out: &mut Vec<u8>,
     ) -> Option<Part> {
-        let more = self.batch.as_ref()?.goes_on();
+        let batch = self.batch.as_ref()?;
         let text = canonical.or(pending.text.as_deref()).unwrap_or_default();
-        Some(Part::sent(text, self.reply_seq, more, out))
+        Some(Part::sent(&[batch.prefix(), text], self.reply_seq, batch.goes_on(), out))
     }
 
     /// The login chose a database: a connection in that database answers for it.
@@ -364,11 +378,13 @@ fn fragments(total: usize, mut each: impl FnMut(Range<usize>)) {
     }
 }
 
-/// Puts the text that is sent over the one that came, behind the command byte. Whether it is as long.
-fn put_text(bytes: &mut [u8], total: usize, text: &[u8]) -> bool {
+/// Puts the text that is sent over the one that came, behind the command byte and so many bytes of attributes. Whether
+/// it is as long.
+fn put_text(bytes: &mut [u8], total: usize, prefix: usize, text: &[u8]) -> bool {
     let (mut rest, mut fits) = (text, true);
     fragments(total, |range| {
-        let start = range.start + usize::from(range.start == HEADER_LEN);
+        let before = if range.start == HEADER_LEN { 1 + prefix } else { 0 };
+        let start = range.start + before;
         let place = bytes.get_mut(start..range.end).unwrap_or_default();
         fits &= place.len() == range.end - start && place.len() <= rest.len();
         if fits {

@@ -20,6 +20,9 @@ const MAX_LOGIN_PACKET: usize = 64 << 10;
 /// A 32-byte SSLRequest.
 const SSL_REQUEST_LEN: usize = 32;
 
+/// The first MySQL with query attributes.
+const QUERY_ATTRIBUTES_SINCE: u32 = 80_023;
+
 /// utf8mb4_general_ci: what a client that names no collation gets.
 const DEFAULT_COLLATION: u8 = 45;
 
@@ -117,9 +120,14 @@ impl Session {
         let tls = if self.settings.tls_available { Capabilities::SSL } else { 0 };
         let all = Capabilities::PROXIED | tls | self.settings.compression;
         match self.settings.profile.flavour {
+            Flavour::MySql if self.settings.profile.version < QUERY_ATTRIBUTES_SINCE => {
+                all & !Capabilities::QUERY_ATTRIBUTES
+            }
             Flavour::MySql => all,
             // MariaDB servers say who they are by leaving out bit 0.
-            Flavour::MariaDb => all & !Capabilities::LONG_PASSWORD,
+            Flavour::MariaDb => {
+                all & !(Capabilities::LONG_PASSWORD | Capabilities::QUERY_ATTRIBUTES)
+            }
         }
     }
 
@@ -334,13 +342,9 @@ impl Session {
             self.compress();
             return Step { consumed: 0, op: Op::Emit(Side::Client) };
         };
-        let pending = Pending {
-            kind: StatementKind::InitDb,
-            total: 0,
-            statement_id: 0,
-            text: Some(schema.as_bytes().into()),
-            login_seq: Some(claim.seq),
-        };
+        let text = Some(schema.as_bytes().into());
+        let pending = Pending::new(StatementKind::InitDb, 0, text);
+        let pending = Pending { login_seq: Some(claim.seq), ..pending };
         let text = Text::Kept(schema.as_bytes().into());
         let step = self.decide(pending, text);
         if out.is_empty() {

@@ -16,10 +16,7 @@ impl Session {
         let text: std::sync::Arc<[u8]> = format!("KILL {id}").into_bytes().into();
         let kind = StatementKind::Query;
         let kept = Text::Kept(std::sync::Arc::clone(&text));
-        self.decide(
-            Pending { kind, total, statement_id: 0, text: Some(text), login_seq: None },
-            kept,
-        )
+        self.decide(Pending::new(kind, total, Some(text)), kept)
     }
 
     /// Whether the statement that may run is a KILL: then it is carried out, and nothing is sent.

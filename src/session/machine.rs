@@ -96,12 +96,20 @@ pub(super) struct Pending {
     pub(super) kind: StatementKind,
     /// Bytes of the whole command; 0 for the login's own choice of a database.
     pub(super) total: usize,
+    /// Bytes of query attributes in front of its text, there.
+    pub(super) prefix: usize,
     /// The prepared statement's id, for EXECUTE and FETCH.
     pub(super) statement_id: u32,
     /// The text, where it is kept (PREPARE keeps it for later).
     pub(super) text: Option<Arc<[u8]>>,
     /// The login waits for this: answer as a login does, with this sequence id.
     pub(super) login_seq: Option<u8>,
+}
+
+impl Pending {
+    pub(super) fn new(kind: StatementKind, total: usize, text: Option<Arc<[u8]>>) -> Self {
+        Self { kind, total, prefix: 0, statement_id: 0, text, login_seq: None }
+    }
 }
 
 /// A prepared statement.

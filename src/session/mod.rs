@@ -6,6 +6,7 @@
 //! database, driven the same way by the pool.
 
 mod answer;
+mod attributes;
 mod batch;
 mod binding;
 mod command;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::machine::{Phase, Prepared};
 use super::response::Expect;
 use super::{Session, StatementKind};
-use crate::codec::{ExecuteHead, HEADER_LEN, Header};
+use crate::codec::{ExecuteHead, HEADER_LEN, Header, NamedParameters};
 
 impl Session {
     /// The parameters of the EXECUTE that waits for its ruling, at the front of the client's bytes, with the types of an
@@ -26,6 +26,12 @@ impl Session {
             return None; // not in one piece
         }
         let head = ExecuteHead::parse(bytes.get(HEADER_LEN + 1..pending.total)?).ok()?;
+        if self.takes_attributes() {
+            let (own, mut out) = (statement.parameters, Vec::with_capacity(head.parameters.len()));
+            let named = self.named_parameters(&head, own)?;
+            named.write_own(own.into(), statement.types.as_deref(), &mut out)?;
+            return Some(Cow::Owned(out));
+        }
         match statement.bound(head.parameters)? {
             (_, Some(_), _) => Some(Cow::Borrowed(head.parameters)),
             (nulls, None, values) => {
@@ -54,13 +60,14 @@ impl Session {
 
     /// What an EXECUTE or FETCH on its way leaves behind.
     pub(super) fn executing(&mut self, expect: &Expect, bytes: &[u8]) {
+        let named = self.takes_attributes();
         let known = match expect {
             Expect::Execute { id } | Expect::Fetch { id } => self.statements.get_mut(id),
             _ => None,
         };
         if let Some(statement) = known {
             if statement.parameters > 0 && matches!(expect, Expect::Execute { .. }) {
-                statement.keep_types(bytes);
+                statement.keep_types(bytes, named);
             }
             statement.long_data = 0;
         }
@@ -85,15 +92,34 @@ impl Prepared {
         }
     }
 
-    /// Remembers the types that an EXECUTE on its way brings.
-    fn keep_types(&mut self, bytes: &[u8]) {
-        let head = ExecuteHead::parse(bytes.get(HEADER_LEN + 1..).unwrap_or_default());
-        let Some((_, Some(types), _)) = head.ok().and_then(|head| self.bound(head.parameters))
-        else {
+    /// Remembers the types that an EXECUTE on its way brings, by names (of attributes, or empty) or without.
+    fn keep_types(&mut self, bytes: &[u8], named: bool) {
+        let Ok(head) = ExecuteHead::parse(bytes.get(HEADER_LEN + 1..).unwrap_or_default()) else {
             return;
         };
+        if named {
+            if Header::parse(bytes).is_some_and(Header::continues) {
+                // Names make them so long that they may not be in one piece.
+                self.types = None;
+            } else {
+                self.keep_named_types(head.parameters);
+            }
+            return;
+        }
+        let Some((_, Some(types), _)) = self.bound(head.parameters) else { return };
         if self.types.as_deref() != Some(types) {
             self.types = Some(types.into());
+        }
+    }
+
+    fn keep_named_types(&mut self, parameters: &[u8]) {
+        let own = usize::from(self.parameters);
+        let named = NamedParameters::parse(parameters, own);
+        let types = || named.ok().and_then(|named| named.types(own));
+        let Some(now) = types() else { return };
+        let kept = self.types.as_deref().unwrap_or_default();
+        if !now.eq(kept.chunks_exact(2).map(|wire| [wire[0], wire[1]])) {
+            self.types = types().map(|now| now.flatten().collect());
         }
     }
 }

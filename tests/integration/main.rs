@@ -7,6 +7,7 @@
 
 mod accounts;
 mod approvals;
+mod attributes;
 mod bad_input;
 mod clients;
 mod commands;

@@ -533,8 +533,9 @@ proptest! {
         let answers = [ok, ok, ok, "1: 01", "2: 03 \"def\" 00", eof, eof, ok];
         let answers: Vec<u8> = answers.iter().flat_map(|packet| bytes_of(packet)).collect();
         let base = |cuts: &Cuts| {
-            let reset = Some(upstream::Reset { collation: 45, capabilities: rowgate::codec::Capabilities(0) });
-            let mut baseline = upstream::Baseline::start(&mut Vec::new(), reset, Some("ANSI"), Some("shop"));
+            let key = UpstreamKey { capabilities: 0, collation: 45 };
+            let (mode, schema) = (Some("ANSI"), Some("shop"));
+            let mut baseline = upstream::Baseline::start(&mut Vec::new(), key, true, mode, schema);
             own(&answers, cuts, |bytes, _| baseline.on_bytes(bytes))
         };
         prop_assert_eq!(base(&cuts), "Done, 0 left");

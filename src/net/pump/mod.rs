@@ -5,6 +5,7 @@
 //! works or people think. What bytes mean is not known here.
 
 mod arrival;
+mod attributes;
 mod kill;
 mod login;
 mod record;

@@ -1,7 +1,7 @@
 //! A statement's two records, its timings and its counts; and when its record is durable enough to go on.
 
 use super::waits::until_ended;
-use super::{Pump, Stop};
+use super::{Pump, Stop, attributes};
 use crate::audit::{Permit, Ticket};
 use crate::clock::Now;
 use crate::codec::Command;
@@ -142,6 +142,8 @@ impl Pump {
         text: Option<&str>,
     ) -> Result<(), Fault> {
         let Some(facets) = self.session.facets() else { return Err(Fault::internal()) };
+        let sent = self.session.attributes(self.client.peek());
+        let (attributes, len) = attributes::recorded(sent.clone());
         let intent = Intent {
             session: self.id,
             statement: self.current.number,
@@ -158,6 +160,8 @@ impl Pump {
             masked: &shape.masked,
             tables: &shape.tables,
             policy_version: &shape.policy_version,
+            attribute_count: u32::try_from(sent.total()).unwrap_or(u32::MAX),
+            attributes: attributes.get(..len).unwrap_or_default(),
         };
         let ticket = self.worker.append(&Event::Intent(intent));
         let current = &mut self.current;
@@ -206,6 +210,8 @@ impl Pump {
             masked: &[],
             tables: &[],
             policy_version: &version,
+            attribute_count: 0,
+            attributes: &[],
         };
         self.worker.append(&Event::Intent(intent));
         self.current.open = true;

@@ -4,8 +4,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::record::Admission;
-use super::{Activity, Pump, Stop};
+use super::{Activity, Pump, Stop, attributes};
 use crate::approval::{GrantScope, NewRequest};
+use crate::codec::Attributes;
 use crate::fault::Fault;
 use crate::net::decide::{Decision, Query};
 use crate::net::io;
@@ -250,6 +251,7 @@ impl Pump {
                        prepare it again, and send no long data";
             Fault::approval("RG-PARAMETERS", why)
         })?;
+        let attributes = self.session.attributes(self.client.peek());
         if self.has_variables(text, facets.sql_mode) {
             let why = "this statement needs approval, and an approver can't see what its variables hold: \
                        write their values in";
@@ -261,6 +263,7 @@ impl Pump {
             sql_mode: facets.sql_mode,
             charset: u16::from(self.session.upstream_key().collation),
             settings: self.sets.as_ref().map_or([0; 32], |sets| sets.digest()),
+            attributes: attributes::digest(attributes.clone()),
             canonical: text,
             parameters: &parameters,
         };
@@ -270,7 +273,7 @@ impl Pump {
             target: self.target.runtime.name.clone(),
             schema: facets.schema.map(str::to_owned),
             session: self.id,
-            statement: shown(text, &parameters),
+            statement: shown(text, &parameters, attributes),
             digest: shape.digest.to_string(),
             verb: shape.verb.as_str().to_owned(),
             tables: shape.tables.clone(),
@@ -299,12 +302,13 @@ fn is_held(kind: StatementKind) -> bool {
     !matches!(kind, StatementKind::Prepare | StatementKind::Fetch)
 }
 
-/// What the approver sees: the text, and the bytes of the parameters with what is not text escaped.
-fn shown(text: &[u8], parameters: &[u8]) -> String {
+/// What the approver sees: the text, and the bytes of the parameters and attributes with what is not text escaped.
+fn shown(text: &[u8], parameters: &[u8], attributes: Attributes<'_>) -> String {
     let mut shown = String::from_utf8_lossy(text).into_owned();
     if !parameters.is_empty() {
         shown.push_str("\n-- parameters as sent (NULL bitmap, types, values): ");
         shown.push_str(&parameters.escape_ascii().to_string());
     }
+    attributes::shown(attributes, &mut shown);
     shown
 }

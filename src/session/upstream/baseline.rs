@@ -4,6 +4,7 @@
 use super::{Op, Step, failed, malformed, packet};
 use crate::codec::{Capabilities, Command, ErrPacket, write_frame};
 use crate::fault::{Fault, FaultKind};
+use crate::session::UpstreamKey;
 
 /// The commands of a baseline, in flight.
 pub struct Baseline {
@@ -13,19 +14,13 @@ pub struct Baseline {
     uses: bool,
 }
 
-/// What a connection that was used is told besides.
-#[derive(Clone, Copy, Debug)]
-pub struct Reset {
-    /// The login's collation.
-    pub collation: u8,
-    /// The login's capabilities.
-    pub capabilities: Capabilities,
-}
-
 const OK: u8 = 0;
 
+/// In front of a COM_QUERY's text, on a connection with query attributes: none.
+const NO_ATTRIBUTES: &[u8] = &[0, 1];
+
 impl Baseline {
-    /// Appends the commands to `out`, to be written at once.
+    /// Appends the commands to `out`, to be written at once on a connection whose login was by `key`.
     ///
     /// `reset`: the connection was used before; MySQL then leaves the character sets to be the server's default ones,
     /// in which text could be read otherwise, so they are set to the login's again. Both servers leave FOUND_ROWS as it
@@ -34,19 +29,24 @@ impl Baseline {
     /// database to be in.
     pub fn start(
         out: &mut Vec<u8>,
-        reset: Option<Reset>,
+        key: UpstreamKey,
+        reset: bool,
         sql_mode: Option<&str>,
         schema: Option<&str>,
     ) -> Self {
+        let (collation, capabilities) = (key.collation, Capabilities(key.capabilities));
         let mut expected = Vec::with_capacity(8);
         let mut command = |command: Command, body: &[u8], answers: &[u8]| {
             expected.extend_from_slice(answers);
             write_frame(out, 0, |out| {
                 out.push(command.0);
+                if command == Command::QUERY && capabilities.has(Capabilities::QUERY_ATTRIBUTES) {
+                    out.extend_from_slice(NO_ATTRIBUTES);
+                }
                 out.extend_from_slice(body);
             });
         };
-        if let Some(Reset { collation, .. }) = reset {
+        if reset {
             command(Command::RESET_CONNECTION, &[], &[OK]);
             let text = format!(
                 "SET character_set_client={collation},character_set_results={collation},\
@@ -58,7 +58,7 @@ impl Baseline {
             let text = format!("SET SESSION sql_mode='{mode}'");
             command(Command::QUERY, text.as_bytes(), &[OK]);
         }
-        if let Some(Reset { capabilities, .. }) = reset {
+        if reset {
             // One column, its definition (which begins with "def"), and the ends of definitions and rows, which may be one.
             let answers: &[u8] = if capabilities.has(Capabilities::DEPRECATE_EOF) {
                 &[1, 3, 0xFE]
@@ -119,12 +119,25 @@ fn is_mode(mode: &str) -> bool {
 mod tests {
     use super::*;
 
+    const KEY: UpstreamKey = UpstreamKey { capabilities: 0, collation: 8 };
+
+    #[test]
+    fn texts_come_behind_no_attributes_where_the_connection_has_such() {
+        let key = UpstreamKey { capabilities: Capabilities::QUERY_ATTRIBUTES, ..KEY };
+        for (reset, texts) in [(false, 1), (true, 3)] {
+            let mut out = Vec::new();
+            Baseline::start(&mut out, key, reset, Some("ANSI"), Some("shop"));
+            let sent = out.escape_ascii().to_string();
+            assert_eq!(sent.matches("\\x00\\x03\\x00\\x01SE").count(), texts, "{sent}");
+            assert!(sent.ends_with("\\x02shop"), "{sent}");
+        }
+    }
+
     #[test]
     fn answers_in_order() {
         let mut out = Vec::new();
-        let reset = Some(Reset { collation: 8, capabilities: Capabilities(0) });
         let mut baseline =
-            Baseline::start(&mut out, reset, Some("STRICT_TRANS_TABLES"), Some("shop"));
+            Baseline::start(&mut out, KEY, true, Some("STRICT_TRANS_TABLES"), Some("shop"));
         assert_eq!(out[..5], [1, 0, 0, 0, 0x1F]);
         let sent = String::from_utf8_lossy(&out);
         assert!(sent.contains("_client=8,") && sent.contains("_results=8,"), "{sent}");
@@ -142,7 +155,7 @@ mod tests {
     #[test]
     fn a_mode_cannot_end_its_literal() {
         let mut out = Vec::new();
-        Baseline::start(&mut out, None, Some("A','B"), None);
+        Baseline::start(&mut out, KEY, false, Some("A','B"), None);
         assert!(out.is_empty());
     }
 }
