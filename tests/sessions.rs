@@ -282,6 +282,7 @@ fn play(script: &str, piece: usize) -> String {
             Some(("@", "logged in")) => player.log_in("05 a2 08 00"),
             Some(("@", "logged in, local files")) => player.log_in("85 a2 08 00"),
             Some(("@", "logged in, query attributes")) => player.log_in("05 a2 08 08"),
+            Some(("@", "logged in, bulk")) => player.log_in("04 a2 08 00; 04 00 00 00"),
             Some(("@", "logged in, no EOFs")) => player.log_in("05 a2 08 01"),
             _ if line.is_empty() || line.starts_with('#') => continue,
             _ => panic!("not a line of a script: {line}"),
@@ -379,7 +380,9 @@ impl Player {
     /// The usual login, without a trace in the transcript.
     fn log_in(&mut self, capabilities: &str) {
         let kept = self.transcript.clone();
-        let filler = "00 ".repeat(23);
+        let (capabilities, extended) =
+            capabilities.split_once(';').unwrap_or((capabilities, "00 00 00 00"));
+        let filler = "00 ".repeat(19) + extended;
         let packet = format!(
             "1: {capabilities} ff ff ff 00 2d {filler} \"bot\" 00 14 {} \"mysql_native_password\" 00",
             "41 ".repeat(20)

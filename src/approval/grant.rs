@@ -29,7 +29,10 @@ pub struct GrantScope<'a> {
     pub attributes: [u8; 32],
     /// The text that will be sent.
     pub canonical: &'a [u8],
-    /// The typed parameters of an EXECUTE as they came (NULL bitmap, types, values); empty otherwise.
+    /// The text runs once for each of many rows of parameters.
+    pub bulk: bool,
+    /// The typed parameters of an EXECUTE as they came (NULL bitmap, types, values; in bulk: types,
+    /// indicators and values); empty otherwise.
     pub parameters: &'a [u8],
 }
 
@@ -51,6 +54,7 @@ impl GrantScope<'_> {
         part(&self.settings);
         part(&self.attributes);
         part(self.canonical);
+        part(&[u8::from(self.bulk)]);
         part(self.parameters);
         GrantKey(*hasher.finalize().as_bytes())
     }
@@ -68,6 +72,7 @@ mod tests {
         settings: [0; 32],
         attributes: [0; 32],
         canonical: b"DELETE FROM t WHERE id = ?",
+        bulk: false,
         parameters: b"\x00\x01\x08\x00\x05",
     };
 
@@ -86,6 +91,7 @@ mod tests {
             GrantScope { charset: 33, ..SCOPE },
             GrantScope { settings: [1; 32], ..SCOPE },
             GrantScope { attributes: [1; 32], ..SCOPE },
+            GrantScope { bulk: true, ..SCOPE },
             GrantScope { canonical: b"DELETE FROM t WHERE id = 1", ..SCOPE },
             GrantScope { parameters: b"\x00\x01\x08\x00\x06", ..SCOPE },
             // a byte moved from one part to the next

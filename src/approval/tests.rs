@@ -110,6 +110,7 @@ fn key(desk: &Desk, statement: &str) -> GrantKey {
         settings: [0; 32],
         attributes: [0; 32],
         canonical: statement.as_bytes(),
+        bulk: false,
         parameters: b"",
     })
 }

@@ -30,6 +30,7 @@ impl Capabilities {
     pub const OPTIONAL_RESULTSET_METADATA: u64 = 1 << 25;
     pub const ZSTD: u64 = 1 << 26;
     pub const QUERY_ATTRIBUTES: u64 = 1 << 27;
+    pub const MARIADB_STMT_BULK_OPERATIONS: u64 = 1 << 34;
     pub const MARIADB_CACHE_METADATA: u64 = 1 << 36;
 
     /// What is advertised to clients (with [`Self::SSL`] where a certificate is configured). Nothing is advertised
@@ -52,6 +53,9 @@ impl Capabilities {
         | Self::PLUGIN_AUTH_LENENC
         | Self::DEPRECATE_EOF
         | Self::QUERY_ATTRIBUTES;
+
+    /// MariaDB's extended flags. They lie in the filler of greeting and login where LONG_PASSWORD is clear.
+    pub const EXTENDED: u64 = 0xFFFF_FFFF << 32;
 
     /// The flags of a client that change the bytes of its results or the reading of its text: an upstream
     /// connection must have the same. Not MULTI_STATEMENTS: the database is sent one at a time.

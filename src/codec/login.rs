@@ -99,10 +99,13 @@ impl<'a> LoginRequest<'a> {
 }
 
 fn write_head(out: &mut Vec<u8>, capabilities: Capabilities, collation: u8) {
-    out.extend_from_slice(&capabilities.0.to_le_bytes()[..4]);
+    let flags = capabilities.0.to_le_bytes();
+    out.extend_from_slice(&flags[..4]);
     out.extend_from_slice(&u32::try_from(super::MAX_PAYLOAD).unwrap_or(0).to_le_bytes());
     out.push(collation);
-    out.extend_from_slice(&[0; 23]);
+    out.extend_from_slice(&[0; 19]);
+    let is_mysql = capabilities.has(Capabilities::LONG_PASSWORD);
+    out.extend_from_slice(if is_mysql { &[0; 4] } else { &flags[4..] });
 }
 
 /// Capabilities, longest packet, collation, filler (MariaDB's extended capabilities in its last four bytes).

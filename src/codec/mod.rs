@@ -4,6 +4,7 @@
 
 mod attributes;
 mod auth;
+mod bulk;
 mod capability;
 mod change_user;
 mod column;
@@ -29,6 +30,7 @@ pub use auth::{
     CLIENT_ED25519, NATIVE_PASSWORD, Plugin, SHA256_KEY_REQUEST, SHA256_PASSWORD, write_auth_more,
     write_auth_switch,
 };
+pub use bulk::{BulkExecute, bulk_rows};
 pub use capability::Capabilities;
 pub use change_user::ChangeUser;
 pub use column::{ColumnDefinition, ColumnFlags, ColumnType};

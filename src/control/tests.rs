@@ -119,6 +119,7 @@ impl House {
             settings: [0; 32],
             attributes: [0; 32],
             canonical: statement.as_bytes(),
+            bulk: false,
             parameters: b"",
         };
         let request = NewRequest {

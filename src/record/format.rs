@@ -34,6 +34,7 @@ pub struct Record {
 
 /// An event, owned.
 #[allow(missing_docs, reason = "the fields are those of `Event`, `Intent` and `Completion`")]
+#[allow(clippy::large_enum_variant, reason = "records are read back one at a time")]
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Recorded {

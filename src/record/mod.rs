@@ -21,7 +21,7 @@ pub struct Intent<'a> {
     pub target: &'a str,
     /// In which database.
     pub schema: Option<&'a str>,
-    /// `query`, `prepare`, `execute`, `fetch`, `init_db`.
+    /// `query`, `prepare`, `execute`, `bulk_execute`, `fetch`, `init_db`.
     pub command: &'static str,
     /// What it is.
     pub verb: Verb,

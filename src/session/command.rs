@@ -8,8 +8,7 @@ use super::machine::{Pending, Phase, broken, refused, wait};
 use super::response::{Expect, Response};
 use super::{Op, Ruling, Session, Side, StatementKind, Step, Text};
 use crate::codec::{
-    Capabilities, Command, ExecuteHead, HEADER_LEN, Header, MAX_PAYLOAD, Status, write_eof,
-    write_frame,
+    Capabilities, Command, HEADER_LEN, Header, MAX_PAYLOAD, Status, write_eof, write_frame,
 };
 use crate::fault::{Fault, FaultKind};
 use crate::schema::Flavour;
@@ -97,6 +96,7 @@ impl Session {
         let names_one = matches!(
             Command(*command),
             Command::STMT_EXECUTE
+                | Command::MARIADB_STMT_BULK_EXECUTE
                 | Command::STMT_SEND_LONG_DATA
                 | Command::STMT_CLOSE
                 | Command::STMT_RESET
@@ -116,13 +116,10 @@ impl Session {
                 self.refuse(&too_many_statements(), total, out)
             }
             Command::STMT_PREPARE => self.inline(StatementKind::Prepare, total, body, 0),
-            Command::STMT_EXECUTE => match ExecuteHead::parse(body) {
-                Ok(head) => match self.check_execute(&head) {
-                    Ok(()) => self.prepared(StatementKind::Execute, head.statement_id, total, out),
-                    Err(fault) => self.refuse(&fault, total, out),
-                },
-                Err(_) => self.fail(&broken("malformed COM_STMT_EXECUTE"), 1, out),
-            },
+            Command::STMT_EXECUTE => self.execute(total, body, out),
+            Command::MARIADB_STMT_BULK_EXECUTE if self.takes_bulk() => {
+                self.bulk_execute(total, body, out)
+            }
             Command::STMT_FETCH => match id_of(body) {
                 Some(id) => self.prepared(StatementKind::Fetch, id, total, out),
                 None => self.fail(&broken("malformed COM_STMT_FETCH"), 1, out),
@@ -214,7 +211,7 @@ impl Session {
     }
 
     /// EXECUTE or FETCH of a statement that was prepared here.
-    fn prepared(
+    pub(super) fn prepared(
         &mut self,
         kind: StatementKind,
         statement_id: u32,
@@ -363,7 +360,7 @@ fn expectation(pending: Pending) -> Expect {
             Expect::Prepare { text: pending.text.unwrap_or_else(|| Arc::from(&[][..])) }
         }
         StatementKind::Statistics => Expect::Text,
-        StatementKind::Execute => Expect::Execute { id },
+        StatementKind::Execute | StatementKind::BulkExecute => Expect::Execute { id },
         StatementKind::Fetch => Expect::Fetch { id },
     }
 }

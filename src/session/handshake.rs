@@ -23,6 +23,9 @@ const SSL_REQUEST_LEN: usize = 32;
 /// The first MySQL with query attributes.
 const QUERY_ATTRIBUTES_SINCE: u32 = 80_023;
 
+/// The first MariaDB with COM_STMT_BULK_EXECUTE.
+const BULK_SINCE: u32 = 100_200;
+
 /// utf8mb4_general_ci: what a client that names no collation gets.
 const DEFAULT_COLLATION: u8 = 45;
 
@@ -126,7 +129,9 @@ impl Session {
             Flavour::MySql => all,
             // MariaDB servers say who they are by leaving out bit 0.
             Flavour::MariaDb => {
-                all & !(Capabilities::LONG_PASSWORD | Capabilities::QUERY_ATTRIBUTES)
+                let has_bulk = self.settings.profile.version >= BULK_SINCE;
+                let bulk = if has_bulk { Capabilities::MARIADB_STMT_BULK_OPERATIONS } else { 0 };
+                all & !(Capabilities::LONG_PASSWORD | Capabilities::QUERY_ATTRIBUTES) | bulk
             }
         }
     }

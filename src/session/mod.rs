@@ -161,6 +161,8 @@ pub enum StatementKind {
     Prepare,
     /// COM_STMT_EXECUTE: the text is the prepared one.
     Execute,
+    /// MariaDB's COM_STMT_BULK_EXECUTE: the prepared text, once for each of many rows of parameters.
+    BulkExecute,
     /// COM_STATISTICS, ruled on as the SHOW STATUS that it is a part of.
     Statistics,
     /// COM_STMT_FETCH: recorded; the plan is its EXECUTE's, so no ruling changes it.
@@ -170,7 +172,7 @@ pub enum StatementKind {
 impl StatementKind {
     /// Whether its text was prepared before.
     pub fn is_prepared(self) -> bool {
-        matches!(self, Self::Execute | Self::Fetch)
+        matches!(self, Self::Execute | Self::BulkExecute | Self::Fetch)
     }
 }
 

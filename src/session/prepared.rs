@@ -3,19 +3,56 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::machine::{Phase, Prepared};
+use super::machine::{Phase, Prepared, broken};
 use super::response::Expect;
-use super::{Session, StatementKind};
-use crate::codec::{ExecuteHead, HEADER_LEN, Header, NamedParameters};
+use super::{Session, StatementKind, Step};
+use crate::codec::{
+    BulkExecute, Capabilities, Command, ExecuteHead, HEADER_LEN, Header, NamedParameters, bulk_rows,
+};
+use crate::fault::{Fault, FaultKind};
 
 impl Session {
+    pub(super) fn execute(&mut self, total: usize, body: &[u8], out: &mut Vec<u8>) -> Step {
+        match ExecuteHead::parse(body) {
+            Ok(head) => match self.check_execute(&head) {
+                Ok(()) => self.prepared(StatementKind::Execute, head.statement_id, total, out),
+                Err(fault) => self.refuse(&fault, total, out),
+            },
+            Err(_) => self.fail(&broken("malformed COM_STMT_EXECUTE"), 1, out),
+        }
+    }
+
+    /// Whether the client may execute a statement for many rows of parameters at once. (Every connection to a MariaDB may.)
+    pub(super) fn takes_bulk(&self) -> bool {
+        self.capabilities.has(Capabilities::MARIADB_STMT_BULK_OPERATIONS)
+    }
+
+    pub(super) fn bulk_execute(&mut self, total: usize, body: &[u8], out: &mut Vec<u8>) -> Step {
+        let Ok(bulk) = BulkExecute::parse(body) else {
+            return self.refuse(&malformed_bulk(), total, out);
+        };
+        let known = self.statements.get(&bulk.statement_id);
+        let is_whole = known.is_none_or(|known| {
+            let rows = bulk.rows(known.parameters.into());
+            let counted = rows.map(|(types, rows)| bulk_rows(types, rows));
+            // Without types it is the database that knows; long data has no place here.
+            known.parameters > 0
+                && known.long_data == 0
+                && counted.map_or(!bulk.has_types, |rows| rows.is_ok_and(|rows| rows > 0))
+        });
+        if !is_whole {
+            return self.refuse(&malformed_bulk(), total, out);
+        }
+        self.prepared(StatementKind::BulkExecute, bulk.statement_id, total, out)
+    }
+
     /// The parameters of the EXECUTE that waits for its ruling, at the front of the client's bytes, with the types of an
     /// earlier one where it brings none. `None` where they are not all known: long data was sent before, so that one
     /// could stand for another.
     pub fn bound_parameters<'a>(&self, bytes: &'a [u8]) -> Option<Cow<'a, [u8]>> {
         let none = Some(Cow::Borrowed(&[][..]));
         let Phase::Deciding(pending) = &self.phase else { return none };
-        if pending.kind != StatementKind::Execute {
+        if !matches!(pending.kind, StatementKind::Execute | StatementKind::BulkExecute) {
             return none;
         }
         let statement = self.statements.get(&pending.statement_id)?;
@@ -25,7 +62,12 @@ impl Session {
         if Header::parse(bytes)?.continues() || statement.long_data > 0 {
             return None; // not in one piece
         }
-        let head = ExecuteHead::parse(bytes.get(HEADER_LEN + 1..pending.total)?).ok()?;
+        let body = bytes.get(HEADER_LEN + 1..pending.total)?;
+        if pending.kind == StatementKind::BulkExecute {
+            let bulk = BulkExecute::parse(body).ok()?;
+            return bulk.has_types.then_some(Cow::Borrowed(bulk.parameters));
+        }
+        let head = ExecuteHead::parse(body).ok()?;
         if self.takes_attributes() {
             let (own, mut out) = (statement.parameters, Vec::with_capacity(head.parameters.len()));
             let named = self.named_parameters(&head, own)?;
@@ -67,7 +109,12 @@ impl Session {
         };
         if let Some(statement) = known {
             if statement.parameters > 0 && matches!(expect, Expect::Execute { .. }) {
-                statement.keep_types(bytes, named);
+                if bytes.get(HEADER_LEN) == Some(&Command::MARIADB_STMT_BULK_EXECUTE.0) {
+                    // An EXECUTE that brings none must not be taken to have its, or those from before it.
+                    statement.types = None;
+                } else {
+                    statement.keep_types(bytes, named);
+                }
             }
             statement.long_data = 0;
         }
@@ -122,4 +169,9 @@ impl Prepared {
             self.types = types().map(|now| now.flatten().collect());
         }
     }
+}
+
+fn malformed_bulk() -> Fault {
+    let text = "Rowgate [RG-UNSUPPORTED]: a malformed COM_STMT_BULK_EXECUTE, or one that asks for a result for each row";
+    Fault::new(FaultKind::Unsupported, 1235, *b"42000", text)
 }

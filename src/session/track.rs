@@ -24,7 +24,10 @@ pub(super) struct Tracked {
 impl Session {
     /// The `sql_mode` that a statement about to be sent sets: MySQL tells nothing of most of its parts.
     pub(super) fn sets_mode(&self, pending: &Pending, text: &[u8]) -> Option<SqlMode> {
-        let runs = matches!(pending.kind, StatementKind::Query | StatementKind::Execute);
+        let runs = matches!(
+            pending.kind,
+            StatementKind::Query | StatementKind::Execute | StatementKind::BulkExecute
+        );
         sql::sets_mode(text, &self.settings.profile, self.sql_mode).filter(|_| runs)
     }
 }

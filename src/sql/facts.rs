@@ -300,6 +300,12 @@ impl Facts {
     pub fn is_sensitive(&self) -> bool {
         self.calls_sensitive || self.tables.iter().any(|table| table.sensitive)
     }
+
+    /// It runs for each of many rows of parameters: what holds one run to a row doesn't hold all of them to it.
+    pub fn many_times(&mut self) {
+        self.key_pinned = false;
+        self.limit = None;
+    }
 }
 
 /// Why a statement is not understood well enough.

@@ -9,6 +9,7 @@ mod accounts;
 mod approvals;
 mod attributes;
 mod bad_input;
+mod bulk;
 mod clients;
 mod commands;
 mod compression;

@@ -111,6 +111,8 @@ struct Key {
     sql_mode: SqlMode,
     source: Box<str>,
     prepared: bool,
+    /// What holds one run of it to a row is no fact of many.
+    bulk: bool,
 }
 
 impl Key {
@@ -122,6 +124,7 @@ impl Key {
             sql_mode: query.facets.sql_mode,
             source: query.source.into(),
             prepared: is_prepared(query.kind),
+            bulk: query.kind == StatementKind::BulkExecute,
         }
     }
 
@@ -131,6 +134,7 @@ impl Key {
         self.target == query.target
             && self.sql_mode == query.facets.sql_mode
             && self.prepared == is_prepared(query.kind)
+            && self.bulk == (query.kind == StatementKind::BulkExecute)
             && self.schema.as_deref() == query.facets.schema
             && *self.source == *query.source
             && same_principal
@@ -229,6 +233,9 @@ impl Decider {
         query: &Query<'_>,
         mut analysis: Analysis,
     ) -> (Decision, bool) {
+        if query.kind == StatementKind::BulkExecute {
+            analysis.facts.many_times();
+        }
         let canonical = match query.kind {
             StatementKind::InitDb => None,
             _ => analysis.canonical.take().map(Arc::from),
@@ -389,5 +396,5 @@ fn use_statement(name: &[u8]) -> Vec<u8> {
 }
 
 fn is_prepared(kind: StatementKind) -> bool {
-    matches!(kind, StatementKind::Prepare | StatementKind::Execute | StatementKind::Fetch)
+    kind == StatementKind::Prepare || kind.is_prepared()
 }

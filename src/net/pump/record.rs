@@ -308,6 +308,7 @@ fn command(kind: StatementKind) -> &'static str {
         StatementKind::InitDb => "init_db",
         StatementKind::Prepare => "prepare",
         StatementKind::Execute => "execute",
+        StatementKind::BulkExecute => "bulk_execute",
         StatementKind::Fetch => "fetch",
         StatementKind::Statistics => "statistics",
     }

@@ -265,6 +265,7 @@ impl Pump {
             settings: self.sets.as_ref().map_or([0; 32], |sets| sets.digest()),
             attributes: attributes::digest(attributes.clone()),
             canonical: text,
+            bulk: statement.kind == StatementKind::BulkExecute,
             parameters: &parameters,
         };
         Ok(NewRequest {
@@ -273,7 +274,7 @@ impl Pump {
             target: self.target.runtime.name.clone(),
             schema: facets.schema.map(str::to_owned),
             session: self.id,
-            statement: shown(text, &parameters, attributes),
+            statement: shown(statement.kind, text, &parameters, attributes),
             digest: shape.digest.to_string(),
             verb: shape.verb.as_str().to_owned(),
             tables: shape.tables.clone(),
@@ -303,10 +304,20 @@ fn is_held(kind: StatementKind) -> bool {
 }
 
 /// What the approver sees: the text, and the bytes of the parameters and attributes with what is not text escaped.
-fn shown(text: &[u8], parameters: &[u8], attributes: Attributes<'_>) -> String {
+fn shown(
+    kind: StatementKind,
+    text: &[u8],
+    parameters: &[u8],
+    attributes: Attributes<'_>,
+) -> String {
     let mut shown = String::from_utf8_lossy(text).into_owned();
     if !parameters.is_empty() {
-        shown.push_str("\n-- parameters as sent (NULL bitmap, types, values): ");
+        shown.push_str(match kind {
+            StatementKind::BulkExecute => {
+                "\n-- runs for each of many rows; parameters as sent (types, indicators and values): "
+            }
+            _ => "\n-- parameters as sent (NULL bitmap, types, values): ",
+        });
         shown.push_str(&parameters.escape_ascii().to_string());
     }
     attributes::shown(attributes, &mut shown);

@@ -62,6 +62,8 @@ pub struct Login {
     plugin: Plugin,
     established: Option<Established>,
     packets: u8,
+    /// What is asked for because this server has it: which client may use it is the session's business.
+    own_flags: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -87,6 +89,7 @@ impl Login {
             plugin: Plugin::Native,
             established: None,
             packets: 0,
+            own_flags: 0,
         }
     }
 
@@ -154,6 +157,7 @@ impl Login {
                 "the database does not compress as targets.compression says",
             ));
         }
+        self.own_flags = greeting.capabilities.0 & Capabilities::MARIADB_STMT_BULK_OPERATIONS;
         self.scramble = greeting.scramble;
         self.plugin = Plugin::from_name(greeting.plugin).unwrap_or(Plugin::Native);
         if self.channel != Channel::Tls {
@@ -176,7 +180,11 @@ impl Login {
     fn capabilities(&self) -> Capabilities {
         let tls = if self.channel == Channel::Tls { Capabilities::SSL } else { 0 };
         let compression = self.compression.map_or(0, Compression::capability);
-        Capabilities(self.key.capabilities | Capabilities::UPSTREAM | tls | compression)
+        let all =
+            self.key.capabilities | Capabilities::UPSTREAM | tls | compression | self.own_flags;
+        // MariaDB looks for its extended flags where this one is clear.
+        let is_extended = all & Capabilities::EXTENDED != 0;
+        Capabilities(all & !if is_extended { Capabilities::LONG_PASSWORD } else { 0 })
     }
 
     fn write_login(&mut self, seq: u8, out: &mut Vec<u8>) {
