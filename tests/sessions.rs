@@ -204,6 +204,51 @@ fn an_execute_without_types_has_those_of_the_one_before() {
     assert_eq!(bound("00 01 fd", ok), None, "cut short");
 }
 
+/// With query attributes among them, a statement's own parameters are still told apart, typed or not; a bulk execution's are
+/// all of its rows, and leave no types behind.
+#[test]
+fn what_an_approver_sees_are_the_statements_own_parameters() {
+    const OK: &str = "1: 00 00 00 02 00 00 00";
+    let prepared = |script: &str, capabilities: &str| {
+        let mut player = Player::new(script);
+        player.log_in(capabilities);
+        player.arrive(Side::Client, &bytes_of("0: 16 \"DELETE ?\""), usize::MAX);
+        player.answer("allow");
+        player.answer("connected");
+        let definition =
+            "2: len\"def\" 00 00 00 len\"?\" 00 0c 3f 00 00 00 00 00 fd 80 00 00 00 00";
+        for packet in ["1: 00 07 00 00 00 00 00 01 00 00 00 00", definition, "3: fe 00 00 02 00"] {
+            player.arrive(Side::Server, &bytes_of(packet), usize::MAX);
+        }
+        player
+    };
+    let bound = |player: &mut Player, command: &str| {
+        player.arrive(Side::Client, &bytes_of(&format!("0: {command}")), usize::MAX);
+        let bound = player.session.bound_parameters(&player.buffers[0]).map(|bytes| bytes.to_vec());
+        player.answer("allow");
+        player.arrive(Side::Server, &bytes_of(OK), usize::MAX);
+        bound
+    };
+    let mut player = prepared("# the database is a MySQL", "05 a2 08 08");
+    let mut named =
+        |rest: &str| bound(&mut player, &format!("17 07 00 00 00 08 01 00 00 00 {rest}"));
+    let own = &b"\0\x01\xfd\0\x01a"[..];
+    assert_eq!(named("01 00 00 01 61"), None, "no types yet");
+    assert_eq!(named("02 02 01 fd 00 00 fe 00 len\"who\" 01 61").as_deref(), Some(own));
+    assert_eq!(named("01 00 00 01 61").as_deref(), Some(own), "the types of the one before");
+    assert_eq!(named("01 00 01 fd 00 len\"who\" 01 61").as_deref(), Some(own));
+    assert_eq!(named("02 00 01 03 00 00 fe 00 len\"who\" 01 00 00 00 01 62").unwrap()[2], 3);
+    assert_eq!(named("01 00 00 01 00 00 00").unwrap()[2], 3);
+
+    let mut player = prepared("", "04 a2 08 00; 04 00 00 00");
+    assert!(bound(&mut player, "17 07 00 00 00 00 01 00 00 00 00 01 fd 00 01 61").is_some());
+    let rows = "fd 00 00 01 61 00 01 62";
+    let bulk = bound(&mut player, &format!("fa 07 00 00 00 80 00 {rows}"));
+    assert_eq!(bulk, Some(payload_of(rows)));
+    assert_eq!(bound(&mut player, "fa 07 00 00 00 00 00 00 01 61"), None, "no types");
+    assert_eq!(bound(&mut player, "17 07 00 00 00 00 01 00 00 00 00 00 01 61"), None);
+}
+
 /// A mask may make a cell longer, and so a row too long for the length in front of it.
 #[test]
 fn a_masked_row_that_outgrows_its_packet_ends_the_session() {

@@ -4,9 +4,9 @@
 mod session;
 
 use rowgate::codec::{
-    AuthSwitch, BinaryRow, Capabilities, ChangeUser, ColumnDefinition, ColumnType, ErrPacket,
-    ExecuteHead, HEADER_LEN, Handshake, Header, LoginRequest, MAX_PAYLOAD, OkPacket, PrepareOk,
-    Reply, SslRequest, TextRow, state_changes, write_packet,
+    Attributes, AuthSwitch, BinaryRow, BulkExecute, Capabilities, ChangeUser, ColumnDefinition, ColumnType, ErrPacket,
+    ExecuteHead, HEADER_LEN, Handshake, Header, LoginRequest, MAX_PAYLOAD, MAX_QUERY_ATTRIBUTES,
+    NamedParameters, OkPacket, PrepareOk, Reply, SslRequest, TextRow, bulk_rows, state_changes, write_packet,
 };
 use rowgate::schema::{
     Catalog, Column, Flavour, LabelSet, Labels, ServerProfile, SqlMode, Table, TableKind,
@@ -65,6 +65,7 @@ pub fn resultset(data: &[u8]) {
     }
     let _ = (OkPacket::parse(data), ErrPacket::parse(data), PrepareOk::parse(data));
     let _ = (ExecuteHead::parse(data), Reply::parse(data), state_changes(data, |_| {}));
+    parameters(data);
     for deprecate_eof in [false, true] {
         if Reply::is_terminator(data, deprecate_eof) {
             let _ = Reply::terminator_status(data, deprecate_eof);
@@ -86,6 +87,29 @@ pub fn resultset(data: &[u8]) {
             }
         }
         assert!(seen <= data.len());
+    }
+}
+
+/// Parameters: no panic, and what is told apart lies inside.
+fn parameters(data: &[u8]) {
+    if let Ok((attributes, len)) = Attributes::of_query(data) {
+        let total = attributes.total();
+        let seen: usize = attributes.map(|found| found.value.map_or(0, <[u8]>::len)).sum();
+        assert!(total <= MAX_QUERY_ATTRIBUTES && seen <= len && len <= data.len());
+    }
+    for own in [0, 1, 9] {
+        if let Ok(named) = NamedParameters::parse(data, own) {
+            let mut out = Vec::new();
+            if named.write_own(own, None, &mut out).is_some() {
+                assert!(out.len() <= data.len() + 1);
+            }
+            let _ = named.attributes(own).last();
+        }
+        if let Some((types, rows)) = BulkExecute::parse(data).ok().and_then(|bulk| bulk.rows(own))
+            && let Ok(rows) = bulk_rows(types, rows)
+        {
+            assert!(rows <= data.len());
+        }
     }
 }
 

@@ -11,7 +11,6 @@ use super::own::converse;
 use super::target::TargetState;
 use super::tls::UpstreamTls;
 use super::worker::Worker;
-use crate::codec::Capabilities;
 use crate::fault::Fault;
 use crate::session::UpstreamKey;
 use crate::session::upstream::Baseline;
