@@ -72,6 +72,7 @@ fn parsing(c: &mut Criterion) {
         org_table: b"customers",
         name: b"card_number",
         org_name: b"card_number",
+        extended: None,
         charset: 45,
         length: 80,
         column_type: ColumnType::VAR_STRING,
@@ -82,7 +83,7 @@ fn parsing(c: &mut Criterion) {
     let mut payload = Vec::new();
     definition.write(&mut payload);
     c.bench_function("parse a column definition", |b| {
-        b.iter(|| ColumnDefinition::parse(black_box(&payload)).is_ok());
+        b.iter(|| ColumnDefinition::parse(black_box(&payload), Capabilities(0)).is_ok());
     });
     let login = LoginRequest {
         capabilities: Capabilities(Capabilities::PROXIED),

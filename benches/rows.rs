@@ -126,6 +126,7 @@ fn result() -> Vec<u8> {
             org_table: b"t",
             name: name.as_bytes(),
             org_name: name.as_bytes(),
+            extended: None,
             charset: 45,
             length: 64,
             column_type: ColumnType::VAR_STRING,

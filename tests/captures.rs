@@ -40,14 +40,15 @@ fn packets(name: &str) -> Vec<(char, Vec<u8>)> {
 /// A reader of one capture.
 struct Reader {
     packets: std::vec::IntoIter<(char, Vec<u8>)>,
-    deprecate_eof: bool,
+    /// What the two agreed on.
+    capabilities: Capabilities,
     said: String,
 }
 
 /// Everything that was said, as the codec understands it.
 fn read(name: &str) -> String {
     let packets = packets(name).into_iter();
-    let mut reader = Reader { packets, deprecate_eof: false, said: String::new() };
+    let mut reader = Reader { packets, capabilities: Capabilities(0), said: String::new() };
     reader.log_in();
     while let Some((side, payload)) = reader.packets.next() {
         assert_eq!(side, 'C', "a response that was not read to its end");
@@ -57,6 +58,10 @@ fn read(name: &str) -> String {
 }
 
 impl Reader {
+    fn deprecate_eof(&self) -> bool {
+        self.capabilities.has(Capabilities::DEPRECATE_EOF)
+    }
+
     fn server_sent(&mut self) -> Vec<u8> {
         let (side, payload) = self.packets.next().expect("a response");
         assert_eq!(side, 'S', "a response that was read past its end");
@@ -84,9 +89,10 @@ impl Reader {
             login.schema,
             login.auth_response.len()
         ));
-        self.deprecate_eof = login.capabilities.has(Capabilities::DEPRECATE_EOF);
+        let theirs = Handshake::parse(&again).unwrap().capabilities;
+        self.capabilities = Capabilities(login.capabilities.0 & theirs.0);
         let ok = self.server_sent();
-        assert_eq!(Reply::parse(&ok), Ok(Reply::Ok), "the login succeeds");
+        assert_eq!(Reply::parse(&ok, self.capabilities), Ok(Reply::Ok), "the login succeeds");
     }
 
     fn command(&mut self, payload: &[u8]) {
@@ -111,7 +117,7 @@ impl Reader {
     }
 
     fn prepared(&mut self) {
-        let ok = PrepareOk::parse(&self.server_sent()).unwrap();
+        let ok = PrepareOk::parse(&self.server_sent(), self.capabilities).unwrap();
         self.say(format_args!("    {} parameters, {} columns", ok.parameters, ok.columns));
         for count in [ok.parameters, ok.columns] {
             self.definitions(u64::from(count));
@@ -123,13 +129,13 @@ impl Reader {
         let mut types = Vec::new();
         for _ in 0..count {
             let payload = self.server_sent();
-            let definition = ColumnDefinition::parse(&payload).unwrap();
+            let definition = ColumnDefinition::parse(&payload, self.capabilities).unwrap();
             let mut again = Vec::new();
             definition.write(&mut again);
             assert_eq!(again, payload, "a definition written again");
             types.push(definition.column_type);
         }
-        if count > 0 && !self.deprecate_eof {
+        if count > 0 && !self.deprecate_eof() {
             assert!(Reply::is_terminator(&self.server_sent(), false));
         }
         types
@@ -137,7 +143,7 @@ impl Reader {
 
     fn result(&mut self, binary: bool) {
         let payload = self.server_sent();
-        match Reply::parse(&payload).unwrap() {
+        match Reply::parse(&payload, self.capabilities).unwrap() {
             Reply::Ok => {
                 let ok = OkPacket::parse(&payload).unwrap();
                 self.say(format_args!("    OK, {} affected", ok.affected_rows));
@@ -148,7 +154,7 @@ impl Reader {
                 let text = String::from_utf8_lossy(error.message);
                 self.say(format_args!("    error {}: {text}", error.code));
             }
-            Reply::Columns(count) => {
+            Reply::Columns { count, .. } => {
                 let types = self.definitions(count);
                 self.rows(&types, binary);
             }
@@ -159,7 +165,7 @@ impl Reader {
     fn rows(&mut self, types: &[ColumnType], binary: bool) {
         loop {
             let payload = self.server_sent();
-            if Reply::is_terminator(&payload, self.deprecate_eof) {
+            if Reply::is_terminator(&payload, self.deprecate_eof()) {
                 return;
             }
             let cells = cells(&payload, types, binary);

@@ -7,7 +7,7 @@
 //! difference before you commit it.
 //!
 //! ```text
-//! @ logged in             what every session begins with (`@ logged in, no EOFs`: with DEPRECATE_EOF)
+//! @ logged in             what every session begins with (`@ logged in, no EOFs`: with DEPRECATE_EOF, and others)
 //! C 0: 03 "SELECT 1"      the client sends a packet with sequence id 0
 //! C raw: 01 00            the client sends bytes without a header
 //! S 1: ..                 the database does
@@ -229,7 +229,7 @@ fn what_an_approver_sees_are_the_statements_own_parameters() {
         player.arrive(Side::Server, &bytes_of(OK), usize::MAX);
         bound
     };
-    let mut player = prepared("# the database is a MySQL", "05 a2 08 08");
+    let mut player = prepared("# the database is MySQL", "05 a2 08 08");
     let mut named =
         |rest: &str| bound(&mut player, &format!("17 07 00 00 00 08 01 00 00 00 {rest}"));
     let own = &b"\0\x01\xfd\0\x01a"[..];
@@ -324,17 +324,29 @@ fn play(script: &str, piece: usize) -> String {
             Some(("C", packet)) => player.arrive(Side::Client, &bytes_of(packet), piece),
             Some(("S", packet)) => player.arrive(Side::Server, &bytes_of(packet), piece),
             Some(("!", answer)) => player.answer(answer),
-            Some(("@", "logged in")) => player.log_in("05 a2 08 00"),
-            Some(("@", "logged in, local files")) => player.log_in("85 a2 08 00"),
-            Some(("@", "logged in, query attributes")) => player.log_in("05 a2 08 08"),
-            Some(("@", "logged in, bulk")) => player.log_in("04 a2 08 00; 04 00 00 00"),
-            Some(("@", "logged in, no EOFs")) => player.log_in("05 a2 08 01"),
+            Some(("@", how)) => player.log_in(capabilities(how)),
             _ if line.is_empty() || line.starts_with('#') => continue,
             _ => panic!("not a line of a script: {line}"),
         }
         player.flush();
     }
     player.transcript
+}
+
+/// The capabilities of a login: MySQL's, and MariaDB's extended ones behind them.
+fn capabilities(how: &str) -> &'static str {
+    match how {
+        "logged in" => "05 a2 08 00",
+        "logged in, local files" => "85 a2 08 00",
+        "logged in, query attributes" => "05 a2 08 08",
+        "logged in, bulk" => "04 a2 08 00 04 00 00 00",
+        "logged in, no EOFs" => "05 a2 08 01",
+        "logged in, cached metadata" => "04 a2 08 00 18 00 00 00",
+        "logged in, cached metadata, no EOFs" => "04 a2 08 01 18 00 00 00",
+        "logged in, optional metadata" => "05 a2 08 02",
+        "logged in, optional metadata, no EOFs" => "05 a2 08 03",
+        other => panic!("no such login: {other}"),
+    }
 }
 
 /// `seq: payload` or `raw: bytes`.
@@ -425,11 +437,11 @@ impl Player {
     /// The usual login, without a trace in the transcript.
     fn log_in(&mut self, capabilities: &str) {
         let kept = self.transcript.clone();
-        let (capabilities, extended) =
-            capabilities.split_once(';').unwrap_or((capabilities, "00 00 00 00"));
-        let filler = "00 ".repeat(19) + extended;
+        let (basic, extended) = capabilities.split_at("00 00 00 00".len());
+        let extended = if extended.is_empty() { " 00 00 00 00" } else { extended };
+        let filler = "00 ".repeat(19);
         let packet = format!(
-            "1: {capabilities} ff ff ff 00 2d {filler} \"bot\" 00 14 {} \"mysql_native_password\" 00",
+            "1: {basic} ff ff ff 00 2d {filler} {extended} \"bot\" 00 14 {} \"mysql_native_password\" 00",
             "41 ".repeat(20)
         );
         self.arrive(Side::Client, &bytes_of(&packet), usize::MAX);
@@ -632,7 +644,7 @@ fn settings(script: &str) -> Settings {
 }
 
 fn profile(script: &str) -> ServerProfile {
-    let (flavour, version, version_string) = if script.contains("# the database is a MySQL") {
+    let (flavour, version, version_string) = if script.contains("# the database is MySQL") {
         (Flavour::MySql, 90_704, "9.7.4")
     } else {
         (Flavour::MariaDb, 101_119, "10.11.19-MariaDB")

@@ -58,13 +58,16 @@ pub fn login(data: &[u8]) {
 
 /// Results: no panic, cells lie inside their row, definitions survive a round trip.
 pub fn resultset(data: &[u8]) {
-    if let Ok(definition) = ColumnDefinition::parse(data) {
-        let mut out = Vec::new();
-        definition.write(&mut out);
-        assert_eq!(ColumnDefinition::parse(&out), Ok(definition));
+    for capabilities in [0, Capabilities::METADATA].map(Capabilities) {
+        if let Ok(definition) = ColumnDefinition::parse(data, capabilities) {
+            let mut out = Vec::new();
+            definition.write(&mut out);
+            assert_eq!(ColumnDefinition::parse(&out, capabilities), Ok(definition));
+        }
+        let _ = (PrepareOk::parse(data, capabilities), Reply::parse(data, capabilities));
     }
-    let _ = (OkPacket::parse(data), ErrPacket::parse(data), PrepareOk::parse(data));
-    let _ = (ExecuteHead::parse(data), Reply::parse(data), state_changes(data, |_| {}));
+    let _ = (OkPacket::parse(data), ErrPacket::parse(data));
+    let _ = (ExecuteHead::parse(data), state_changes(data, |_| {}));
     parameters(data);
     for deprecate_eof in [false, true] {
         if Reply::is_terminator(data, deprecate_eof) {

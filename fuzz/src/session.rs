@@ -185,6 +185,7 @@ fn result(flags: u8) -> Vec<u8> {
             org_table: b"customers",
             name,
             org_name: name,
+            extended: None,
             charset: if flags & 8 == 0 { 63 } else { 8 },
             length: 100,
             column_type,

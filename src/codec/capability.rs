@@ -31,6 +31,7 @@ impl Capabilities {
     pub const ZSTD: u64 = 1 << 26;
     pub const QUERY_ATTRIBUTES: u64 = 1 << 27;
     pub const MARIADB_STMT_BULK_OPERATIONS: u64 = 1 << 34;
+    pub const MARIADB_EXTENDED_METADATA: u64 = 1 << 35;
     pub const MARIADB_CACHE_METADATA: u64 = 1 << 36;
 
     /// What is advertised to clients (with [`Self::SSL`] where a certificate is configured). Nothing is advertised
@@ -51,8 +52,13 @@ impl Capabilities {
         | Self::PLUGIN_AUTH
         | Self::CONNECT_ATTRS
         | Self::PLUGIN_AUTH_LENENC
-        | Self::DEPRECATE_EOF
-        | Self::QUERY_ATTRIBUTES;
+        | Self::DEPRECATE_EOF;
+
+    /// What is advertised beside, where the target has it: under these it tells more of a result's columns, or leaves
+    /// out what was told before.
+    pub const METADATA: u64 = Self::OPTIONAL_RESULTSET_METADATA
+        | Self::MARIADB_EXTENDED_METADATA
+        | Self::MARIADB_CACHE_METADATA;
 
     /// MariaDB's extended flags. They lie in the filler of greeting and login where LONG_PASSWORD is clear.
     pub const EXTENDED: u64 = 0xFFFF_FFFF << 32;
@@ -64,7 +70,8 @@ impl Capabilities {
         | Self::MULTI_RESULTS
         | Self::PS_MULTI_RESULTS
         | Self::DEPRECATE_EOF
-        | Self::QUERY_ATTRIBUTES;
+        | Self::QUERY_ATTRIBUTES
+        | Self::METADATA;
 
     /// What every upstream login asks for beside the shaping flags. LOCAL_FILES: which client may be asked for which
     /// file is the session's business.
@@ -83,5 +90,10 @@ impl Capabilities {
     /// Whether all of `bits` are set.
     pub fn has(self, bits: u64) -> bool {
         self.0 & bits == bits
+    }
+
+    /// Whether a result's first packet says if definitions follow it.
+    pub fn may_lack_definitions(self) -> bool {
+        self.0 & (Self::MARIADB_CACHE_METADATA | Self::OPTIONAL_RESULTSET_METADATA) != 0
     }
 }

@@ -3,7 +3,7 @@
 use nom::number::complete::{le_u8, le_u16, le_u32};
 
 use super::lenenc::{lenenc_bytes, lenenc_int};
-use super::{CodecError, Parsed, fail, front, write_lenenc_bytes, write_lenenc_int};
+use super::{Capabilities, CodecError, Parsed, fail, front, write_lenenc_bytes, write_lenenc_int};
 
 /// A column's type on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -123,6 +123,9 @@ pub struct ColumnDefinition<'a> {
     pub name: &'a [u8],
     /// Column; empty for what is computed.
     pub org_name: &'a [u8],
+    /// MariaDB's extended metadata, where that was agreed on: `json`, `uuid`, `inet6`, `point` and the like for types
+    /// that are a string's on the wire. Empty for most columns.
+    pub extended: Option<&'a [u8]>,
     /// Character set, by collation id.
     pub charset: u16,
     /// Longest value, in bytes.
@@ -138,9 +141,9 @@ pub struct ColumnDefinition<'a> {
 }
 
 impl<'a> ColumnDefinition<'a> {
-    /// Parses a definition's payload.
-    pub fn parse(payload: &'a [u8]) -> Result<Self, CodecError> {
-        front(payload, definition)
+    /// Parses a definition's payload, by the capabilities of the login.
+    pub fn parse(payload: &'a [u8], capabilities: Capabilities) -> Result<Self, CodecError> {
+        front(payload, |input| definition(input, capabilities))
     }
 
     /// Appends the payload.
@@ -149,6 +152,9 @@ impl<'a> ColumnDefinition<'a> {
             [self.catalog, self.schema, self.table, self.org_table, self.name, self.org_name]
         {
             write_lenenc_bytes(out, text);
+        }
+        if let Some(extended) = self.extended {
+            write_lenenc_bytes(out, extended);
         }
         write_lenenc_int(out, 12);
         out.extend_from_slice(&self.charset.to_le_bytes());
@@ -160,13 +166,19 @@ impl<'a> ColumnDefinition<'a> {
     }
 }
 
-fn definition(input: &[u8]) -> Parsed<'_, ColumnDefinition<'_>> {
+fn definition(input: &[u8], capabilities: Capabilities) -> Parsed<'_, ColumnDefinition<'_>> {
     let (rest, catalog) = lenenc_bytes(input)?;
     let (rest, schema) = lenenc_bytes(rest)?;
     let (rest, table) = lenenc_bytes(rest)?;
     let (rest, org_table) = lenenc_bytes(rest)?;
     let (rest, name) = lenenc_bytes(rest)?;
     let (rest, org_name) = lenenc_bytes(rest)?;
+    let (rest, extended) = if capabilities.has(Capabilities::MARIADB_EXTENDED_METADATA) {
+        let (rest, extended) = lenenc_bytes(rest)?;
+        (rest, Some(extended))
+    } else {
+        (rest, None)
+    };
     let (rest, fixed) = lenenc_int(rest)?;
     if fixed != 12 {
         return fail(CodecError::Value("a column definition's fixed part"));
@@ -186,6 +198,7 @@ fn definition(input: &[u8]) -> Parsed<'_, ColumnDefinition<'_>> {
         org_table,
         name,
         org_name,
+        extended,
         charset,
         length,
         column_type: ColumnType(column_type),

@@ -42,7 +42,9 @@ pub use lenenc::{lenenc_bytes, lenenc_int, write_lenenc_bytes, write_lenenc_int}
 pub use login::{LoginRequest, SslRequest};
 pub use prepare::{ExecuteHead, PrepareOk};
 pub use proxy::ProxyHeader;
-pub use response::{ErrPacket, OkPacket, Reply, Status, write_eof, write_err, write_ok};
+pub use response::{
+    ErrPacket, OkPacket, Reply, Status, write_columns, write_eof, write_err, write_ok,
+};
 pub use row::{BinaryRow, Cell, TextRow, write_binary_row_head};
 pub use track::{StateChange, state_changes};
 

@@ -3,7 +3,7 @@
 use nom::bytes::complete::tag;
 use nom::number::complete::{le_u8, le_u16, le_u32};
 
-use super::{CodecError, Parsed, front};
+use super::{Capabilities, CodecError, Parsed, fail, front};
 
 /// The first packet of an answer to COM_STMT_PREPARE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,12 +16,14 @@ pub struct PrepareOk {
     pub parameters: u16,
     /// Warnings.
     pub warnings: u16,
+    /// Under MySQL's OPTIONAL_RESULTSET_METADATA: whether definitions follow.
+    pub defined: Option<bool>,
 }
 
 impl PrepareOk {
-    /// Parses a payload that starts with 0x00.
-    pub fn parse(payload: &[u8]) -> Result<Self, CodecError> {
-        front(payload, prepare_ok)
+    /// Parses a payload that starts with 0x00, by the capabilities of the login.
+    pub fn parse(payload: &[u8], capabilities: Capabilities) -> Result<Self, CodecError> {
+        front(payload, |input| prepare_ok(input, capabilities))
     }
 
     /// Appends the payload.
@@ -32,17 +34,32 @@ impl PrepareOk {
         out.extend_from_slice(&self.parameters.to_le_bytes());
         out.push(0);
         out.extend_from_slice(&self.warnings.to_le_bytes());
+        out.extend(self.defined.map(u8::from));
     }
 }
 
-fn prepare_ok(input: &[u8]) -> Parsed<'_, PrepareOk> {
+fn prepare_ok(input: &[u8], capabilities: Capabilities) -> Parsed<'_, PrepareOk> {
     let (rest, _) = tag(&[0][..])(input)?;
     let (rest, statement_id) = le_u32(rest)?;
     let (rest, columns) = le_u16(rest)?;
     let (rest, parameters) = le_u16(rest)?;
     let (rest, _) = le_u8(rest)?;
     let (rest, warnings) = le_u16(rest)?;
-    Ok((rest, PrepareOk { statement_id, columns, parameters, warnings }))
+    let (rest, defined) = if capabilities.has(Capabilities::OPTIONAL_RESULTSET_METADATA) {
+        let (rest, defined) = is_defined(rest)?;
+        (rest, Some(defined))
+    } else {
+        (rest, None)
+    };
+    Ok((rest, PrepareOk { statement_id, columns, parameters, warnings, defined }))
+}
+
+/// Whether definitions follow: a byte, 0 or 1.
+pub(super) fn is_defined(input: &[u8]) -> Parsed<'_, bool> {
+    match le_u8(input)? {
+        (rest, byte @ 0..=1) => Ok((rest, byte == 1)),
+        _ => fail(CodecError::Value("whether definitions follow")),
+    }
 }
 
 /// What is read of COM_STMT_EXECUTE: which statement, with which cursor. The rest is passed on.

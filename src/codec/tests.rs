@@ -59,9 +59,11 @@ proptest! {
     fn logins(
         user in word(), auth_response in bytes(250), schema in word(), plugin in word(),
         attributes in proptest::collection::vec((word(), word()), 0..8),
-        with_schema: bool, with_attributes: bool, lenenc: bool, collation: u8,
+        with_schema: bool, with_attributes: bool, lenenc: bool, collation: u8, extended: Option<u32>,
     ) {
-        let mut flags = Capabilities::PROTOCOL_41 | Capabilities::PLUGIN_AUTH | Capabilities::LONG_PASSWORD;
+        // MariaDB's clients leave LONG_PASSWORD out, and so have an upper half.
+        let own = extended.map_or(Capabilities::LONG_PASSWORD, |flags| u64::from(flags) << 32);
+        let mut flags = Capabilities::PROTOCOL_41 | Capabilities::PLUGIN_AUTH | own;
         let schema = Some(schema.as_str()).filter(|name| with_schema && !name.is_empty());
         for (bit, set) in [
             (Capabilities::CONNECT_WITH_DB, schema.is_some()),
@@ -99,8 +101,10 @@ proptest! {
     #[test]
     fn column_definitions(
         texts in proptest::collection::vec(bytes(300), 6), charset: u16, length: u32, column_type: u8,
-        flags: u16, decimals: u8,
+        flags: u16, decimals: u8, extended in proptest::option::of(bytes(40)),
     ) {
+        let flag = if extended.is_some() { Capabilities::MARIADB_EXTENDED_METADATA } else { 0 };
+        let parse = |payload| ColumnDefinition::parse(payload, Capabilities(flag));
         let definition = ColumnDefinition {
             catalog: &texts[0],
             schema: &texts[1],
@@ -108,6 +112,7 @@ proptest! {
             org_table: &texts[3],
             name: &texts[4],
             org_name: &texts[5],
+            extended: extended.as_deref(),
             charset,
             length,
             column_type: ColumnType(column_type),
@@ -116,8 +121,8 @@ proptest! {
             tail: &[0, 0],
         };
         let payload = written(|out| definition.write(out));
-        prop_assert_eq!(&ColumnDefinition::parse(&payload).unwrap(), &definition);
-        no_prefix(&payload, payload.len(), ColumnDefinition::parse);
+        prop_assert_eq!(&parse(&payload).unwrap(), &definition);
+        no_prefix(&payload, payload.len(), parse);
     }
 
     #[test]
@@ -129,7 +134,7 @@ proptest! {
         let ok = OkPacket { affected_rows, last_insert_id, status, warnings, info: &info };
         let payload = written(|out| write_ok(out, 0, &ok));
         prop_assert_eq!(&OkPacket::parse(&payload).unwrap(), &ok);
-        prop_assert_eq!(Reply::parse(&payload), Ok(Reply::Ok));
+        prop_assert_eq!(Reply::parse(&payload, Capabilities(u64::MAX)), Ok(Reply::Ok));
         no_prefix(&payload, payload.len() - info.len(), OkPacket::parse);
 
         let ended = written(|out| write_ok(out, 0xFE, &ok));
@@ -143,17 +148,44 @@ proptest! {
         let payload = written(|out| write_err(out, code, *b"42000", &message));
         let err = ErrPacket { code, sqlstate: *b"42000", message: message.as_bytes() };
         prop_assert_eq!(ErrPacket::parse(&payload), Ok(err));
-        prop_assert_eq!(Reply::parse(&payload), Ok(Reply::Err));
+        prop_assert_eq!(Reply::parse(&payload, Capabilities(u64::MAX)), Ok(Reply::Err));
         // Five bytes of SQLSTATE at least, once there is a `#`.
         no_prefix(&payload, 3, ErrPacket::parse);
     }
 
     #[test]
-    fn prepared(statement_id: u32, columns: u16, parameters: u16, warnings: u16) {
-        let ok = PrepareOk { statement_id, columns, parameters, warnings };
+    fn prepared(
+        statement_id: u32, columns: u16, parameters: u16, warnings: u16,
+        defined in proptest::option::of(any::<bool>()),
+    ) {
+        let flag = if defined.is_some() { Capabilities::OPTIONAL_RESULTSET_METADATA } else { 0 };
+        let parse = |payload: &[u8]| PrepareOk::parse(payload, Capabilities(flag));
+        let ok = PrepareOk { statement_id, columns, parameters, warnings, defined };
         let payload = written(|out| ok.write(out));
-        prop_assert_eq!(PrepareOk::parse(&payload), Ok(ok));
-        no_prefix(&payload, payload.len(), PrepareOk::parse);
+        prop_assert_eq!(parse(&payload), Ok(ok));
+        no_prefix(&payload, payload.len(), parse);
+    }
+
+    #[test]
+    fn counts_of_columns(count in 1..=65_535_u64, flag in 0..4_usize) {
+        let flags = [
+            0,
+            Capabilities::MARIADB_EXTENDED_METADATA,
+            Capabilities::MARIADB_CACHE_METADATA,
+            Capabilities::OPTIONAL_RESULTSET_METADATA,
+        ];
+        let capabilities = Capabilities(flags[flag]);
+        let parse = |payload: &[u8]| Reply::parse(payload, capabilities);
+        let mut payload = written(|out| write_columns(out, count, capabilities));
+        prop_assert_eq!(parse(&payload), Ok(Reply::Columns { count, defined: true }));
+        no_prefix(&payload, payload.len(), parse);
+        if capabilities.may_lack_definitions() {
+            let last = payload.len() - 1;
+            payload[last] = 0;
+            prop_assert_eq!(parse(&payload), Ok(Reply::Columns { count, defined: false }));
+            payload[last] = 2;
+            prop_assert!(parse(&payload).is_err());
+        }
     }
 
     #[test]
@@ -207,9 +239,11 @@ proptest! {
         let _ = LoginRequest::parse(&payload);
         let _ = ChangeUser::parse(&payload, Capabilities(flags));
         let _ = AuthSwitch::parse(&payload);
-        let _ = ColumnDefinition::parse(&payload);
-        let _ = (OkPacket::parse(&payload), ErrPacket::parse(&payload), Reply::parse(&payload));
-        let _ = (PrepareOk::parse(&payload), ExecuteHead::parse(&payload));
+        let capabilities = Capabilities(flags);
+        let _ = ColumnDefinition::parse(&payload, capabilities);
+        let _ = (OkPacket::parse(&payload), ErrPacket::parse(&payload));
+        let _ = (Reply::parse(&payload, capabilities), ExecuteHead::parse(&payload));
+        let _ = PrepareOk::parse(&payload, capabilities);
         for deprecate_eof in [false, true] {
             let _ = Reply::is_terminator(&payload, deprecate_eof);
             let _ = Reply::terminator_status(&payload, deprecate_eof);

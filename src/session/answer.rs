@@ -118,7 +118,7 @@ impl Session {
             return Ok(false);
         }
         let Some(binding) = response.binding.take() else { return Ok(false) };
-        let binding = Arc::new(binding);
+        response.sent(&binding);
         let binary = matches!(response.expect, Expect::Execute { .. });
         if !matches!(response.expect, Expect::Prepare { .. }) {
             let plugins = response.plugins.as_ref().ok_or_else(Fault::internal)?;
@@ -158,7 +158,9 @@ impl Session {
         match &response.expect {
             Expect::Prepare { text } if !failed => {
                 let parameters = response.parameters;
-                self.keep_statement(response.statement_id, Arc::clone(text), parameters);
+                let (id, definitions) = (response.statement_id, response.definitions.take());
+                self.keep_statement(id, Arc::clone(text), parameters);
+                self.keep_definitions(id, definitions);
             }
             Expect::Execute { id } | Expect::Fetch { id } => {
                 if let Some(statement) = self.statements.get_mut(id) {
@@ -171,6 +173,9 @@ impl Session {
                     if !statement.cursor_open {
                         statement.cursor = None;
                     }
+                }
+                if matches!(response.expect, Expect::Execute { .. }) {
+                    self.keep_definitions(*id, response.definitions.take());
                 }
             }
             _ => {}

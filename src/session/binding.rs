@@ -48,6 +48,8 @@ impl Binding {
             sent.flags.0 &= !ColumnFlags::NOT_NULL;
             if definition.column_type.is_string() {
                 sent.length = sent.length.max(MASKED_LENGTH);
+                // What a mask writes is a text, and need not be the JSON or UUID that a driver would read it as.
+                sent.extended = sent.extended.map(|_| &[][..]);
             }
         }
         sent.write(out);

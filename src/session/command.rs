@@ -266,8 +266,9 @@ impl Session {
         let Ruling::Run { canonical, uses, .. } = &ruling else {
             return self.fail(&Fault::internal(), 1, out);
         };
-        if uses.is_some() && pending.kind == StatementKind::Prepare {
-            let fault = unpreparable_use();
+        let unpreparable = uses.is_some() && pending.kind == StatementKind::Prepare;
+        let refusal = unpreparable.then(unpreparable_use);
+        if let Some(fault) = refusal.or_else(|| self.lacks_definitions(&pending, &ruling)) {
             self.queue.push_back(Op::Done(refused(&fault)));
             return self.refuse(&fault, pending.total, out);
         }
@@ -291,9 +292,14 @@ impl Session {
         let part = self.send_part(&pending, canonical.as_deref(), out);
         let expect = expectation(pending);
         self.executing(&expect, bytes.get(..consumed).unwrap_or_default());
-        let cursor = match &expect {
-            Expect::Fetch { id } => self.statements.get(id).and_then(|s| s.cursor.clone()),
-            _ => None,
+        let (cursor, definitions) = match &expect {
+            Expect::Fetch { id } => {
+                (self.statements.get(id).and_then(|kept| kept.cursor.clone()), None)
+            }
+            Expect::Execute { id } => {
+                (None, self.statements.get(id).and_then(|kept| kept.definitions.clone()))
+            }
+            _ => (None, None),
         };
         let subject = self.principal.as_ref().map_or("", |principal| &principal.subject);
         let (settings, capabilities) = (&self.settings, self.capabilities);
@@ -301,6 +307,7 @@ impl Session {
         self.phase = match file.and_then(|file| response.map(|response| (file, response))) {
             Ok((file, mut response)) => {
                 response.local_file = file;
+                response.definitions = definitions;
                 response.sets_mode = sets_mode;
                 (response.seq, response.part) = (self.reply_seq, part.unwrap_or_default());
                 Phase::Response(self.room_for(response))

@@ -11,7 +11,7 @@ use crate::codec::{
 };
 use crate::fault::{Fault, FaultKind};
 use crate::identity::{Principal, Proof};
-use crate::schema::Flavour;
+use crate::schema::{Flavour, ServerProfile};
 use crate::secret::Secret;
 
 /// Longest packet before the login is complete: a JWT of 10 kB and attributes fit many times over.
@@ -19,12 +19,6 @@ const MAX_LOGIN_PACKET: usize = 64 << 10;
 
 /// A 32-byte SSLRequest.
 const SSL_REQUEST_LEN: usize = 32;
-
-/// The first MySQL with query attributes.
-const QUERY_ATTRIBUTES_SINCE: u32 = 80_023;
-
-/// The first MariaDB with COM_STMT_BULK_EXECUTE.
-const BULK_SINCE: u32 = 100_200;
 
 /// utf8mb4_general_ci: what a client that names no collation gets.
 const DEFAULT_COLLATION: u8 = 45;
@@ -122,17 +116,11 @@ impl Session {
     fn offered(&self) -> u64 {
         let tls = if self.settings.tls_available { Capabilities::SSL } else { 0 };
         let all = Capabilities::PROXIED | tls | self.settings.compression;
+        let all = all | by_version(&self.settings.profile);
         match self.settings.profile.flavour {
-            Flavour::MySql if self.settings.profile.version < QUERY_ATTRIBUTES_SINCE => {
-                all & !Capabilities::QUERY_ATTRIBUTES
-            }
             Flavour::MySql => all,
             // MariaDB servers say who they are by leaving out bit 0.
-            Flavour::MariaDb => {
-                let has_bulk = self.settings.profile.version >= BULK_SINCE;
-                let bulk = if has_bulk { Capabilities::MARIADB_STMT_BULK_OPERATIONS } else { 0 };
-                all & !(Capabilities::LONG_PASSWORD | Capabilities::QUERY_ATTRIBUTES) | bulk
-            }
+            Flavour::MariaDb => all & !Capabilities::LONG_PASSWORD,
         }
     }
 
@@ -396,6 +384,22 @@ fn default_plugin(flavour: Flavour) -> Plugin {
     match flavour {
         Flavour::MySql => Plugin::CachingSha2,
         Flavour::MariaDb => Plugin::Native,
+    }
+}
+
+/// What the target has by its version.
+fn by_version(profile: &ServerProfile) -> u64 {
+    let since = |version: u32, flag: u64| if profile.version >= version { flag } else { 0 };
+    match profile.flavour {
+        Flavour::MySql => {
+            since(80_011, Capabilities::OPTIONAL_RESULTSET_METADATA)
+                | since(80_023, Capabilities::QUERY_ATTRIBUTES)
+        }
+        Flavour::MariaDb => {
+            since(100_200, Capabilities::MARIADB_STMT_BULK_OPERATIONS)
+                | since(100_502, Capabilities::MARIADB_EXTENDED_METADATA)
+                | since(100_600, Capabilities::MARIADB_CACHE_METADATA)
+        }
     }
 }
 

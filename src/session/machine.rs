@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::batch::Batch;
 use super::binding::Binding;
+use super::definitions::Definitions;
 use super::handshake::Handshaking;
 use super::response::{At, Response};
 use super::{
@@ -124,6 +125,8 @@ pub(super) struct Prepared {
     pub(super) types: Option<Box<[u8]>>,
     /// Bytes of SEND_LONG_DATA since the last EXECUTE.
     pub(super) long_data: usize,
+    /// Of its columns, where the database may leave them out; `None` elsewhere, and where they are too long.
+    pub(super) definitions: Option<Definitions>,
     /// What its open cursor's rows are masked by.
     pub(super) cursor: Option<Arc<Binding>>,
     /// An EXECUTE opened a cursor.

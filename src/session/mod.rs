@@ -10,6 +10,7 @@ mod attributes;
 mod batch;
 mod binding;
 mod command;
+mod definitions;
 mod file;
 mod handshake;
 mod kill;

@@ -93,6 +93,7 @@ impl Session {
             parameters,
             types: None,
             long_data: 0,
+            definitions: None,
             cursor: None,
             cursor_open: false,
         };

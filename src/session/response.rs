@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::batch::Part;
 use super::binding::Binding;
+use super::definitions::{Collected, Definitions, undefined};
 use super::machine::upstream_broken;
 use super::masks::Masks;
 use super::track::Tracked;
@@ -22,7 +23,7 @@ const MAX_COLUMNS: u64 = 65_535;
 
 /// Definitions held at the most, in bytes: 4,096 columns, each with six names of 64 four-byte characters, are under
 /// 8 MiB.
-const MAX_HELD: usize = 16 << 20;
+pub(super) const MAX_HELD: usize = 16 << 20;
 
 /// What kind of response.
 pub(super) enum Expect {
@@ -73,6 +74,8 @@ pub(super) struct Response {
     pub(super) expect: Expect,
     pub(super) at: At,
     pub(super) deprecate_eof: bool,
+    /// What was agreed on that shapes results.
+    pub(super) capabilities: Capabilities,
     pub(super) rewrite: bool,
     pub(super) governed: bool,
     pub(super) uses: Option<String>,
@@ -81,11 +84,16 @@ pub(super) struct Response {
     pub(super) worker: usize,
     pub(super) max_row_bytes: usize,
     pub(super) plugins: Option<Arc<dyn PluginHost>>,
-    /// Being defined.
-    pub(super) binding: Option<Binding>,
+    /// Being defined, or as the client has it. Whoever defines it has the only one.
+    pub(super) binding: Option<Arc<Binding>>,
     pub(super) masks: Option<Masks>,
     /// Definitions, until the plan is bound to all of them.
     pub(super) held: Vec<u8>,
+    /// Of the statement's columns, where the database may leave them out: those that were kept, or that came with this.
+    pub(super) definitions: Option<Definitions>,
+    pub(super) collected: Collected,
+    /// A PREPARE is answered with definitions; MySQL's sessions may have turned them off.
+    pub(super) defined: bool,
     pub(super) statement_id: u32,
     pub(super) parameters: u16,
     /// Bytes of the packet in passing that are still to come.
@@ -110,6 +118,7 @@ impl Response {
             expect: Expect::Plain,
             at: At::First,
             deprecate_eof: true,
+            capabilities: Capabilities(Capabilities::DEPRECATE_EOF),
             rewrite: false,
             governed: true,
             uses: None,
@@ -120,6 +129,9 @@ impl Response {
             binding: None,
             masks: None,
             held: Vec::new(),
+            definitions: None,
+            collected: Collected::No,
+            defined: true,
             statement_id: 0,
             parameters: 0,
             skip: 0,
@@ -147,6 +159,7 @@ impl Response {
         };
         let mut response = Self {
             deprecate_eof: capabilities.has(Capabilities::DEPRECATE_EOF),
+            capabilities,
             rewrite: rewrite_errors,
             governed,
             uses,
@@ -162,7 +175,7 @@ impl Response {
                     Some(Masks::open(&binding, true, plugins.as_ref(), worker, subject)?);
             }
         } else {
-            response.binding = mask.map(Binding::new);
+            response.binding = mask.map(|plan| Arc::new(Binding::new(plan)));
         }
         response.plugins = Some(plugins);
         response.expect = expect;
@@ -185,8 +198,10 @@ impl Response {
         if seq != self.seq {
             return Err(upstream_broken("packets out of order"));
         }
-        self.seq = seq.wrapping_add(1);
-        self.packet(Header { seq, ..header }, payload, out)
+        let packet = self.packet(Header { seq, ..header }, payload, out)?;
+        // A packet that is not understood is none that the client gets.
+        self.seq = self.seq.wrapping_add(1);
+        Ok(packet)
     }
 
     fn packet(
@@ -212,6 +227,7 @@ impl Response {
                 Ok(self.pass_or_hold(header, payload))
             }
             At::Definitions { left } => {
+                self.collect_one(payload);
                 self.define(header, payload)?;
                 if left > 1 {
                     self.at = At::Definitions { left: left - 1 };
@@ -250,16 +266,23 @@ impl Response {
     ) -> Result<Packet, Fault> {
         let malformed = |_| upstream_broken("the first packet of a response");
         if let (Expect::Prepare { .. }, Some(0)) = (&self.expect, payload.first()) {
-            let ok = PrepareOk::parse(payload).map_err(malformed)?;
+            let ok = PrepareOk::parse(payload, self.capabilities).map_err(malformed)?;
             self.statement_id = ok.statement_id;
             self.parameters = ok.parameters;
+            self.defined = ok.defined.unwrap_or(true);
             let columns = u64::from(ok.columns);
             if let Some(binding) = self.binding.as_ref().filter(|_| columns > 0) {
                 binding.check_count(usize::from(ok.columns))?;
+                if !self.defined {
+                    return Err(undefined());
+                }
             }
+            self.collect();
             self.at = match u64::from(ok.parameters) {
                 0 => self.after_parameters(columns),
-                left => At::Parameters { left, columns },
+                left if self.defined => At::Parameters { left, columns },
+                _ if self.deprecate_eof => self.after_parameters(columns),
+                _ => At::ParametersEof { columns },
             };
             return Ok(self.pass_or_hold(header, payload));
         }
@@ -267,26 +290,34 @@ impl Response {
             self.ended = Some(Status(Status::AUTOCOMMIT));
             return Ok(Packet::Pass);
         }
-        match Reply::parse(payload).map_err(malformed)? {
+        match Reply::parse(payload, self.capabilities).map_err(malformed)? {
             Reply::Err => self.error(header, payload, out),
             Reply::Ok => self.ok(header, payload, out),
             Reply::LocalInfile => self.asked_for(payload.get(1..).unwrap_or_default()),
-            Reply::Columns(columns) if columns <= MAX_COLUMNS && columns > 0 => {
+            Reply::Columns { count, defined } if count <= MAX_COLUMNS && count > 0 => {
                 if let Expect::Plain | Expect::Prepare { .. } = self.expect {
                     return Err(upstream_broken("rows where none were asked for"));
                 }
                 if let Some(binding) = &self.binding {
-                    binding.check_count(usize::try_from(columns).unwrap_or(usize::MAX))?;
+                    binding.check_count(usize::try_from(count).unwrap_or(usize::MAX))?;
                 }
-                self.at = At::Definitions { left: columns };
+                if !defined {
+                    return self.undefined(header, payload, count, out);
+                }
+                self.collect();
+                self.at = At::Definitions { left: count };
                 Ok(self.pass_or_hold(header, payload))
             }
-            Reply::Columns(_) => Err(upstream_broken("a column count")),
+            Reply::Columns { .. } => Err(upstream_broken("a column count")),
         }
     }
 
     fn after_parameters(&mut self, columns: u64) -> At {
-        if columns == 0 {
+        if columns > 0 && !self.defined && !self.deprecate_eof {
+            return At::DefinitionsEof;
+        }
+        if columns == 0 || !self.defined {
+            self.collected();
             self.ended = Some(Status(Status::AUTOCOMMIT));
         }
         At::Definitions { left: columns }
@@ -294,8 +325,9 @@ impl Response {
 
     fn define(&mut self, header: Header, payload: &[u8]) -> Result<(), Fault> {
         let Some(binding) = &mut self.binding else { return Ok(()) };
-        let definition =
-            ColumnDefinition::parse(payload).map_err(|_| upstream_broken("a column definition"))?;
+        let binding = Arc::get_mut(binding).ok_or_else(Fault::internal)?;
+        let definition = ColumnDefinition::parse(payload, self.capabilities)
+            .map_err(|_| upstream_broken("a column definition"))?;
         let mut result = Ok(());
         write_frame(&mut self.held, header.seq, |out| result = binding.define(&definition, out));
         if self.held.len() > MAX_HELD {
@@ -307,12 +339,13 @@ impl Response {
     /// All definitions were seen.
     fn defined(&mut self) {
         self.at = At::Rows;
+        self.collected();
         if let Expect::Prepare { .. } = self.expect {
             self.ended = Some(Status(Status::AUTOCOMMIT));
         }
     }
 
-    fn pass_or_hold(&mut self, header: Header, payload: &[u8]) -> Packet {
+    pub(super) fn pass_or_hold(&mut self, header: Header, payload: &[u8]) -> Packet {
         if self.binding.is_none() {
             return Packet::Pass;
         }

@@ -176,7 +176,7 @@ fn no_bulk_execution_gets_past_a_mask() {
         if first[0] == 0xFF {
             continue;
         }
-        let ok = rowgate::codec::PrepareOk::parse(&first).unwrap();
+        let ok = rowgate::codec::PrepareOk::parse(&first, Capabilities(0)).unwrap();
         for count in [ok.parameters, ok.columns].into_iter().filter(|count| *count > 0) {
             (0..=count).for_each(|_| drop(wire.packet()));
         }

@@ -353,8 +353,9 @@ impl Talk {
 
     fn answer(&mut self) -> Result<(), Ending> {
         let (_, first) = self.packet()?;
-        let Ok(Reply::Columns(columns)) = Reply::parse(&first) else { return Ok(()) };
-        for _ in 0..=columns {
+        let plain = Capabilities(PLAIN);
+        let Ok(Reply::Columns { count, .. }) = Reply::parse(&first, plain) else { return Ok(()) };
+        for _ in 0..=count {
             self.packet()?;
         }
         loop {
@@ -367,7 +368,7 @@ impl Talk {
 
     fn prepared(&mut self) -> Result<(), Ending> {
         let (_, first) = self.packet()?;
-        let Ok(ok) = PrepareOk::parse(&first) else { return Ok(()) };
+        let Ok(ok) = PrepareOk::parse(&first, Capabilities(PLAIN)) else { return Ok(()) };
         self.statement = ok.statement_id;
         if let Some((_, kept)) = self.heard.packets.last_mut() {
             kept[1..5].fill(0);

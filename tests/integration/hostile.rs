@@ -62,6 +62,7 @@ impl Packets {
             org_table: b"customers",
             name: name.as_bytes(),
             org_name: name.as_bytes(),
+            extended: None,
             charset: 45,
             length: 100,
             column_type,

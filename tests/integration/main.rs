@@ -21,6 +21,7 @@ mod half_open;
 mod hostile;
 mod leaks;
 mod login;
+mod metadata;
 mod methods;
 mod operations;
 mod policy;

@@ -25,6 +25,8 @@ pub(crate) struct Wire {
     /// Its id, as the greeting said.
     pub(crate) id: u32,
     stream: TcpStream,
+    /// What both sides have.
+    capabilities: Capabilities,
     deprecate_eof: bool,
 }
 
@@ -34,13 +36,15 @@ impl Wire {
         let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
         stream.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
         let deprecate_eof = more & Capabilities::DEPRECATE_EOF != 0;
-        let mut wire = Self { id: 0, stream, deprecate_eof };
+        let capabilities = Capabilities(PLAIN | more);
+        let mut wire = Self { id: 0, stream, capabilities, deprecate_eof };
         let (_, greeting) = wire.packet();
         let greeting = Handshake::parse(&greeting).unwrap();
+        wire.capabilities.0 &= greeting.capabilities.0;
         let scramble = greeting.scramble;
         wire.id = greeting.connection_id;
         let login = LoginRequest {
-            capabilities: Capabilities(PLAIN | more),
+            capabilities,
             max_packet: 1 << 30,
             collation: 45,
             user,
@@ -111,15 +115,18 @@ impl Wire {
         let mut packets = Vec::new();
         loop {
             let first = self.packet();
-            let reply = Reply::parse(&first.1).unwrap();
+            let reply = Reply::parse(&first.1, self.capabilities).unwrap();
             packets.push(first);
             let status = match reply {
                 Reply::Err | Reply::LocalInfile => return packets,
                 Reply::Ok => self.status(&packets),
-                Reply::Columns(columns) => match self.rows(columns, &mut packets) {
-                    Some(status) => status,
-                    None => return packets,
-                },
+                Reply::Columns { count, defined } => {
+                    let definitions = if defined { count } else { 0 };
+                    match self.rows(definitions, &mut packets) {
+                        Some(status) => status,
+                        None => return packets,
+                    }
+                }
             };
             if !status.has(Status::MORE_RESULTS) {
                 return packets;
@@ -127,9 +134,12 @@ impl Wire {
         }
     }
 
-    fn rows(&mut self, columns: u64, packets: &mut Vec<Packet>) -> Option<Status> {
-        for _ in 0..columns + u64::from(!self.deprecate_eof) {
+    fn rows(&mut self, definitions: u64, packets: &mut Vec<Packet>) -> Option<Status> {
+        for _ in 0..definitions + u64::from(!self.deprecate_eof) {
             packets.push(self.packet());
+        }
+        if !self.deprecate_eof && self.status(packets).has(Status::CURSOR_EXISTS) {
+            return Some(self.status(packets));
         }
         loop {
             let packet = self.packet();
@@ -153,13 +163,34 @@ impl Wire {
     pub(crate) fn prepare(&mut self, sql: &str) -> (u32, Vec<Packet>) {
         self.command(0x16, sql.as_bytes());
         let (_, ok) = self.packet();
-        let ok = PrepareOk::parse(&ok).unwrap();
+        let ok = PrepareOk::parse(&ok, self.capabilities).unwrap();
         let mut packets = Vec::new();
         for count in [ok.parameters, ok.columns] {
             let eof = u16::from(count > 0 && !self.deprecate_eof);
-            (0..count + eof).for_each(|_| packets.push(self.packet()));
+            let definitions = if ok.defined == Some(false) { 0 } else { count };
+            (0..definitions + eof).for_each(|_| packets.push(self.packet()));
         }
         (ok.statement_id, packets)
+    }
+
+    /// COM_STMT_EXECUTE of a statement without parameters, with these flags, and its answer.
+    pub(crate) fn execute(&mut self, id: u32, flags: u8) -> Vec<Packet> {
+        self.command(0x17, &[&id.to_le_bytes()[..], &[flags], &[1, 0, 0, 0]].concat());
+        self.answer()
+    }
+
+    /// COM_STMT_FETCH of so many rows, and its answer.
+    pub(crate) fn fetch(&mut self, id: u32, rows: u32) -> Vec<Packet> {
+        self.command(0x1C, &[id.to_le_bytes(), rows.to_le_bytes()].concat());
+        let mut packets = Vec::new();
+        loop {
+            let packet = self.packet();
+            let (first, len) = (packet.1.first().copied(), packet.1.len());
+            packets.push(packet);
+            if matches!(first, Some(0xFE | 0xFF)) && len < 0x1000 {
+                return packets;
+            }
+        }
     }
 
     /// COM_QUERY and its answer.

@@ -161,9 +161,7 @@ fn events_of(script: &str) -> Vec<Event> {
             Some(("C", packet)) => Event::Arrives(Side::Client, bytes_of(packet)),
             Some(("S", packet)) => Event::Arrives(Side::Server, bytes_of(packet)),
             Some(("!", answer)) => Event::Answer(answer.to_owned()),
-            Some(("@", "logged in")) => Event::LogIn("05 a2 08 00"),
-            Some(("@", "logged in, local files")) => Event::LogIn("85 a2 08 00"),
-            Some(("@", "logged in, no EOFs")) => Event::LogIn("05 a2 08 01"),
+            Some(("@", how)) => Event::LogIn(capabilities(how)),
             _ => continue,
         };
         match (events.last_mut(), event) {

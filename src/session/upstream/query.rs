@@ -1,13 +1,16 @@
 //! The gateway's own queries in the text protocol: catalogue, samples. Results are collected, bounded.
 
 use super::{Op, Step, failed, malformed, packet, refusal};
-use crate::codec::{Command, Reply, TextRow, write_frame};
+use crate::codec::{Capabilities, Command, Reply, TextRow, write_frame};
 use crate::fault::Fault;
 
 /// The most memory one result may take, its cells' own included: a catalogue of a million columns.
 const MAX_RESULT: usize = 512 << 20;
 
-/// A query in flight, on a connection without DEPRECATE_EOF.
+/// The gateway's own connections ask for nothing that changes the form of a result.
+const PLAIN: Capabilities = Capabilities(0);
+
+/// A query in flight, on a connection without DEPRECATE_EOF, whose results always have definitions.
 pub struct Query {
     state: State,
     rows: Vec<Vec<Option<Vec<u8>>>>,
@@ -63,9 +66,9 @@ impl Query {
             return Err(refusal("refused a query of the gateway's own", payload));
         }
         self.state = match self.state {
-            State::First => match Reply::parse(payload).map_err(|_| malformed())? {
+            State::First => match Reply::parse(payload, PLAIN).map_err(|_| malformed())? {
                 Reply::Ok => return Ok(true),
-                Reply::Columns(left) if left > 0 && left < 4_096 => {
+                Reply::Columns { count: left, .. } if left > 0 && left < 4_096 => {
                     State::Definitions { left, columns: usize::try_from(left).unwrap_or(0) }
                 }
                 _ => return Err(malformed()),
