@@ -240,7 +240,7 @@ fn what_an_approver_sees_are_the_statements_own_parameters() {
     assert_eq!(named("02 00 01 03 00 00 fe 00 len\"who\" 01 00 00 00 01 62").unwrap()[2], 3);
     assert_eq!(named("01 00 00 01 00 00 00").unwrap()[2], 3);
 
-    let mut player = prepared("", "04 a2 08 00; 04 00 00 00");
+    let mut player = prepared("", "04 a2 08 00 04 00 00 00");
     assert!(bound(&mut player, "17 07 00 00 00 00 01 00 00 00 00 01 fd 00 01 61").is_some());
     let rows = "fd 00 00 01 61 00 01 62";
     let bulk = bound(&mut player, &format!("fa 07 00 00 00 80 00 {rows}"));
