@@ -86,6 +86,9 @@ impl Packets {
     }
 }
 
+/// Between packets that come on their own.
+const APART: Duration = Duration::from_millis(5);
+
 /// COM_RESET_CONNECTION.
 const RESET: u8 = 0x1F;
 const EOF: &[u8] = &[0xFE, 0, 0, 2, 0];
@@ -184,6 +187,12 @@ fn scripts() -> Vec<Script> {
         lie("a second result", |p| {
             p.head().row().add(&[0xFE, 0, 0, 0x0A, 0]).head().row().add(EOF)
         }),
+        lie("a second result in another order", |p| {
+            let p = p.head().row().add(&[0xFE, 0, 0, 0x0A, 0]);
+            let swapped = p.add(&[2]).define("ssn", b"shop").define("id", b"shop").add(EOF);
+            swapped.add(&[&[text_len(RAW)], RAW, &[1, b'2']].concat()).add(EOF)
+        }),
+        lie("an OK before the result", |p| p.add(&[0, 0, 0, 0x0A, 0, 0, 0]).head().row().add(EOF)),
         lie("a request for a file", |p| p.add(b"\xfb/etc/passwd")),
         lie("a row in packets of 16 MiB", |p| {
             let mut row = vec![b'x'; 0xFF_FFFF];
@@ -512,16 +521,20 @@ impl Shared {
         let scripts = scripts();
         let mut next = None;
         while let Some(packet) = read_packet(&mut gateway) {
-            let number = number_in(&packet);
             let command = packet.get(4).copied();
-            let script = number.and_then(|at| scripts.get(at));
-            match script {
-                Some(script) if script.to == To::Execute && command == Some(0x16) => next = number,
-                Some(script) => return self.give(&mut gateway, script),
+            let asked = number_in(&packet).and_then(|number| {
+                let script = scripts.get(number / 2)?;
+                Some((script, number % 2 == 1))
+            });
+            match asked {
+                Some((script, _)) if script.to == To::Execute && command == Some(0x16) => {
+                    next = asked;
+                }
+                Some((script, apart)) => return self.give(&mut gateway, script, apart),
                 None => {}
             }
-            if let Some(script) = next.filter(|_| command == Some(0x17)) {
-                return self.give(&mut gateway, &scripts[script]);
+            if let Some((script, apart)) = next.filter(|_| command == Some(0x17)) {
+                return self.give(&mut gateway, script, apart);
             }
             if server.write_all(&packet).is_err() {
                 return;
@@ -530,20 +543,25 @@ impl Shared {
         let _ = server.shutdown(Shutdown::Both);
     }
 
-    fn give(&self, gateway: &mut TcpStream, script: &Script) {
+    /// `apart`: each packet comes on its own, so that the gateway has looked at it before the next is there.
+    fn give(&self, gateway: &mut TcpStream, script: &Script, apart: bool) {
         self.given.fetch_add(1, Ordering::SeqCst);
         let answer = (script.answer)(Packets::default()).out;
-        let mut alive = gateway.write_all(&answer).is_ok();
+        let packets = frames(&answer);
+        let mut alive = true;
+        if apart {
+            let _ = gateway.set_nodelay(true);
+            for packet in &packets {
+                alive = alive && gateway.write_all(packet).is_ok();
+                thread::sleep(APART);
+            }
+        } else {
+            alive = gateway.write_all(&answer).is_ok();
+        }
         match script.then {
             Then::Closes => thread::sleep(Duration::from_millis(300)),
             Then::Floods => {
-                let mut at = 0;
-                while let Some(header) = Header::parse(&answer[at..])
-                    && at + header.total() < answer.len()
-                {
-                    at += header.total();
-                }
-                let mut last = answer[at..].to_vec();
+                let mut last = packets.last().unwrap().to_vec();
                 while alive {
                     let mut many = Vec::new();
                     while many.len() < 64 << 10 {
@@ -561,6 +579,18 @@ impl Shared {
     }
 }
 
+/// The packets of an answer; the last may not be whole.
+fn frames(mut bytes: &[u8]) -> Vec<&[u8]> {
+    let mut frames = Vec::new();
+    while !bytes.is_empty() {
+        let len = Header::parse(bytes).map_or(bytes.len(), |header| header.total());
+        let (frame, rest) = bytes.split_at(len.min(bytes.len()));
+        frames.push(frame);
+        bytes = rest;
+    }
+    frames
+}
+
 fn read_packet(stream: &mut TcpStream) -> Option<Vec<u8>> {
     let mut packet = vec![0; 4];
     stream.read_exact(&mut packet).ok()?;
@@ -570,7 +600,7 @@ fn read_packet(stream: &mut TcpStream) -> Option<Vec<u8>> {
     Some(packet)
 }
 
-/// The number of the script that a statement asks for.
+/// The number that a statement asks for: two for each script.
 fn number_in(packet: &[u8]) -> Option<usize> {
     let text = String::from_utf8_lossy(packet.get(5..)?).into_owned();
     let digits = text.split_once("id = 7000")?.1;
@@ -655,21 +685,31 @@ fn contains(heard: &Heard, needle: &[u8]) -> bool {
     found(&heard.part) || heard.packets.iter().any(|(_, payload)| found(payload))
 }
 
-fn statement(script: &Script, at: usize) -> &'static str {
+fn statement(script: &Script, number: usize) -> &'static str {
     let columns = if script.to == To::Unmasked { "id" } else { "id, ssn" };
     let parameter =
         if matches!(script.to, To::Prepare | To::Execute) { " AND tier > ?" } else { "" };
-    let sql = format!("SELECT {columns} FROM customers WHERE id = 7000{at:03}{parameter}");
+    let sql = format!("SELECT {columns} FROM customers WHERE id = 7000{number:03}{parameter}");
     Box::leak(sql.into_boxed_str())
 }
 
 #[test]
 fn answers_that_lie() {
+    lies(false);
+}
+
+#[test]
+fn answers_that_lie_packet_by_packet() {
+    lies(true);
+}
+
+/// See [`Shared::give`] for `apart`.
+fn lies(apart: bool) {
     let world = World::start();
     let scripts = scripts();
     let mut worst = (0, "");
     for (at, script) in scripts.iter().enumerate() {
-        let sql = statement(script, at);
+        let sql = statement(script, at * 2 + usize::from(apart));
         let say = match script.to {
             To::Query | To::Unmasked => vec![Say::Query(sql)],
             To::Prepare => vec![Say::Prepare(sql)],
