@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use xtask::sh::{self, step};
 use xtask::{mysql, setup};
 
-use crate::{demo, drivers, plugins};
+use crate::{chaos, demo, drivers, plugins};
 
 /// The fuzz targets; each is smoked for [`FUZZ_SECONDS`].
 const FUZZ_TARGETS: [&str; 5] = ["frame", "login", "resultset", "lexer", "session"];
@@ -53,10 +53,22 @@ pub(crate) fn ci() -> Result<()> {
     demo::demo(true)?;
     step("a part of the drivers' own suites, and the tools");
     drivers::drivers(&drivers::Plan::quick())?;
+    disturb()?;
     fuzz()?;
     deny()?;
     step(&format!("all green in {:.0} minutes", start.elapsed().as_secs_f64() / 60.0));
     Ok(())
+}
+
+/// A minute of chaos, where there may be networks to cut.
+fn disturb() -> Result<()> {
+    setup::ensure(&setup::TESTS)?;
+    if !chaos::can_run() {
+        step("no network namespaces here (they need root): chaos left out");
+        return Ok(());
+    }
+    step("a minute of chaos");
+    chaos::chaos(&chaos::Plan::minute())
 }
 
 /// A short run of every fuzz target, where a nightly toolchain is present.

@@ -3,14 +3,16 @@
 //! guide names, and whether the record holds.
 //!
 //! Memory and descriptors are compared at rest: after a warm-up under the same load all clients end, and again at the
-//! end. Between the two every session is another one, so what leaks shows; what is merely busy does not.
+//! end. Between the two every session is another one, so what leaks shows; what is merely busy does not. A short run tells
+//! its memory and does not judge it: the first minutes are those in which caches fill and threads get their heaps.
 
 mod clients;
 mod database;
 mod network;
+mod plan;
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -23,30 +25,14 @@ use xtask::sh::{self, step};
 use clients::{Clients, Route, Tally};
 use database::Database;
 use network::Network;
+pub(crate) use plan::Plan;
+use plan::{Deed, major_deeds, minor_deeds};
 
 use crate::plugins;
 
-/// How long it runs.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Plan {
-    pub(crate) minutes: u32,
-    /// What happens when, and to whom.
-    pub(crate) seed: u64,
-}
-
-impl Plan {
-    /// From the words behind `chaos`.
-    pub(crate) fn parse(words: &[&str]) -> Result<Self> {
-        let mut plan = Self { minutes: 10, seed: 1 };
-        for pair in words.chunks(2) {
-            match *pair {
-                ["--minutes", minutes] => plan.minutes = minutes.parse().context("--minutes")?,
-                ["--seed", seed] => plan.seed = seed.parse().context("--seed")?,
-                _ => bail!("chaos knows --minutes N and --seed N; `cargo xtask help` shows them"),
-            }
-        }
-        Ok(plan)
-    }
+/// Whether it can run here.
+pub(crate) fn can_run() -> bool {
+    Network::is_allowed()
 }
 
 /// Memory at rest may grow by this much, in percent.
@@ -58,23 +44,8 @@ const GRACE: Duration = Duration::from_secs(20);
 /// The same where the other side vanished without a word: as long as keepalive takes to find that.
 const LONG_GRACE: Duration = Duration::from_secs(150);
 
-/// What is done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Deed {
-    KillClient,
-    Reload,
-    /// The database, in good order or as a crash would.
-    Restart {
-        crash: bool,
-    },
-    /// The network, for some seconds.
-    Cut,
-    /// The database restarts while nobody can hear it.
-    RestartUnheard,
-}
-
 /// Runs it all and prints the summary.
-pub(crate) fn chaos(plan: Plan) -> Result<()> {
+pub(crate) fn chaos(plan: &Plan) -> Result<()> {
     setup::ensure(&setup::DATABASE)?;
     setup::ensure(&[("ip", "iproute2")])?;
     let python = setup::pymysql()?;
@@ -82,7 +53,7 @@ pub(crate) fn chaos(plan: Plan) -> Result<()> {
     step("building rowgate and the load of mysql_async");
     sh::run_words(&["cargo", "build", "--bin", "rowgate", "--example", "chaos-load"])?;
     let folder = tempfile::tempdir()?;
-    let mut world = World::start(folder.path(), python)?;
+    let mut world = World::start(plan, folder.path(), python)?;
     let outcome = world.run(plan);
     if outcome.is_err() {
         let kept = folder.keep();
@@ -114,9 +85,9 @@ struct Rest {
 }
 
 impl World {
-    fn start(folder: &Path, python: std::path::PathBuf) -> Result<Self> {
+    fn start(plan: &Plan, folder: &Path, python: PathBuf) -> Result<Self> {
         step("a network, a database and a gateway of its own");
-        let binary = sh::target_dir().join("debug/rowgate");
+        let binary = plan.binary.clone().unwrap_or_else(|| sh::target_dir().join("debug/rowgate"));
         let certificate = folder.join("certificate");
         let host = Network::address().to_string();
         let mut made = std::process::Command::new(&binary);
@@ -140,7 +111,7 @@ impl World {
         let text = fs::read_to_string(&file)?;
         let address = Database::address();
         fs::write(&file, text.replace("\"127.0.0.1:1\"", &format!("\"{address}\"")))?;
-        let binary = giving_back(&binary, folder)?;
+        let binary = wrapped(&binary, folder, plan.allocator_defaults)?;
         let mut gateway = Gateway::start_unready(&binary, &dir, port, admin_port)?;
         gateway.wait_until("/readyz", Duration::from_mins(2))?;
         let (agent, worker) =
@@ -164,7 +135,7 @@ impl World {
         })
     }
 
-    fn run(&mut self, plan: Plan) -> Result<()> {
+    fn run(&mut self, plan: &Plan) -> Result<()> {
         self.random = plan.seed | 1;
         let whole = Duration::from_secs(u64::from(plan.minutes) * 60);
         let warm_up = (whole / 6).clamp(Duration::from_secs(20), Duration::from_secs(90));
@@ -183,7 +154,7 @@ impl World {
         deeds.sort_by_key(|(at, _)| *at);
         self.go_through(&deeds, main)?;
         let after = self.rest()?;
-        self.judge(before, after)
+        self.judge(before, after, plan.judges_memory())
     }
 
     fn tally(&self) -> MutexGuard<'_, Tally> {
@@ -363,7 +334,7 @@ impl World {
         Ok(folder.count() as u64)
     }
 
-    fn judge(&mut self, before: Rest, after: Rest) -> Result<()> {
+    fn judge(&mut self, before: Rest, after: Rest, judges_memory: bool) -> Result<()> {
         step("the record");
         let status = self.gateway.terminate()?;
         let verified = self.gateway.cli(&["audit", "verify"])?;
@@ -386,8 +357,13 @@ impl World {
             ),
             (
                 "memory is flat",
-                growth <= MOST_GROWTH,
-                format!("{} to {} KiB at rest, {growth:+.1} %", before.rss_kib, after.rss_kib),
+                growth <= MOST_GROWTH || !judges_memory,
+                format!(
+                    "{} to {} KiB at rest, {growth:+.1} %{}",
+                    before.rss_kib,
+                    after.rss_kib,
+                    if judges_memory { "" } else { ": not judged after so short a time" }
+                ),
             ),
             (
                 "descriptors are flat",
@@ -429,40 +405,19 @@ impl World {
     }
 }
 
-/// The gateway by a wrapper, so that freed memory goes back to the system at once: what a process holds at rest is then what it
-/// has not freed. (As it is by default, mimalloc gives segments of 32 MiB back when their thread next allocates, which at
-/// rest is much later.)
-fn giving_back(binary: &Path, folder: &Path) -> Result<std::path::PathBuf> {
+/// A copy of the gateway, so that a build meanwhile changes nothing here; by a wrapper, so that freed memory goes back to
+/// the system at once: what a process holds at rest is then what it has not freed. (By its defaults mimalloc gives
+/// segments of 32 MiB back when their thread next allocates, which at rest is much later.)
+fn wrapped(binary: &Path, folder: &Path, allocator_defaults: bool) -> Result<PathBuf> {
     let (wrapper, copy) = (folder.join("rowgate"), folder.join("rowgate-itself"));
-    // A build meanwhile changes nothing here.
     fs::copy(binary, &copy)?;
+    if allocator_defaults {
+        return Ok(copy);
+    }
     let script = format!("#!/bin/sh\nMIMALLOC_PURGE_DELAY=0 exec '{}' \"$@\"\n", copy.display());
     fs::write(&wrapper, script)?;
     fs::set_permissions(&wrapper, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
     Ok(wrapper)
-}
-
-/// What happens all the time.
-fn minor_deeds(until: Duration) -> Vec<(Duration, Deed)> {
-    let every = |seconds: u64, deed: Deed| {
-        (1..until.as_secs() / seconds).map(move |at| (Duration::from_secs(at * seconds), deed))
-    };
-    every(3, Deed::KillClient).chain(every(10, Deed::Reload)).collect()
-}
-
-/// What happens a few times; the last one only where there is time to find out what became of it.
-fn major_deeds(until: Duration) -> Vec<(Duration, Deed)> {
-    let mut deeds = vec![
-        (10, Deed::Restart { crash: true }),
-        (30, Deed::Cut),
-        (45, Deed::Restart { crash: false }),
-        (60, Deed::Cut),
-        (75, Deed::Restart { crash: true }),
-    ];
-    if until > Duration::from_mins(6) {
-        deeds.push((65, Deed::RestartUnheard));
-    }
-    deeds.into_iter().map(|(percent, deed)| (until * percent / 100, deed)).collect()
 }
 
 fn minutes(time: Duration) -> String {

@@ -17,6 +17,16 @@ pub(super) struct Network {
 }
 
 impl Network {
+    /// Whether this process may make one.
+    pub(super) fn is_allowed() -> bool {
+        let name = format!("rgtried{}", std::process::id());
+        let made = ip(&format!("netns add {name}")).is_ok();
+        if made {
+            let _ = ip(&format!("netns del {name}"));
+        }
+        made
+    }
+
     /// Makes one; needs root.
     pub(super) fn make() -> Result<Self> {
         let id = std::process::id();
