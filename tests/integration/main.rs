@@ -32,6 +32,7 @@ mod sessions;
 mod simulated;
 mod sockets;
 mod stand;
+mod syscalls;
 mod tls;
 mod tries;
 mod wire;

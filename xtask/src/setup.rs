@@ -17,8 +17,8 @@ pub const DATABASE: [Need; 4] = [
     ("mariadb-dump", "mariadb-client"),
 ];
 
-/// What the integration tests need on top: a balancer to stand in front, and a network to cut.
-pub const TESTS: [Need; 2] = [("haproxy", "haproxy"), ("ip", "iproute2")];
+/// What the integration tests need on top: a balancer to stand in front, a network to cut, a count of system calls.
+pub const TESTS: [Need; 3] = [("haproxy", "haproxy"), ("ip", "iproute2"), ("strace", "strace")];
 
 /// What a C toolchain for the crates that build C needs.
 pub const BUILD: [Need; 2] = [("cc", "build-essential"), ("pkg-config", "pkg-config")];
