@@ -1,6 +1,7 @@
 //! The documentation's commands are true: each `rowgate` verb and `cargo xtask` chore that a page shows exists with
 //! those options, and the README's own steps lead from a checkout to masked rows.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
@@ -55,6 +56,30 @@ fn every_command_of_every_page_exists() {
         }
     }
     assert!(seen > 15, "the pages' commands were not found: {seen}");
+}
+
+/// What a client may be told, an agent can look up.
+#[test]
+fn every_error_is_in_the_agents_guide() {
+    let codes = |text: &str| -> BTreeSet<String> {
+        let after = text.split("RG-").skip(1);
+        let word = |rest: &str| rest.chars().take_while(char::is_ascii_uppercase).collect();
+        after.map(word).filter(|code: &String| !code.is_empty()).collect()
+    };
+    let mut folders = vec![sh::root().join("src")];
+    let mut told = BTreeSet::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if entry.is_dir() {
+                folders.push(entry);
+            } else {
+                told.extend(codes(&fs::read_to_string(entry).unwrap()));
+            }
+        }
+    }
+    assert!(told.len() > 15, "the errors were not found: {told:?}");
+    let guide = codes(&fs::read_to_string(sh::root().join("docs/agents.md")).unwrap());
+    assert_eq!(told.difference(&guide).collect::<Vec<_>>(), Vec::<&String>::new());
 }
 
 #[test]
