@@ -84,9 +84,10 @@ fn an_idle_session_is_ended_with_a_word(flavour: Flavour) {
     assert_eq!(String::from_utf8_lossy(&output.stdout), "0\t41\n");
     let error = errors(&output);
     assert!(error.contains("4031") && error.contains("RG-IDLE"), "{error}");
-    assert!(
-        stand.gateway.cli_ok(&["audit", "tail", "--output", "json"]).unwrap().contains("\"idle\"")
-    );
+    wait_for("its record", || {
+        let tail = stand.gateway.cli_ok(&["audit", "tail", "--output", "json"]).unwrap();
+        tail.contains("\"idle\"").then_some(())
+    });
 }
 
 fn a_statement_that_takes_too_long_is_ended(flavour: Flavour) {
