@@ -64,6 +64,19 @@ pub struct ServerProfile {
     pub sql_mode: SqlMode,
 }
 
+#[cfg(test)]
+impl ServerProfile {
+    /// The servers that the tests run on, as they are set up by themselves.
+    pub(crate) fn stock(flavour: Flavour) -> Self {
+        let (version, version_string) = match flavour {
+            Flavour::MariaDb => (101_119, "10.11.19-MariaDB"),
+            Flavour::MySql => (90_704, "9.7.4"),
+        };
+        let version_string = version_string.to_owned();
+        Self { flavour, version, version_string, lower_case_table_names: 0, sql_mode: SqlMode(0) }
+    }
+}
+
 /// A label such as `pci`, as an index into [`Labels`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LabelId(pub u8);

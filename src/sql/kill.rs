@@ -45,13 +45,7 @@ mod tests {
 
     #[test]
     fn what_is_to_be_killed() {
-        let profile = ServerProfile {
-            flavour: Flavour::MariaDb,
-            version: 101_119,
-            version_string: "10.11.19-MariaDB".to_owned(),
-            lower_case_table_names: 0,
-            sql_mode: SqlMode(0),
-        };
+        let profile = ServerProfile::stock(Flavour::MariaDb);
         let some = |connection, query_only| Some(Ok(Kill { connection, query_only }));
         for (text, wanted) in [
             ("KILL 5", some(5, false)),

@@ -70,13 +70,7 @@ mod tests {
 
     #[test]
     fn the_file_that_a_statement_names() {
-        let profile = ServerProfile {
-            flavour: Flavour::MariaDb,
-            version: 101_119,
-            version_string: "10.11.19-MariaDB".to_owned(),
-            lower_case_table_names: 0,
-            sql_mode: SqlMode(0),
-        };
+        let profile = ServerProfile::stock(Flavour::MariaDb);
         let plain = SqlMode(SqlMode::NO_BACKSLASH_ESCAPES);
         for (text, mode, wanted) in [
             ("LOAD DATA LOCAL INFILE '/a b' INTO TABLE t", SqlMode(0), Some("/a b")),

@@ -48,13 +48,7 @@ mod tests {
 
     #[test]
     fn the_last_assignment_counts() {
-        let profile = ServerProfile {
-            flavour: Flavour::MySql,
-            version: 90_704,
-            version_string: "9.7.4".to_owned(),
-            lower_case_table_names: 0,
-            sql_mode: SqlMode(0),
-        };
+        let profile = ServerProfile::stock(Flavour::MySql);
         let check =
             |text: &str| sets_mode(text.as_bytes(), &profile, SqlMode(0)).map(|mode| mode.0);
         assert_eq!(check("SET sql_mode = ''"), Some(0));

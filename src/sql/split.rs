@@ -121,13 +121,7 @@ mod tests {
     use crate::schema::Flavour;
 
     fn check(text: &str, wanted: &[&str]) {
-        let profile = ServerProfile {
-            flavour: Flavour::MariaDb,
-            version: 101_119,
-            version_string: "10.11.19-MariaDB".to_owned(),
-            lower_case_table_names: 0,
-            sql_mode: SqlMode(0),
-        };
+        let profile = ServerProfile::stock(Flavour::MariaDb);
         let split = split(text.as_bytes(), &profile, SqlMode(0));
         let got: Vec<String> = split
             .iter()

@@ -48,13 +48,7 @@ fn catalog(flavour: Flavour) -> Catalog {
     let computed = Column { computed: true, ..column("first4", pii) };
     let hidden = Column { invisible: true, ..column("shadow", none) };
     let cards = vec![hidden, column("id", none), computed];
-    let profile = ServerProfile {
-        flavour,
-        version: if flavour == Flavour::MariaDb { 101_119 } else { 90_704 },
-        version_string: String::new(),
-        lower_case_table_names: 0,
-        sql_mode: SqlMode(0),
-    };
+    let profile = ServerProfile::stock(flavour);
     let tables = vec![
         table("customers", customers, none),
         table("orders", orders, none),

@@ -259,12 +259,6 @@ fn the_database_is_asked_to_compress(flavour: Flavour) {
         }
         assert!(stand.sql_refused("agent", &agent, "SELECT nonsense").contains("1054"));
         // One killed in the middle, by another compressed connection.
-        let mut gone =
-            stand.spawn_sql("bot", &token, "SELECT BENCHMARK(1000000000000, SHA2('x', 256))");
-        let runs = || stand.database.sql("SHOW FULL PROCESSLIST").unwrap().contains("BENCHMARK");
-        crate::stand::wait_for("the statement", || runs().then_some(()));
-        gone.kill().unwrap();
-        gone.wait().unwrap();
-        crate::stand::wait_for("its end", || (!runs()).then_some(()));
+        stand.a_statement_dies_with_its_client(&token);
     }
 }

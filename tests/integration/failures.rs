@@ -36,12 +36,7 @@ fn the_database_dies_in_mid_query(flavour: Flavour) {
 fn the_client_dies_and_its_statement_is_killed(flavour: Flavour) {
     let stand = Stand::on(flavour);
     let token = stand.token("bot", "agents");
-    let mut running = stand.spawn_sql("bot", &token, "SELECT SLEEP(300)");
-    let listed = || stand.database.sql("SHOW PROCESSLIST").unwrap().contains("SLEEP(300)");
-    wait_for("the query upstream", || listed().then_some(()));
-    running.kill().unwrap();
-    running.wait().unwrap();
-    wait_for("its end upstream", || (!listed()).then_some(()));
+    stand.a_statement_dies_with_its_client(&token);
 }
 
 /// A small file system of its own, unmounted when dropped.

@@ -107,13 +107,7 @@ fn the_database_by_its_socket(flavour: Flavour) {
     assert!(user.ends_with("rowgate@localhost\n"), "{user}");
     assert_eq!(stand.sql_ok("bot", &token, "SELECT REPEAT('x', 3000000)").len(), 3_000_022);
     // A statement whose client goes is killed, over the socket as well.
-    let mut gone =
-        stand.spawn_sql("bot", &token, "SELECT BENCHMARK(1000000000000, SHA2('x', 256))");
-    let runs = || stand.database.sql("SHOW FULL PROCESSLIST").unwrap().contains("BENCHMARK");
-    crate::stand::wait_for("the statement", || runs().then_some(()));
-    gone.kill().unwrap();
-    gone.wait().unwrap();
-    crate::stand::wait_for("its end", || (!runs()).then_some(()));
+    stand.a_statement_dies_with_its_client(&token);
 }
 
 #[test]

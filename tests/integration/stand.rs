@@ -197,6 +197,18 @@ impl Stand {
         client.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     }
 
+    /// A statement whose client is killed ends at the database too.
+    pub(crate) fn a_statement_dies_with_its_client(&self, token: &str) {
+        // (Not SLEEP, which looks after its client by itself.)
+        let endless = "SELECT BENCHMARK(1000000000000, SHA2('x', 256))";
+        let mut running = self.spawn_sql("bot", token, endless);
+        let runs = || self.database.sql("SHOW FULL PROCESSLIST").unwrap().contains("BENCHMARK");
+        wait_for("the statement upstream", || runs().then_some(()));
+        running.kill().unwrap();
+        running.wait().unwrap();
+        wait_for("its end upstream", || (!runs()).then_some(()));
+    }
+
     /// Waits for the one pending approval and gives its id.
     pub(crate) fn pending(&self) -> String {
         wait_for("a pending approval", || {

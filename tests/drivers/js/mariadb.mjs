@@ -9,27 +9,9 @@ import { Readable, Writable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import mariadb from 'mariadb';
 import callbacks from 'mariadb/callback.js';
-import { config, fails, run, scene, sleep } from './scenes.mjs';
+import { config, fails, over, run, scene, sleep } from './scenes.mjs';
 
-async function connected(options, work) {
-  const connection = await mariadb.createConnection({ ...config, ...options });
-  try {
-    return await work(connection);
-  } finally {
-    connection.destroy();
-  }
-}
-
-// A scene on one connection, with a table `t` of these columns where it wants one.
-function on(name, options, columns, work) {
-  scene(name, () => connected(options, async (connection) => {
-    if (columns) {
-      await connection.query('DROP TABLE IF EXISTS t');
-      await connection.query(`CREATE TABLE t (${columns}) CHARACTER SET utf8mb4`);
-    }
-    return work(connection);
-  }));
-}
+const { connected, on } = over(mariadb.createConnection);
 
 const rows = (result) => Array.from(result);
 const described = (result) => result.meta.map((field) => [

@@ -5,27 +5,9 @@ import { once } from 'node:events';
 import { Readable } from 'node:stream';
 import callbacks from 'mysql2';
 import mysql from 'mysql2/promise';
-import { config, fails, run, scene, sleep } from './scenes.mjs';
+import { config, fails, over, run, scene, sleep } from './scenes.mjs';
 
-async function connected(options, work) {
-  const connection = await mysql.createConnection({ ...config, ...options });
-  try {
-    return await work(connection);
-  } finally {
-    connection.destroy();
-  }
-}
-
-// A scene on one connection, with a table `t` of these columns where it wants one.
-function on(name, options, columns, work) {
-  scene(name, () => connected(options, async (connection) => {
-    if (columns) {
-      await connection.query('DROP TABLE IF EXISTS t');
-      await connection.query(`CREATE TABLE t (${columns}) CHARACTER SET utf8mb4`);
-    }
-    return work(connection);
-  }));
-}
+const { connected, on } = over(mysql.createConnection);
 
 const BINARY = 63;
 const described = (fields) => fields.map((field) => [

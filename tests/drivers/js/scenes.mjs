@@ -25,6 +25,27 @@ export const config = {
 const scenes = [];
 export const scene = (name, run) => scenes.push({ name, run });
 
+// For a driver's `createConnection`: work on a connection of its own, and scenes of such work, with a table `t` of these columns
+// where they want one.
+export function over(createConnection) {
+  async function connected(options, work) {
+    const connection = await createConnection({ ...config, ...options });
+    try {
+      return await work(connection);
+    } finally {
+      connection.destroy();
+    }
+  }
+  const on = (name, options, columns, work) => scene(name, () => connected(options, async (connection) => {
+    if (columns) {
+      await connection.query('DROP TABLE IF EXISTS t');
+      await connection.query(`CREATE TABLE t (${columns}) CHARACTER SET utf8mb4`);
+    }
+    return work(connection);
+  }));
+  return { connected, on };
+}
+
 // Values as text: what JSON has no word for is named by its type.
 function plain(_key, value) {
   if (typeof value === 'bigint') return `${value}n`;
