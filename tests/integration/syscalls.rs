@@ -1,5 +1,5 @@
 //! What a statement costs in system calls once a session is warm: it is read and written on either side, the worker waits
-//! for what is to be read, and nothing else is asked of the kernel: no timer, no wake of another thread, no second look.
+//! for what is to be read, and nothing else is asked of the kernel: no timer, no wake of another thread.
 //!
 //! strace counts the calls of the worker's thread; what that thread gives to io_uring is in the ring's own counters.
 
