@@ -8,6 +8,7 @@ use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use mysql_async::prelude::Queryable as _;
 use mysql_async::{Conn, OptsBuilder};
@@ -17,10 +18,13 @@ use crate::stand::{Stand, wait_for};
 
 /// Statements that are counted over: what the clock alone brings is little beside them, and so is a packet that comes in
 /// two parts.
-const STATEMENTS: u32 = 4_000;
+const STATEMENTS: u32 = 2_000;
 
-/// How much of a call each statement may have on top: ticks, memory that is given back.
+/// How much of a call each statement may have on top.
 const SLACK: f64 = 0.1;
+
+/// Ticks of the worker, at each of which it wakes and waits again.
+const TICKS_A_SECOND: f64 = 10.0;
 
 /// What was counted over [`STATEMENTS`].
 struct Counted {
@@ -30,6 +34,7 @@ struct Counted {
     empty: f64,
     /// Operations that the ring was given, if there is one: all of them are reads.
     submitted: Option<f64>,
+    took: Duration,
 }
 
 impl Counted {
@@ -44,9 +49,11 @@ impl Counted {
     fn hold(&self, masked: bool, told: &str) {
         let each = |count: f64| count / f64::from(STATEMENTS);
         let (waits, empty) = (self.of(&WAITS), each(self.empty));
+        // On a machine that is busy with other things there are many of these to a statement.
+        let ticks = each(self.took.as_secs_f64() * TICKS_A_SECOND);
         let reads = match self.submitted {
             Some(submitted) => {
-                assert!(self.of(&READS) + empty < SLACK, "the ring is not used: {told}");
+                assert!(self.of(&READS) + empty < SLACK + ticks, "the ring is not used: {told}");
                 each(submitted)
             }
             None => self.of(&READS) - empty,
@@ -54,7 +61,7 @@ impl Counted {
         let is = |count: f64, wanted: f64| (count - wanted).abs() < SLACK;
         assert!(is(reads, 2.0), "reads: {told}");
         assert!(is(self.of(&WRITES), if masked { 3.0 } else { 2.0 }), "writes: {told}");
-        assert!(waits < 2.0 + SLACK && empty < 2.0 + SLACK, "waits: {told}");
+        assert!(waits < 2.0 + SLACK + ticks && empty < 2.0 + SLACK + ticks, "waits: {told}");
         let all = each(self.calls.values().sum());
         // Memory that was freed goes back to the system by the clock.
         let freed = self.of(&["madvise"]);
@@ -193,7 +200,7 @@ fn count(stand: &Stand, token: &str, statement: &'static str, connections: u32) 
             conns.push(conn);
         }
         let strace = Strace::attach(thread, stand.folder.path())?;
-        let before = submitted(pid);
+        let (before, began) = (submitted(pid), Instant::now());
         let each = STATEMENTS / connections;
         let mut tasks = tokio::task::JoinSet::new();
         let local = tokio::task::LocalSet::new();
@@ -208,11 +215,11 @@ fn count(stand: &Stand, token: &str, statement: &'static str, connections: u32) 
         }
         // (They end after the counting.)
         let conns = local.run_until(tasks.join_all()).await;
-        let after = submitted(pid);
+        let (after, took) = (submitted(pid), began.elapsed());
         let (calls, empty) = strace.end();
         drop(conns);
         let submitted = before.zip(after).map(|(before, after)| after.wrapping_sub(before).into());
-        Some(Counted { calls, empty, submitted })
+        Some(Counted { calls, empty, submitted, took })
     })
 }
 
