@@ -583,7 +583,7 @@ impl Shared {
 fn frames(mut bytes: &[u8]) -> Vec<&[u8]> {
     let mut frames = Vec::new();
     while !bytes.is_empty() {
-        let len = Header::parse(bytes).map_or(bytes.len(), |header| header.total());
+        let len = Header::parse(bytes).map_or(bytes.len(), Header::total);
         let (frame, rest) = bytes.split_at(len.min(bytes.len()));
         frames.push(frame);
         bytes = rest;
@@ -738,7 +738,7 @@ fn lies(apart: bool) {
         assert!(cost < MOST_MEMORY_KIB, "{} cost {cost} KiB", script.name);
     }
     assert_eq!(world.hostile.shared.given.load(Ordering::SeqCst), scripts.len());
-    println!("the dearest: {} KiB, {}", worst.0, worst.1);
+    eprintln!("the dearest: {} KiB, {}", worst.0, worst.1);
 }
 
 #[test]

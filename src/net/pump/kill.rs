@@ -35,7 +35,10 @@ impl Pump {
         };
         let what = if kill.query_only { "KILL QUERY" } else { "KILL" };
         let killed = pool.run_aside(&worker, format!("{what} {upstream}"));
-        self.while_client_lives(killed).await
+        let killed = self.while_client_lives(killed).await?;
+        // A session that has ended meanwhile has let its connection go: nothing is left there to be killed.
+        let is_gone = aimed.upstream(false) != Some(upstream);
+        Ok(if is_gone { Ok(()) } else { killed })
     }
 }
 
