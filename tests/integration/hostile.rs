@@ -571,8 +571,14 @@ impl Shared {
                     alive = gateway.write_all(&many).is_ok();
                 }
             }
-            // Nobody is to have this connection next, so its reset is not answered.
-            Then::Waits => while read_packet(gateway).is_some_and(|packet| packet[4] != RESET) {},
+            // Nobody is to have this connection next: its reset is not answered, and what was taken for an answer, after which
+            // it may be lent on as it is, is its last word.
+            Then::Waits => {
+                if script.sees != Sees::Error {
+                    let _ = gateway.set_read_timeout(Some(Duration::from_millis(300)));
+                }
+                while read_packet(gateway).is_some_and(|packet| packet[4] != RESET) {}
+            }
         }
         let _ = gateway.shutdown(Shutdown::Both);
         self.ended.fetch_add(1, Ordering::SeqCst);
