@@ -49,7 +49,9 @@ pub(super) enum Left {
     Nothing,
     /// Counts of what it did: the last statement is this session's own.
     Counts,
-    /// Those, and what tells of the last statement.
+    /// Those, and what tells of the last statement but its messages: this session's own last one failed.
+    Rows,
+    /// All that tells of the last statement.
     Last,
 }
 
@@ -69,15 +71,19 @@ impl Upstream {
         match self.left {
             Left::Nothing => true,
             Left::Counts => trace != Trace::Any,
+            Left::Rows => matches!(trace, Trace::Messages | Trace::None),
             Left::Last => trace == Trace::None,
         }
     }
 
-    /// A statement of this session that reads a table has ended: what tells of the last one is now of it.
+    /// A statement of this session that reads a table has ended: what tells of the last one is now of it. One that failed
+    /// has left messages, and no word of rows.
     pub(super) fn has_read(&mut self, succeeded: bool) {
-        if succeeded && self.left == Left::Last {
-            self.left = Left::Counts;
-        }
+        self.left = match (self.left, succeeded) {
+            (Left::Rows | Left::Last, true) => Left::Counts,
+            (Left::Last, false) => Left::Rows,
+            (left, _) => left,
+        };
     }
 
     /// The baseline within its time.

@@ -165,9 +165,11 @@ pub enum Trace {
     /// Anything.
     #[default]
     Any,
-    /// It sees what the statement before it left (`FOUND_ROWS()`, `SHOW WARNINGS`), of the session's past nothing else, and
-    /// may leave anything.
+    /// It sees what the statement before it left (`FOUND_ROWS()`), of the session's past nothing else, and may leave
+    /// anything.
     Last,
+    /// It sees the messages of the statement before it (`SHOW WARNINGS`), and leaves them.
+    Messages,
     /// It sees nothing, and leaves only what tells of it as the last one.
     None,
 }

@@ -53,8 +53,9 @@ pub(super) fn of(words: &Words<'_>, facts: &Facts, only_tables: bool) -> Trace {
     }
     let sees_last = words.says_any(&OF_THE_LAST);
     match facts.verb {
-        Verb::Show if words.is_any(1, &["warnings", "errors", "count"]) => Trace::Last,
+        Verb::Show if words.is_any(1, &["warnings", "errors", "count"]) => Trace::Messages,
         Verb::Select | Verb::Set | Verb::Do if sees_last => Trace::Last,
+        Verb::Select if facts.tables.is_empty() && !is_one_value(words) => Trace::Any,
         Verb::Select if !words.says_any(&BEYOND) && !has_variables(words) => Trace::None,
         _ => Trace::Any,
     }
@@ -62,4 +63,16 @@ pub(super) fn of(words: &Words<'_>, facts: &Facts, only_tables: bool) -> Trace {
 
 fn has_variables(words: &Words<'_>) -> bool {
     words.tokens.iter().any(|token| matches!(token.kind, Kind::UserVar | Kind::SysVar))
+}
+
+/// `SELECT 1`, `SELECT 'a'`, `SELECT NOW()`: no message can come of it. Where no table is read, MariaDB leaves those of the
+/// statement before as they were, so that it could not be told whose they are.
+fn is_one_value(words: &Words<'_>) -> bool {
+    match words.tokens.get(1..).unwrap_or_default() {
+        [value] => matches!(value.kind, Kind::Number | Kind::Str),
+        [name, open, close] => {
+            (name.kind, open.kind, close.kind) == (Kind::Word, Kind::Open, Kind::Close)
+        }
+        _ => false,
+    }
 }
