@@ -94,7 +94,7 @@ impl Session {
                 Packet::Taken => {}
             }
             if self.release_definitions(response, out)? {
-                return Ok(response.emit(pos, out));
+                return response.first_rows(bytes, pos, out);
             }
             if response.ended.is_some() || response.at == At::LocalFile {
                 return Ok(response.forward(pos));
@@ -294,6 +294,27 @@ impl Response {
             }
         }
         pos
+    }
+
+    /// Lets definitions go, which `out` has, and with them the rows that are there from `pos` on. If those can't be masked,
+    /// the client has seen nothing yet.
+    fn first_rows(
+        &mut self,
+        bytes: &mut [u8],
+        pos: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<Step, Fault> {
+        let rows = bytes.get_mut(pos..).unwrap_or_default();
+        if self.masks.is_none() || self.at != At::Rows || rows.is_empty() {
+            return Ok(self.emit(pos, out));
+        }
+        let definitions = out.len();
+        let step = self.masked(rows, out);
+        if step.is_err() {
+            out.truncate(definitions);
+            self.held.append(out);
+        }
+        step.map(|step| Step { consumed: pos + step.consumed, ..step })
     }
 
     /// Rows under masks: the whole ones that are there, batch by batch, and the end of the result if it is there too.
