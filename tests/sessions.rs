@@ -11,7 +11,7 @@
 //! C 0: 03 "SELECT 1"      the client sends a packet with sequence id 0
 //! C raw: 01 00            the client sends bytes without a header
 //! S 1: ..                 the database does
-//! ! allow | use shop | mask 0 | refuse | login ok | login denied | connected | down | lost | close
+//! ! allow | use shop | mask 0 | govern | govern unlabelled | refuse | login ok | login denied | connected | down | lost | close
 //! ```
 //!
 //! Payloads are hexadecimal bytes, `"texts"` and `len"texts"` (length-encoded).
@@ -341,6 +341,7 @@ fn capabilities(how: &str) -> &'static str {
         "logged in, query attributes" => "05 a2 08 08",
         "logged in, bulk" => "04 a2 08 00 04 00 00 00",
         "logged in, no EOFs" => "05 a2 08 01",
+        "logged in, tracking, no EOFs" => "05 a2 8b 01",
         "logged in, cached metadata" => "04 a2 08 00 18 00 00 00",
         "logged in, cached metadata, no EOFs" => "04 a2 08 01 18 00 00 00",
         "logged in, optional metadata" => "05 a2 08 02",
@@ -479,6 +480,13 @@ impl Player {
                 self.session.on_ruling(ruling);
             }
             "govern" => self.session.on_ruling(ruling(None, true)),
+            "govern unlabelled" => {
+                let mut ruling = ruling(None, true);
+                if let Ruling::Run { rewrite_errors, .. } = &mut ruling {
+                    *rewrite_errors = false;
+                }
+                self.session.on_ruling(ruling);
+            }
             "mask 0" => self.session.on_ruling(ruling(Some(0), true)),
             "mask 1" => self.session.on_ruling(ruling(Some(1), true)),
             "refuse" => self.session.on_ruling(Ruling::Refuse(Fault::unsupported("this"))),

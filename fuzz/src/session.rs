@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use rowgate::clock::Now;
 use rowgate::codec::{
-    Capabilities, ColumnDefinition, ColumnFlags, ColumnType, LoginRequest, write_eof, write_frame,
-    write_lenenc_bytes,
+    Capabilities, ColumnDefinition, ColumnFlags, ColumnType, LoginRequest, StateChange, write_eof,
+    write_frame, write_lenenc_bytes, write_state,
 };
 use rowgate::identity::{Principal, PrincipalKind};
 use rowgate::policy::{
@@ -171,6 +171,10 @@ fn result(flags: u8) -> Vec<u8> {
     }
     let column_type = if flags & 4 == 0 { ColumnType::VAR_STRING } else { ColumnType::NEWDECIMAL };
     let mut out = Vec::new();
+    if flags & 64 != 0 {
+        write_frame(&mut out, 1, |out| out.extend_from_slice(&state()));
+        return out;
+    }
     let mut seq = 0;
     let mut packet = |payload: &[u8]| {
         seq += 1;
@@ -210,6 +214,21 @@ fn result(flags: u8) -> Vec<u8> {
         packet(&eof);
     }
     out
+}
+
+/// An OK whose text and tracked state hold the marker.
+fn state() -> Vec<u8> {
+    let (mut ok, mut text, mut changes) = (vec![0, 0, 0, 2, 0x40, 0, 0], Vec::new(), Vec::new());
+    write_lenenc_bytes(&mut text, MARKER);
+    for change in [
+        StateChange::Variable(b"time_zone", MARKER),
+        StateChange::Other(StateChange::STATE, MARKER),
+        StateChange::Other(3, MARKER),
+    ] {
+        change.write(&mut changes);
+    }
+    write_state(&mut ok, &text, &changes);
+    ok
 }
 
 fn principal() -> Arc<Principal> {

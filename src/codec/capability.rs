@@ -52,6 +52,7 @@ impl Capabilities {
         | Self::PLUGIN_AUTH
         | Self::CONNECT_ATTRS
         | Self::PLUGIN_AUTH_LENENC
+        | Self::SESSION_TRACK
         | Self::DEPRECATE_EOF;
 
     /// What is advertised beside, where the target has it: under these it tells more of a result's columns, or leaves

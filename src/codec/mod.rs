@@ -46,7 +46,7 @@ pub use response::{
     ErrPacket, OkPacket, Reply, Status, write_columns, write_eof, write_err, write_ok,
 };
 pub use row::{BinaryRow, Cell, TextRow, write_binary_row_head};
-pub use track::{StateChange, state_changes};
+pub use track::{StateChange, state_changes, write_state};
 
 /// What is wrong with a payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

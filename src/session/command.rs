@@ -266,14 +266,14 @@ impl Session {
         let Ruling::Run { canonical, uses, .. } = &ruling else {
             return self.fail(&Fault::internal(), 1, out);
         };
-        let unpreparable = uses.is_some() && pending.kind == StatementKind::Prepare;
-        let refusal = unpreparable.then(unpreparable_use);
+        let lent = bytes.get(HEADER_LEN + 1 + pending.prefix..pending.total).unwrap_or_default();
+        let text = canonical.as_deref().or(pending.text.as_deref()).unwrap_or(lent);
+        let told = self.keeps_told(&ruling, text);
+        let refusal = unpreparable(pending.kind, uses.is_some(), told.is_some());
         if let Some(fault) = refusal.or_else(|| self.lacks_definitions(&pending, &ruling)) {
             self.queue.push_back(Op::Done(refused(&fault)));
             return self.refuse(&fault, pending.total, out);
         }
-        let lent = bytes.get(HEADER_LEN + 1 + pending.prefix..pending.total).unwrap_or_default();
-        let text = canonical.as_deref().or(pending.text.as_deref()).unwrap_or(lent);
         if let Some(step) = self.kill(&pending, text, out) {
             return step;
         }
@@ -289,7 +289,8 @@ impl Session {
             return self.fail(&Fault::internal(), self.reply_seq, out);
         }
         let consumed = pending.total;
-        let part = self.send_part(&pending, canonical.as_deref(), out);
+        let instead = (told.as_deref(), canonical.as_deref());
+        let part = self.send_part(&pending, bytes, instead, out);
         let expect = expectation(pending);
         self.executing(&expect, bytes.get(..consumed).unwrap_or_default());
         let (cursor, definitions) = match &expect {
@@ -322,16 +323,22 @@ impl Session {
         Step { consumed, op }
     }
 
-    /// Writes the command of one of several statements; `None` where the command is in the client's buffer.
+    /// Writes the command of one of several statements, or one whose text is longer than what came; `None` where the
+    /// command is in the client's buffer. `told` is that longer text.
     fn send_part(
         &self,
         pending: &Pending,
-        canonical: Option<&[u8]>,
+        bytes: &[u8],
+        (told, canonical): (Option<&[u8]>, Option<&[u8]>),
         out: &mut Vec<u8>,
     ) -> Option<Part> {
-        let batch = self.batch.as_ref()?;
-        let text = canonical.or(pending.text.as_deref()).unwrap_or_default();
-        Some(Part::sent(&[batch.prefix(), text], self.reply_seq, batch.goes_on(), out))
+        if let Some(batch) = &self.batch {
+            let text = told.or(canonical).or(pending.text.as_deref()).unwrap_or_default();
+            return Some(Part::sent(&[batch.prefix(), text], self.reply_seq, batch.goes_on(), out));
+        }
+        let start = HEADER_LEN + 1;
+        let prefix = bytes.get(start..start + pending.prefix).unwrap_or_default();
+        Some(Part::sent(&[prefix, told?], self.reply_seq, false, out))
     }
 
     /// The login chose a database: a connection in that database answers for it.
@@ -351,7 +358,7 @@ impl Session {
             self.phase = Phase::Connecting(pending, ruling);
             return Step { consumed: 0, op: Op::Connect };
         }
-        self.emit_ok(seq, out);
+        self.emit_login(seq, out);
         self.phase = Phase::Idle;
         self.queue.push_back(Op::Done(super::Outcome::default()));
         self.compress();
@@ -419,6 +426,17 @@ fn unknown_statement(id: u32) -> Fault {
 fn too_many_statements() -> Fault {
     let text = "Rowgate [RG-LIMIT]: too many prepared statements in this session, or too long ones; close some";
     Fault::new(FaultKind::Limit, 1461, *b"42000", text)
+}
+
+/// What can't be prepared: USE; and a SET whose text is made longer when it is sent (`told`).
+fn unpreparable(kind: StatementKind, uses: bool, told: bool) -> Option<Fault> {
+    if uses && kind == StatementKind::Prepare {
+        return Some(unpreparable_use());
+    }
+    (told && kind != StatementKind::Query).then(|| {
+        let text = "Rowgate [RG-UNSUPPORTED]: SET of session_track_system_variables can't be prepared; send it as a query";
+        Fault::new(FaultKind::Unsupported, 1295, *b"HY000", text)
+    })
 }
 
 /// The database a prepared USE leads to depends on where it was prepared, so that what is current could not be told.

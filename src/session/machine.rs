@@ -378,9 +378,14 @@ impl Session {
 
     /// An OK of the gateway's own, with one more flag.
     pub(super) fn emit_status(&self, flag: u16, seq: u8, out: &mut Vec<u8>) {
-        let status = Status(self.status.0 & (Status::AUTOCOMMIT | Status::IN_TRANS) | flag);
+        let status = Status(self.own_status().0 | flag);
         let ok = OkPacket { status, ..OkPacket::default() };
         write_frame(out, seq, |out| write_ok(out, 0, &ok));
+    }
+
+    /// What the gateway's own answers say of the session.
+    pub(super) fn own_status(&self) -> Status {
+        Status(self.status.0 & (Status::AUTOCOMMIT | Status::IN_TRANS))
     }
 
     /// Forgets all state that the database kept for this session.

@@ -253,7 +253,7 @@ impl Response {
                     Reply::terminator_status(payload, self.deprecate_eof).map_err(malformed)?;
                 let tells = self.tells_state(payload);
                 self.end_of_result(status)?;
-                if tells { self.strip_state(header.seq, payload, out) } else { Ok(Packet::Pass) }
+                if tells { self.retell_state(header.seq, payload, out) } else { Ok(Packet::Pass) }
             }
         }
     }
@@ -359,7 +359,7 @@ impl Response {
         let tells = self.tells_state(payload);
         self.end_of_result(ok.status)?;
         if tells {
-            return self.strip_state(header.seq, payload, out);
+            return self.retell_state(header.seq, payload, out);
         }
         if !self.rewrite || ok.info.is_empty() {
             return Ok(Packet::Pass);

@@ -1,10 +1,12 @@
-//! What the database tells of the session's state: taken over, and kept from the client, which has not asked for it
-//! (the capability is not offered: what is tracked is the gateway's business).
+//! What the database tells of the session's state: taken over; and passed on to the clients that asked for it, to the
+//! governed no more than what they could set themselves.
 
 use super::machine::{Pending, upstream_broken};
 use super::response::{At, Expect, Packet, Response};
-use super::{Session, StatementKind};
-use crate::codec::{OkPacket, StateChange, Status, state_changes, write_frame, write_ok};
+use super::{Ruling, Session, StatementKind};
+use crate::codec::{
+    Capabilities, OkPacket, StateChange, Status, state_changes, write_frame, write_ok, write_state,
+};
 use crate::fault::Fault;
 use crate::schema::SqlMode;
 use crate::sql;
@@ -30,6 +32,27 @@ impl Session {
         );
         sql::sets_mode(text, &self.settings.profile, self.sql_mode).filter(|_| runs)
     }
+
+    /// The text to send instead, where the governed choose which variables they are told of: the gateway must go on to be
+    /// told of its own.
+    pub(super) fn keeps_told(&self, ruling: &Ruling, text: &[u8]) -> Option<Vec<u8>> {
+        let Ruling::Run { governed: true, .. } = ruling else { return None };
+        sql::keeps_told(text, &self.settings.profile, self.sql_mode)
+    }
+
+    /// The OK of a login, which names the database that it chose.
+    pub(super) fn emit_login(&self, seq: u8, out: &mut Vec<u8>) {
+        let asked = self.capabilities.has(Capabilities::SESSION_TRACK);
+        let Some(schema) = self.schema.as_deref().filter(|_| asked) else {
+            return self.emit_ok(seq, out);
+        };
+        let (mut changes, mut info) = (Vec::new(), Vec::new());
+        StateChange::Schema(schema.as_bytes()).write(&mut changes);
+        write_state(&mut info, &[], &changes);
+        let status = Status(self.own_status().0 | Status::SESSION_STATE_CHANGED);
+        let ok = OkPacket { status, info: &info, ..OkPacket::default() };
+        write_frame(out, seq, |out| write_ok(out, 0, &ok));
+    }
 }
 
 impl Response {
@@ -51,8 +74,8 @@ impl Response {
                 .is_some_and(|high| high & Status::SESSION_STATE_CHANGED.to_be_bytes()[0] != 0)
     }
 
-    /// Takes over what an OK tells and appends the OK without it.
-    pub(super) fn strip_state(
+    /// Takes over what an OK tells, and appends the OK with what of it is for the client.
+    pub(super) fn retell_state(
         &mut self,
         seq: u8,
         payload: &[u8],
@@ -60,22 +83,53 @@ impl Response {
     ) -> Result<Packet, Fault> {
         let malformed = |_| upstream_broken("session tracking");
         let ok = OkPacket::parse(payload).map_err(malformed)?;
+        let tells = self.capabilities.has(Capabilities::SESSION_TRACK);
+        let (governed, rewrite) = (self.governed, self.rewrite);
         let tracked = self.tracked.get_or_insert_default();
-        let text = state_changes(ok.info, |change| match change {
-            StateChange::Schema(name) => {
-                tracked.schema = Some(String::from_utf8_lossy(name).into_owned());
+        let (mut told, mut kept_back) = (Vec::new(), !tells);
+        let text = state_changes(ok.info, |change| {
+            match change {
+                StateChange::Schema(name) => {
+                    tracked.schema = Some(String::from_utf8_lossy(name).into_owned());
+                }
+                StateChange::Variable(name, value) if name.starts_with(b"character_set_") => {
+                    tracked.strange |= !CHARSETS.contains(&value);
+                }
+                StateChange::Variable(..) | StateChange::Other(..) => {}
             }
-            StateChange::Variable(name, value) if name.starts_with(b"character_set_") => {
-                tracked.strange |= !CHARSETS.contains(&value);
+            if tells && (!governed || is_for_the_governed(change, rewrite)) {
+                change.write(&mut told);
+            } else {
+                kept_back = true;
             }
-            StateChange::Variable(..) | StateChange::Other(_) => {}
         });
         let text = text.map_err(malformed)?;
-        let info = if self.rewrite { &[] } else { ok.info.get(..text).unwrap_or_default() };
-        let more = if self.part.more { Status::MORE_RESULTS } else { 0 };
-        let status = Status(ok.status.0 & !Status::SESSION_STATE_CHANGED | more);
+        let text = if rewrite { &[] } else { ok.info.get(..text).unwrap_or_default() };
+        let mut status = ok.status.0 & !Status::SESSION_STATE_CHANGED;
+        if self.part.more {
+            status |= Status::MORE_RESULTS;
+        }
+        let mut info = Vec::new();
+        if told.is_empty() && kept_back {
+            info.extend_from_slice(text);
+        } else {
+            status |= Status::SESSION_STATE_CHANGED;
+            write_state(&mut info, text, &told);
+        }
         let header = payload.first().copied().unwrap_or_default();
-        write_frame(out, seq, |out| write_ok(out, header, &OkPacket { status, info, ..ok }));
+        let ok = OkPacket { status: Status(status), info: &info, ..ok };
+        write_frame(out, seq, |out| write_ok(out, header, &ok));
         Ok(Packet::Taken)
+    }
+}
+
+/// Whether the governed may be told: of their database (a client that did not know it would run its next statement in
+/// another), and of what they could set themselves. Beside labelled data (`rewrite`), of the database alone: what else a
+/// statement leaves behind may be made of its cells. Not of transactions' ids, nor of what has no name here.
+fn is_for_the_governed(change: StateChange<'_>, rewrite: bool) -> bool {
+    match change {
+        StateChange::Schema(_) => true,
+        StateChange::Variable(name, _) => !rewrite && sql::is_settable(name),
+        StateChange::Other(kind, _) => !rewrite && kind == StateChange::STATE,
     }
 }

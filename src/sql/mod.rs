@@ -17,6 +17,7 @@ mod split;
 mod tables;
 mod token;
 mod trace;
+mod tracking;
 mod verb;
 mod words;
 
@@ -28,6 +29,7 @@ pub use kill::{Kill, kill};
 pub use local_file::local_file;
 pub use mode::sets_mode;
 pub use split::{MAX_STATEMENTS, Split, split};
+pub use tracking::{is_settable, keeps_told};
 
 use crate::schema::{Catalog, LabelSet, Routine, ServerProfile, SqlMode, Table, fold};
 use token::{Kind, Lexed, Token};
@@ -149,7 +151,9 @@ fn classify(
     facts.calls_sensitive = named.calls_sensitive;
     facts.misses = named.misses;
     facts.trace = trace::of(&words, facts, !named.others);
-    facts.sets_globally = head.verb == Verb::Set && words.says_any(&GLOBALLY);
+    // A SET that is understood sets nothing globally; it may read what session tracking has there.
+    facts.sets_globally =
+        head.verb == Verb::Set && head.unknown.is_some() && words.says_any(&GLOBALLY);
     let locks_tables = head.verb == Verb::Lock && !facts.tables.is_empty();
     facts.takes_lock = locks_tables || head.verb == Verb::Admin || words.says_any(&["get_lock"]);
     let opaque = opaque(&words).map(Unknown::Construct);

@@ -233,6 +233,33 @@ fn what_is_refused() {
     }
 }
 
+/// The gateway lives on what the database tells of the session.
+#[test]
+fn sets_by_which_the_database_would_tell_less_are_refused() {
+    for sql in [
+        "SET session_track_schema = 0",
+        "SET session_track_schema = DEFAULT",
+        "SET session_track_system_variables = NULL",
+        "SET session_track_system_variables = DEFAULT",
+        "SET session_track_system_variables = 'a' 'b'",
+        "SET session_track_system_variables = N'a'",
+        "SET session_track_system_variables = _utf8mb4'a'",
+        "SET session_track_system_variables = 'a\\'",
+        "SET session_track_system_variables = 'a', session_track_schema = 'OFF'",
+        "SET session_track_system_variables = CONCAT('a', ',b')",
+        "SET session_track_system_variables = CONCAT(@@global.session_track_system_variables, 'b')",
+        "SET session_track_system_variables = CONCAT(@@global.time_zone, ',b')",
+        "SET session_track_system_variables = REPLACE(@@session_track_system_variables, ',a', ',b')",
+        "SET session_track_system_variables = CONCAT(@@session_track_system_variables, ',b') + 1",
+        "SET GLOBAL session_track_system_variables = 'a'",
+        "SET @@global.session_track_system_variables = CONCAT(@@global.session_track_system_variables, ',b')",
+        "SET session_track_gtids = OWN_GTID",
+        "SET STATEMENT session_track_schema = 1 FOR SELECT 1",
+    ] {
+        assert_eq!(seen(sql), "?", "{sql}");
+    }
+}
+
 #[test]
 fn what_is_not_as_it_seems_is_refused() {
     for sql in [
@@ -292,6 +319,9 @@ fn what_must_not_be_refused() {
         "SET sql_mode = 'STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION'",
         "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
         "SET @a = 1",
+        "SET session_track_schema=1,session_track_system_variables='autocommit,tx_isolation'",
+        "set autocommit=1, session_track_system_variables = CONCAT(@@global.session_track_system_variables,',tx_isolation')",
+        "SET @@session.session_track_state_change = ON, session_track_system_variables = ''",
         "USE shop",
         "SHOW TABLES",
         "SHOW FULL COLUMNS FROM customers",

@@ -3,7 +3,7 @@
 use super::facts::{Unknown, Verb};
 use super::token::Kind;
 use super::words::Words;
-use super::{local_file, mode};
+use super::{local_file, mode, tracking};
 
 /// What the leading words say.
 pub(super) struct Head {
@@ -189,7 +189,7 @@ fn show(words: &Words<'_>, at: usize) -> Head {
 
 /// Variables that a governed session may set, to literals: nothing that changes how text is read, where results go,
 /// or what is reported.
-const SETTABLE: [&str; 23] = [
+pub(super) const SETTABLE: [&str; 23] = [
     "autocommit",
     "character_set_client",
     "character_set_connection",
@@ -288,7 +288,15 @@ fn assignments(words: &Words<'_>, start: usize) -> Head {
         let assigns = words.tokens.get(at).is_some_and(|token| {
             token.kind == Kind::Operator && matches!(token.bytes(words.text), b"=" | b":=")
         });
-        let is_user = name.starts_with('@');
+        let (is_user, tracks) = (name.starts_with('@'), tracking::value_end(words, &name, at + 1));
+        if let Some(end) = tracks.filter(|_| assigns) {
+            match words.kind(end) {
+                None => return plain(Verb::Set, start),
+                Some(Kind::Comma) => at = end + 1,
+                Some(_) => return refused(Verb::Set, start, "SET to anything but a literal"),
+            }
+            continue;
+        }
         let Some(value) = literal_text(words, at + 1).filter(|_| assigns) else {
             return refused(Verb::Set, start, "SET to anything but a literal");
         };

@@ -34,5 +34,6 @@ mod sockets;
 mod stand;
 mod syscalls;
 mod tls;
+mod tracking;
 mod tries;
 mod wire;

@@ -24,6 +24,8 @@ pub(crate) type Packet = (u8, Vec<u8>);
 pub(crate) struct Wire {
     /// Its id, as the greeting said.
     pub(crate) id: u32,
+    /// The OK that ended the login.
+    pub(crate) welcome: Vec<u8>,
     stream: TcpStream,
     /// What both sides have.
     capabilities: Capabilities,
@@ -37,7 +39,7 @@ impl Wire {
         stream.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
         let deprecate_eof = more & Capabilities::DEPRECATE_EOF != 0;
         let capabilities = Capabilities(PLAIN | more);
-        let mut wire = Self { id: 0, stream, capabilities, deprecate_eof };
+        let mut wire = Self { id: 0, welcome: Vec::new(), stream, capabilities, deprecate_eof };
         let (_, greeting) = wire.packet();
         let greeting = Handshake::parse(&greeting).unwrap();
         wire.capabilities.0 &= greeting.capabilities.0;
@@ -70,6 +72,7 @@ impl Wire {
             (_, answer) = wire.packet();
         }
         assert_eq!(answer.first(), Some(&0), "{}", String::from_utf8_lossy(&answer));
+        wire.welcome = answer;
         wire
     }
 
