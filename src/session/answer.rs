@@ -242,12 +242,15 @@ impl Session {
     /// Ends the session in the middle of a response: an error in place of what is still to come.
     pub(super) fn abort(&mut self, response: &Response, fault: &Fault, out: &mut Vec<u8>) -> Step {
         self.bound = false; // whatever the database still sends belongs to nobody
+        let released: Box<[u8]> = out.get(..response.released).unwrap_or_default().into();
         let mut outcome = response.outcome;
+        outcome.bytes += released.len() as u64;
         outcome.error_code = fault.code;
         outcome.fault = Some(fault.kind);
         // Definitions that are held were not sent: the client still waits for the first of them.
         let seq = Header::parse(&response.held).map_or(response.seq, |held| held.seq);
         let mut step = self.fail(fault, seq, out);
+        out.splice(..0, released);
         let done = Op::Done(outcome);
         if response.in_packet() {
             // Half a packet went out: an error would be read as its rest, as data of the row.
@@ -296,8 +299,7 @@ impl Response {
         pos
     }
 
-    /// Lets definitions go, which `out` has, and with them the rows that are there from `pos` on. If those can't be masked,
-    /// the client has seen nothing yet.
+    /// Lets definitions go, which `out` has, and with them the rows that are there from `pos` on, if those can be masked.
     fn first_rows(
         &mut self,
         bytes: &mut [u8],
@@ -308,13 +310,10 @@ impl Response {
         if self.masks.is_none() || self.at != At::Rows || rows.is_empty() {
             return Ok(self.emit(pos, out));
         }
-        let definitions = out.len();
-        let step = self.masked(rows, out);
-        if step.is_err() {
-            out.truncate(definitions);
-            self.held.append(out);
-        }
-        step.map(|step| Step { consumed: pos + step.consumed, ..step })
+        self.released = out.len();
+        let step = self.masked(rows, out)?;
+        self.released = 0;
+        Ok(Step { consumed: pos + step.consumed, ..step })
     }
 
     /// Rows under masks: the whole ones that are there, batch by batch, and the end of the result if it is there too.

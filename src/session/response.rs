@@ -89,6 +89,8 @@ pub(super) struct Response {
     pub(super) masks: Option<Masks>,
     /// Definitions, until the plan is bound to all of them.
     pub(super) held: Vec<u8>,
+    /// So many bytes of what the session writes are definitions that may go, though the rows behind them may not.
+    pub(super) released: usize,
     /// Of the statement's columns, where the database may leave them out: those that were kept, or that came with this.
     pub(super) definitions: Option<Definitions>,
     pub(super) collected: Collected,
@@ -129,6 +131,7 @@ impl Response {
             binding: None,
             masks: None,
             held: Vec::new(),
+            released: 0,
             definitions: None,
             collected: Collected::No,
             defined: true,
