@@ -54,6 +54,8 @@ impl World {
         let cutters: Vec<Cutter> = (0..LANES).map(|_| Cutter::to(database.port())).collect();
         let mut options = Options::new(cutters[0].port);
         driver.clone_into(&mut options.driver);
+        // One pool: with two, a connection that the one kept could be lent before the fault's next one is made.
+        options.workers = 1;
         // The schema is looked at once: no other connections than those of sessions.
         options.catalog_refresh_s = 3_600;
         "async".clone_into(&mut options.durability);
