@@ -4,9 +4,10 @@
 mod session;
 
 use rowgate::codec::{
-    Attributes, AuthSwitch, BinaryRow, BulkExecute, Capabilities, ChangeUser, ColumnDefinition, ColumnType, ErrPacket,
-    ExecuteHead, HEADER_LEN, Handshake, Header, LoginRequest, MAX_PAYLOAD, MAX_QUERY_ATTRIBUTES,
-    NamedParameters, OkPacket, PrepareOk, Reply, SslRequest, TextRow, bulk_rows, state_changes, write_packet,
+    Attributes, AuthSwitch, BinaryRow, BulkExecute, Capabilities, ChangeUser, ColumnDefinition,
+    ColumnType, ErrPacket, ExecuteHead, HEADER_LEN, Handshake, Header, LoginRequest, MAX_PAYLOAD,
+    MAX_QUERY_ATTRIBUTES, NamedParameters, OkPacket, PrepareOk, Reply, SslRequest, TextRow,
+    bulk_rows, state_changes, write_packet,
 };
 use rowgate::schema::{
     Catalog, Column, Flavour, LabelSet, Labels, ServerProfile, SqlMode, Table, TableKind,
@@ -40,8 +41,10 @@ pub fn login(data: &[u8]) {
         login.write(&mut out);
         if let Ok(again) = LoginRequest::parse(&out) {
             assert_eq!((again.user, again.auth_response), (login.user, login.auth_response));
-            assert_eq!((again.schema, again.plugin.unwrap_or_default()),
-                (login.schema, login.plugin.unwrap_or_default()));
+            assert_eq!(
+                (again.schema, again.plugin.unwrap_or_default()),
+                (login.schema, login.plugin.unwrap_or_default())
+            );
         }
     }
     if let Ok(greeting) = Handshake::parse(data) {

@@ -88,7 +88,11 @@ impl Run {
                 Op::Decide(_) | Op::Check(_) => self.session.on_ruling(ruling()),
                 Op::Kill(_) => self.session.on_killed(Ok(())),
                 Op::Connect => self.session.on_upstream(Ok(UpstreamReady { connection_id: 1 })),
-                Op::StartTls | Op::Compress(_) | Op::Refused(_) | Op::Release { .. } | Op::Done(_) => {}
+                Op::StartTls
+                | Op::Compress(_)
+                | Op::Refused(_)
+                | Op::Release { .. }
+                | Op::Done(_) => {}
                 Op::Close(_) => return,
             }
             if self.session.is_idle() {
@@ -156,7 +160,8 @@ fn login() -> Vec<u8> {
 fn command(flags: u8) -> Vec<u8> {
     let mut out = Vec::new();
     if flags & 1 == 0 {
-        let several: &[u8] = b"\x03SELECT ssn, id FROM customers; SELECT ssn, id FROM customers; SELECT 1, 2";
+        let several: &[u8] =
+            b"\x03SELECT ssn, id FROM customers; SELECT ssn, id FROM customers; SELECT 1, 2";
         let one = several.split(|byte| *byte == b';').next().unwrap_or_default();
         let text = if flags & 32 == 0 { one } else { several };
         write_frame(&mut out, 0, |out| out.extend_from_slice(text));
