@@ -139,7 +139,7 @@ impl Pool {
             (Rc::clone(worker), self.index(worker), schema.map(str::to_owned));
         monoio::spawn(async move {
             let Some(pool) = worker.pool(index) else { return };
-            if upstream.reset(&worker, &pool.target, schema.as_deref()).await.is_ok() {
+            if upstream.rebase(&worker, &pool.target, true, schema.as_deref()).await.is_ok() {
                 pool.keep(&worker, upstream);
             }
         });

@@ -56,16 +56,6 @@ pub(super) enum Left {
 }
 
 impl Upstream {
-    /// Makes it nobody's: forgets all that its sessions left.
-    pub(super) async fn reset(
-        &mut self,
-        worker: &Worker,
-        target: &TargetState,
-        schema: Option<&str>,
-    ) -> Result<(), Fault> {
-        self.rebase(worker, target, true, schema).await
-    }
-
     /// Whether a statement that sees so much sees nothing of another session's.
     pub(super) fn is_unseen(&self, trace: Trace) -> bool {
         match self.left {
@@ -86,7 +76,7 @@ impl Upstream {
         };
     }
 
-    /// The baseline within its time.
+    /// The baseline, within its time. With `reset` it is nobody's again: all that its sessions left is forgotten.
     pub(super) async fn rebase(
         &mut self,
         worker: &Worker,

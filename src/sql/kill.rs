@@ -20,11 +20,8 @@ pub fn kill(text: &[u8], profile: &ServerProfile, mode: SqlMode) -> Option<Resul
     if !lexer::may_begin(text, "kill") {
         return None;
     }
-    let mut lexed = lexer::lex(text, profile, mode);
-    while lexed.tokens.last().is_some_and(|token| token.kind == Kind::Semicolon) {
-        lexed.tokens.pop();
-    }
-    let words = Words { text, tokens: &lexed.tokens };
+    let lexed = lexer::lex(text, profile, mode);
+    let words = Words { text, tokens: lexed.statement() };
     if !words.is(0, "kill") {
         return None;
     }

@@ -90,12 +90,7 @@ pub fn analyse_tokens(text: &[u8], tokens: &Tokens, cx: &Context<'_>) -> Analysi
         unknown
             .get_or_insert(Unknown::Lex("a comment keeps apart what reads otherwise without it"));
     }
-    let mut tokens = lexed.tokens.as_slice();
-    while let [before @ .., last] = tokens
-        && last.kind == Kind::Semicolon
-    {
-        tokens = before;
-    }
+    let tokens = lexed.statement();
     let words = Words { text, tokens };
     let several = tokens.iter().any(|token| token.kind == Kind::Semicolon);
     if several && !split::is_one_program(&words) {
@@ -227,7 +222,7 @@ fn inside_closure(
     if facts.explained {
         return Err(Unknown::Construct("EXPLAIN"));
     }
-    if words.tokens.iter().any(|t| matches!(t.kind, Kind::UserVar | Kind::SysVar)) {
+    if words.has_variables() {
         return Err(Unknown::Construct("a variable"));
     }
     if words.tokens.len() > lineage::MAX_TOKENS {
@@ -284,8 +279,7 @@ pub fn view_lineage(text: &str, cx: &Context<'_>) -> Option<Vec<(LabelSet, bool)
 /// Whether a statement reads or writes variables (`@a`, `@@b`), or can't be read.
 pub fn has_variables(text: &[u8], profile: &ServerProfile, mode: SqlMode) -> bool {
     let lexed = lexer::lex(text, profile, mode);
-    let is_variable = |token: &Token| matches!(token.kind, Kind::UserVar | Kind::SysVar);
-    lexed.unknown.is_some() || lexed.tokens.iter().any(is_variable)
+    lexed.unknown.is_some() || Words { text, tokens: &lexed.tokens }.has_variables()
 }
 
 /// Whether a view's, routine's or trigger's text names anything in the sensitive closure, or can't be read.

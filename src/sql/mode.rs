@@ -1,7 +1,6 @@
 //! What a SET makes of `sql_mode`: how the session's next text is read depends on it.
 
-use super::lexer;
-use super::verb::{literal_text, variable};
+use super::verb::{behind, literal_text, set_tokens};
 use super::words::Words;
 use crate::schema::{ServerProfile, SqlMode};
 
@@ -22,23 +21,10 @@ pub(super) fn is_followed(value: &str) -> bool {
 
 /// The mode in which the session's text is read once this statement has succeeded; `None` where it sets none.
 pub fn sets_mode(text: &[u8], profile: &ServerProfile, mode: SqlMode) -> Option<SqlMode> {
-    if !lexer::may_begin(text, "set") {
-        return None;
-    }
-    let lexed = lexer::lex(text, profile, mode);
+    let lexed = set_tokens(text, profile, mode)?;
     let words = Words { text, tokens: &lexed.tokens };
-    if !words.is(0, "set") {
-        return None;
-    }
-    let mut found = None;
-    for start in 1..lexed.tokens.len() {
-        let mut at = start;
-        let named = variable(&words, &mut at).is_some_and(|name| name == "sql_mode");
-        if let Some(value) = literal_text(&words, at + 1).filter(|_| named) {
-            found = Some(SqlMode::of(&value));
-        }
-    }
-    found
+    let values = behind(&words, "sql_mode").filter_map(|at| literal_text(&words, at + 1));
+    values.last().map(|value| SqlMode::of(&value))
 }
 
 #[cfg(test)]

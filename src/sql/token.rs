@@ -73,6 +73,12 @@ pub(super) struct Lexed {
 }
 
 impl Lexed {
+    /// Its tokens without the semicolons at its end.
+    pub(super) fn statement(&self) -> &[Token] {
+        let last = self.tokens.iter().rposition(|token| token.kind != Kind::Semicolon);
+        self.tokens.get(..last.map_or(0, |last| last + 1)).unwrap_or_default()
+    }
+
     /// Forgets all but the room, and a long text's room too.
     pub(super) fn clear(&mut self) {
         self.tokens.clear();

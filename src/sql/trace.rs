@@ -56,13 +56,9 @@ pub(super) fn of(words: &Words<'_>, facts: &Facts, only_tables: bool) -> Trace {
         Verb::Show if words.is_any(1, &["warnings", "errors", "count"]) => Trace::Messages,
         Verb::Select | Verb::Set | Verb::Do if sees_last => Trace::Last,
         Verb::Select if facts.tables.is_empty() && !is_one_value(words) => Trace::Any,
-        Verb::Select if !words.says_any(&BEYOND) && !has_variables(words) => Trace::None,
+        Verb::Select if !words.says_any(&BEYOND) && !words.has_variables() => Trace::None,
         _ => Trace::Any,
     }
-}
-
-fn has_variables(words: &Words<'_>) -> bool {
-    words.tokens.iter().any(|token| matches!(token.kind, Kind::UserVar | Kind::SysVar))
 }
 
 /// `SELECT 1`, `SELECT 'a'`, `SELECT NOW()`: no message can come of it. Where no table is read, MariaDB leaves those of the

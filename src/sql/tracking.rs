@@ -1,9 +1,8 @@
 //! Session tracking, as SETs of the governed may shape it. The gateway lives on what the database tells of the session,
 //! so a client may have more told, and nothing less.
 
-use super::lexer;
 use super::token::Kind;
-use super::verb::{SETTABLE, literal_text, variable};
+use super::verb::{SETTABLE, behind, literal_text, set_tokens};
 use super::words::Words;
 use crate::schema::{ServerProfile, SqlMode};
 
@@ -83,19 +82,11 @@ fn is_list(words: &Words<'_>, at: usize) -> bool {
 /// The text with the gateway's own variables in front of those that a SET lists; `None` where it lists none, so that it
 /// may be sent as it is.
 pub fn keeps_told(text: &[u8], profile: &ServerProfile, mode: SqlMode) -> Option<Vec<u8>> {
-    if !lexer::may_begin(text, "set") {
-        return None;
-    }
-    let lexed = lexer::lex(text, profile, mode);
+    let lexed = set_tokens(text, profile, mode)?;
     let words = Words { text, tokens: &lexed.tokens };
-    if !words.is(0, "set") {
-        return None;
-    }
     let (mut out, mut from) = (Vec::new(), 0);
-    for start in 1..lexed.tokens.len() {
-        let mut at = start;
-        let named = variable(&words, &mut at).is_some_and(|name| name == LIST);
-        let is_set = named && words.kind(at) == Some(Kind::Operator);
+    for at in behind(&words, LIST) {
+        let is_set = words.kind(at) == Some(Kind::Operator);
         let token = lexed.tokens.get(at + 1).filter(|token| is_set && token.kind == Kind::Str);
         // Inside its quotes. A qualified name is met twice.
         let inside = token.map(|token| (token.start as usize + 1, token.end as usize - 1));
@@ -124,13 +115,7 @@ mod tests {
     use crate::schema::Flavour;
 
     fn kept(text: &str) -> Option<String> {
-        let profile = ServerProfile {
-            flavour: Flavour::MariaDb,
-            version: 101_119,
-            version_string: String::new(),
-            lower_case_table_names: 0,
-            sql_mode: SqlMode(0),
-        };
+        let profile = ServerProfile::stock(Flavour::MariaDb);
         let kept = keeps_told(text.as_bytes(), &profile, SqlMode(0))?;
         Some(String::from_utf8(kept).unwrap())
     }

@@ -1,9 +1,10 @@
 //! What a statement is, by its leading words; and what of it is refused whatever it touches.
 
 use super::facts::{Unknown, Verb};
-use super::token::Kind;
+use super::token::{Kind, Lexed};
 use super::words::Words;
-use super::{local_file, mode, tracking};
+use super::{lexer, local_file, mode, tracking};
+use crate::schema::{ServerProfile, SqlMode};
 
 /// What the leading words say.
 pub(super) struct Head {
@@ -324,8 +325,25 @@ fn assignments(words: &Words<'_>, start: usize) -> Head {
     }
 }
 
+/// The tokens of a SET; `None` for any other text, most of which are not even lexed.
+pub(super) fn set_tokens(text: &[u8], profile: &ServerProfile, mode: SqlMode) -> Option<Lexed> {
+    if !lexer::may_begin(text, "set") {
+        return None;
+    }
+    let lexed = lexer::lex(text, profile, mode);
+    Words { text, tokens: &lexed.tokens }.is(0, "set").then_some(lexed)
+}
+
+/// Each place behind this variable's name in a SET, in order; behind a qualified one it may come twice.
+pub(super) fn behind<'a>(words: &'a Words<'_>, name: &'a str) -> impl Iterator<Item = usize> + 'a {
+    (1..words.tokens.len()).filter_map(move |mut at| {
+        let found = variable(words, &mut at)?;
+        (found == name).then_some(at)
+    })
+}
+
 /// The variable's name in lower case; user variables keep their `@`.
-pub(super) fn variable(words: &Words<'_>, at: &mut usize) -> Option<String> {
+fn variable(words: &Words<'_>, at: &mut usize) -> Option<String> {
     let token = words.tokens.get(*at)?;
     let text = String::from_utf8_lossy(token.bytes(words.text)).to_ascii_lowercase();
     *at += 1;

@@ -89,6 +89,11 @@ impl<'a> Words<'a> {
         })
     }
 
+    /// Whether it reads or writes variables (`@a`, `@@b`).
+    pub(super) fn has_variables(&self) -> bool {
+        self.tokens.iter().any(|token| matches!(token.kind, Kind::UserVar | Kind::SysVar))
+    }
+
     /// Whether any token from `from` is one of these words.
     pub(super) fn has_any(&self, from: usize, words: &[&str]) -> bool {
         (from..self.tokens.len()).any(|at| self.is_any(at, words))

@@ -7,7 +7,7 @@
 
 mod shape;
 
-use std::hash::{BuildHasher as _, Hash as _, Hasher as _, RandomState};
+use std::hash::{BuildHasher as _, DefaultHasher, Hash as _, Hasher as _, RandomState};
 use std::sync::Arc;
 
 use shape::shape_of;
@@ -64,21 +64,6 @@ pub struct Decider {
     seen: Vec<u64>,
     /// Room for the tokens of the text under way.
     tokens: Tokens,
-    /// Hits and misses of the text cache and the shape cache, for the metrics.
-    pub stats: CacheStats,
-}
-
-/// Cache counters.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct CacheStats {
-    /// Answered by text.
-    pub text_hits: u64,
-    /// Answered by form.
-    pub form_hits: u64,
-    /// Analysed, then answered by shape.
-    pub shape_hits: u64,
-    /// Decided afresh.
-    pub misses: u64,
 }
 
 struct TextEntry {
@@ -153,7 +138,6 @@ impl Decider {
             shapes: Halves::new(),
             seen: vec![0; SEEN],
             tokens: Tokens::default(),
-            stats: CacheStats::default(),
         }
     }
 
@@ -163,12 +147,11 @@ impl Decider {
             self.serial = snapshot.serial;
             (self.texts, self.forms, self.shapes) = (Halves::new(), Halves::new(), Halves::new());
         }
-        let hash = self.text_hash(query);
+        let hash = self.hash(query, |hasher| hasher.write(query.text));
         let fits = |entry: &TextEntry| {
             entry.kind == query.kind && *entry.text == *query.text && entry.key.matches(query)
         };
         if let Some(entry) = self.texts.find(hash, fits) {
-            self.stats.text_hits += 1;
             return entry.decision.clone();
         }
         let Some(catalog) = snapshot.catalogs.get(query.target).and_then(Option::as_ref) else {
@@ -206,10 +189,10 @@ impl Decider {
         let context = Context { catalog, sql_mode: query.facets.sql_mode, schema };
         let mut tokens = std::mem::take(&mut self.tokens);
         tokens.read(text, &context);
-        let hash = (!is_init_db && tokens.have_form(text)).then(|| self.form_hash(&tokens, query));
+        let may_have_form = !is_init_db && tokens.have_form(text);
+        let hash = may_have_form.then(|| self.hash(query, |hasher| tokens.hash_form(text, hasher)));
         let fits = |entry: &FormEntry| entry.form.is_of(text, &tokens) && entry.key.matches(query);
         let decided = if let Some(entry) = hash.and_then(|hash| self.forms.find(hash, fits)) {
-            self.stats.form_hits += 1;
             (Decision { shape: Arc::clone(&entry.shape), canonical: None }, true)
         } else {
             let analysis = analyse_tokens(text, &tokens, &context);
@@ -240,7 +223,10 @@ impl Decider {
             StatementKind::InitDb => None,
             _ => analysis.canonical.take().map(Arc::from),
         };
-        let hash = self.shape_hash(&analysis, query);
+        let hash = self.hash(query, |hasher| {
+            hasher.write(&analysis.digest.0);
+            query.facets.schema.hash(hasher);
+        });
         let fits = |entry: &ShapeEntry| {
             entry.digest == analysis.digest
                 && entry.key.matches(query)
@@ -248,10 +234,8 @@ impl Decider {
                 && entry.unknown == analysis.unknown
         };
         if let Some(entry) = self.shapes.find(hash, fits) {
-            self.stats.shape_hits += 1;
             return (Decision { shape: Arc::clone(&entry.shape), canonical }, true);
         }
-        self.stats.misses += 1;
         let (shape, cacheable) = self.decide_afresh(snapshot, catalog, query, &analysis);
         let shape = Arc::new(shape);
         // INIT_DB's database is in its text, not in the shape.
@@ -347,27 +331,11 @@ impl Decider {
         Decision { shape: Arc::new(shape), canonical: None }
     }
 
-    fn text_hash(&self, query: &Query<'_>) -> u64 {
+    /// A keyed hash of what is looked for, and of whom it comes from.
+    fn hash(&self, query: &Query<'_>, feed: impl FnOnce(&mut DefaultHasher)) -> u64 {
         let mut hasher = self.hasher.build_hasher();
-        hasher.write(query.text);
+        feed(&mut hasher);
         hasher.write(query.facets.principal.subject.as_bytes());
-        hasher.write_usize(query.target);
-        hasher.finish()
-    }
-
-    fn form_hash(&self, tokens: &Tokens, query: &Query<'_>) -> u64 {
-        let mut hasher = self.hasher.build_hasher();
-        tokens.hash_form(query.text, &mut hasher);
-        hasher.write(query.facets.principal.subject.as_bytes());
-        hasher.write_usize(query.target);
-        hasher.finish()
-    }
-
-    fn shape_hash(&self, analysis: &Analysis, query: &Query<'_>) -> u64 {
-        let mut hasher = self.hasher.build_hasher();
-        hasher.write(&analysis.digest.0);
-        hasher.write(query.facets.principal.subject.as_bytes());
-        query.facets.schema.hash(&mut hasher);
         hasher.write_usize(query.target);
         hasher.finish()
     }

@@ -37,14 +37,12 @@ impl Pump {
     /// is there any more, and the pool will be told of the other.
     pub(super) async fn unseen(&mut self) -> Result<(), Stop> {
         self.traces = true;
-        let Some(mut upstream) = self.upstream.take() else { return Ok(()) };
-        if upstream.is_unseen(self.current.trace) {
-            self.upstream = Some(upstream);
-            return Ok(());
-        }
+        let trace = self.current.trace;
+        let seen = self.upstream.take_if(|upstream| !upstream.is_unseen(trace));
+        let Some(mut upstream) = seen else { return Ok(()) };
         let (worker, target) = (Rc::clone(&self.worker), Arc::clone(&self.target));
         let schema = self.session.schema().map(str::to_owned);
-        let reset = upstream.reset(&worker, &target, schema.as_deref());
+        let reset = upstream.rebase(&worker, &target, true, schema.as_deref());
         let reset = Box::pin(self.while_client_lives(reset)).await?;
         reset.map_err(Stop::UpstreamLost)?;
         self.upstream = Some(upstream);
