@@ -411,6 +411,13 @@ impl World {
                 format!("{status}, {panics} panics"),
             ),
         ];
+        self.tell(&tally, &rows);
+        let failed = rows.iter().filter(|(_, holds, _)| !holds).count();
+        ensure!(failed == 0, "{failed} of {} checks failed", rows.len());
+        Ok(())
+    }
+
+    fn tell(&self, tally: &Tally, rows: &[(&str, bool, String)]) {
         let peak = self.samples.iter().max().copied().unwrap_or(0);
         println!(
             "\n  killed {} client processes, reloaded {} times; memory under load at most {} MiB",
@@ -424,13 +431,10 @@ impl World {
             println!("  {count:7}  {number} {tag}");
         }
         println!();
-        for (what, holds, figure) in &rows {
+        for (what, holds, figure) in rows {
             println!("  {}  {what:34} {figure}", if *holds { "ok    " } else { "FAILED" });
         }
         tally.violations.iter().take(10).for_each(|what| println!("  violation: {what}"));
-        let failed = rows.iter().filter(|(_, holds, _)| !holds).count();
-        ensure!(failed == 0, "{failed} of {} checks failed", rows.len());
-        Ok(())
     }
 }
 
