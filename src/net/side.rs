@@ -20,6 +20,9 @@ use crate::session::upstream::{Account, Login, Op, Query, Step};
 /// What the gateway's own connections ask for: no flags that change results, utf8mb4.
 const KEY: UpstreamKey = UpstreamKey { capabilities: 0, collation: 45 };
 
+/// What [`Fault::upstream_lost`] is numbered.
+const LOST: u16 = 1158;
+
 /// A target to look at.
 #[derive(Clone, Debug)]
 pub struct SideTarget {
@@ -63,11 +66,20 @@ impl SideTarget {
         sql: &str,
         patience: Duration,
     ) -> Result<Rows, Fault> {
-        let mut open = match connection.take() {
-            Some(open) => open,
-            None => self.connect(patience)?,
+        // One that was kept may have been closed meanwhile: that says nothing of the database.
+        let kept = connection.take().and_then(|mut kept| match kept.query(sql) {
+            Err(fault) if fault.code == LOST => None,
+            answer => Some((kept, answer)),
+        });
+        let (open, answer) = match kept {
+            Some(answered) => answered,
+            None => {
+                let mut new = self.connect(patience)?;
+                let answer = new.query(sql);
+                (new, answer)
+            }
         };
-        let rows = open.query(sql)?;
+        let rows = answer?;
         *connection = Some(open);
         Ok(rows)
     }

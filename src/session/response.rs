@@ -8,6 +8,7 @@ use super::definitions::{Collected, Definitions, undefined};
 use super::machine::upstream_broken;
 use super::masks::Masks;
 use super::track::Tracked;
+use super::upstream::last_words;
 use super::{Op, Outcome, Ruling, Settings, Side, Step};
 use crate::codec::{
     Capabilities, ColumnDefinition, ErrPacket, Header, OkPacket, PrepareOk, Reply, Status,
@@ -199,7 +200,8 @@ impl Response {
     ) -> Result<Packet, Fault> {
         let seq = header.seq.wrapping_add(self.part.shift);
         if seq != self.seq {
-            return Err(upstream_broken("packets out of order"));
+            let last_words = last_words(header, payload);
+            return Err(last_words.unwrap_or_else(|| upstream_broken("packets out of order")));
         }
         let packet = self.packet(Header { seq, ..header }, payload, out)?;
         // A packet that is not understood is none that the client gets.

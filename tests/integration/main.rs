@@ -36,4 +36,5 @@ mod syscalls;
 mod tls;
 mod tracking;
 mod tries;
+mod unasked;
 mod wire;

@@ -1,7 +1,7 @@
 //! What makes a pooled connection nobody's: RESET_CONNECTION, the gateway's own sql_mode, the wanted database; sent
 //! in one write, answered in order.
 
-use super::{Op, Step, failed, malformed, packet};
+use super::{Op, Step, failed, last_words, malformed, packet};
 use crate::codec::{Capabilities, Command, ErrPacket, write_frame};
 use crate::fault::{Fault, FaultKind};
 use crate::session::UpstreamKey;
@@ -87,7 +87,10 @@ impl Baseline {
             };
             match payload.first() {
                 Some(first) if *first == expected => {}
-                Some(0xFF) => return failed(self.refused(payload)),
+                Some(0xFF) => {
+                    let last_words = last_words(header, payload);
+                    return failed(last_words.unwrap_or_else(|| self.refused(payload)));
+                }
                 _ => return failed(malformed()),
             }
             consumed += header.total();
@@ -150,6 +153,8 @@ mod tests {
         assert!(matches!(step.op, Op::Read { .. }));
         let error = b"\x0f\0\0\x01\xff\x19\x04#42000Unknown";
         assert!(matches!(baseline.on_bytes(error).op, Op::Failed(fault) if fault.code == 1049));
+        let unasked = b"\x0f\0\0\0\xff\xbf\x0f#HY000Goodbye";
+        assert!(matches!(baseline.on_bytes(unasked).op, Op::Failed(fault) if fault.code == 1158));
     }
 
     #[test]

@@ -69,6 +69,15 @@ fn refusal(what: &str, payload: &[u8]) -> Fault {
     }
 }
 
+/// What the database says before it closes a connection unasked (a time-out, a KILL, its own end): an error numbered 0,
+/// which no answer to a command is. Its text may name accounts and hosts.
+pub(super) fn last_words(header: Header, payload: &[u8]) -> Option<Fault> {
+    let error = ErrPacket::parse(payload).ok().filter(|_| header.seq == 0)?;
+    let (code, state) = (error.code, String::from_utf8_lossy(&error.sqlstate));
+    let text = format!("the database had closed the connection: error {code} ({state})");
+    Some(Fault::upstream_lost(&text))
+}
+
 fn malformed() -> Fault {
     Fault::upstream_lost("the database sent a malformed packet")
 }

@@ -1,6 +1,6 @@
 //! The gateway's own queries in the text protocol: catalogue, samples. Results are collected, bounded.
 
-use super::{Op, Step, failed, malformed, packet, refusal};
+use super::{Op, Step, failed, last_words, malformed, packet, refusal};
 use crate::codec::{Capabilities, Command, Reply, TextRow, write_frame};
 use crate::fault::Fault;
 
@@ -52,6 +52,9 @@ impl Query {
                 }
             };
             consumed += header.total();
+            if let Some(fault) = last_words(header, payload) {
+                return failed(fault);
+            }
             match self.packet(payload) {
                 Ok(false) => {}
                 Ok(true) => return Step { consumed, op: Op::Done },
