@@ -19,6 +19,9 @@ impl Session {
         bytes: &mut [u8],
         out: &mut Vec<u8>,
     ) -> Step {
+        if let Some(fault) = response.broken.take() {
+            return self.abort(&response, &fault, out);
+        }
         if response.at == At::LocalFile && bytes.is_empty() {
             self.phase = Phase::Response(response);
             return wait(Side::Client, HEADER_LEN);
@@ -29,7 +32,7 @@ impl Session {
             self.hop(&mut response, bytes, out)
         };
         match step {
-            Ok(step) => match response.ended {
+            Ok(step) => match response.ended.filter(|_| response.broken.is_none()) {
                 None => {
                     self.phase = Phase::Response(response);
                     step
@@ -71,7 +74,7 @@ impl Session {
                 }
             }
             if header.total() > response.max_row_bytes.max(64 << 10) {
-                return Err(upstream_broken("a packet that is too long"));
+                return response.forward_before(upstream_broken("a packet that is too long"), pos);
             }
             let Some(payload) = header.payload(rest) else { break header.total() };
             let replaces = response.rewrite && matches!(payload.first(), Some(0xFF | 0))
@@ -79,7 +82,10 @@ impl Session {
             if replaces && pos > 0 && response.binding.is_none() {
                 return Ok(response.forward(pos));
             }
-            let packet = response.numbered(header, payload, out)?;
+            let packet = match response.numbered(header, payload, out) {
+                Ok(packet) => packet,
+                Err(fault) => return response.forward_before(fault, pos),
+            };
             let frame = bytes.get_mut(pos..pos + header.total()).unwrap_or_default();
             response.take_part(frame);
             pos += header.total();
@@ -145,14 +151,14 @@ impl Session {
     ) -> Step {
         let failed = response.outcome.error_code != 0;
         if let Some(fault) = self.set_mode(response.sets_mode, failed, response.governed) {
-            return self.abort(&response, &fault, out);
+            return self.abort_last(response, fault, step, out);
         }
         let tells =
             !matches!(response.expect, Expect::Prepare { .. } | Expect::Plain | Expect::Text);
         if !failed && tells {
             self.status = status;
             if let Some(fault) = self.surprise(status, response.governed) {
-                return self.abort(&response, &fault, out);
+                return self.abort_last(response, fault, step, out);
             }
         }
         match &response.expect {
@@ -184,7 +190,7 @@ impl Session {
             self.schema = Some(schema);
         }
         if let Some(fault) = self.take_over(response.tracked.take(), response.governed) {
-            return self.abort(&response, &fault, out);
+            return self.abort_last(response, fault, step, out);
         }
         self.reply_seq = response.seq;
         self.phase = if response.part.more && !failed { Phase::Between } else { Phase::Idle };
@@ -239,18 +245,31 @@ impl Session {
         governed.then(mode_changed)
     }
 
+    /// What the last packet of a response tells ends the session: an error in its place, behind what came before it.
+    fn abort_last(
+        &mut self,
+        mut response: Box<Response>,
+        fault: Fault,
+        step: Step,
+        out: &mut Vec<u8>,
+    ) -> Step {
+        let Some(step) = response.without_last(step, out) else {
+            return self.abort(&response, &fault, out);
+        };
+        response.broken = Some(Box::new(fault));
+        self.phase = Phase::Response(response);
+        step
+    }
+
     /// Ends the session in the middle of a response: an error in place of what is still to come.
     pub(super) fn abort(&mut self, response: &Response, fault: &Fault, out: &mut Vec<u8>) -> Step {
         self.bound = false; // whatever the database still sends belongs to nobody
-        let released: Box<[u8]> = out.get(..response.released).unwrap_or_default().into();
         let mut outcome = response.outcome;
-        outcome.bytes += released.len() as u64;
         outcome.error_code = fault.code;
         outcome.fault = Some(fault.kind);
         // Definitions that are held were not sent: the client still waits for the first of them.
         let seq = Header::parse(&response.held).map_or(response.seq, |held| held.seq);
         let mut step = self.fail(fault, seq, out);
-        out.splice(..0, released);
         let done = Op::Done(outcome);
         if response.in_packet() {
             // Half a packet went out: an error would be read as its rest, as data of the row.
@@ -299,6 +318,40 @@ impl Response {
         pos
     }
 
+    /// The packet behind the first `pos` bytes is wrong: those go first, unless they are held.
+    fn forward_before(&mut self, fault: Fault, pos: usize) -> Result<Step, Fault> {
+        if pos == 0 || self.binding.is_some() {
+            return Err(fault);
+        }
+        self.broken = Some(Box::new(fault));
+        Ok(self.forward(pos))
+    }
+
+    /// The same, where what goes first has been written to `out`.
+    fn emit_before(&mut self, fault: Fault, pos: usize, out: &[u8]) -> Result<Step, Fault> {
+        if out.is_empty() {
+            return Err(fault);
+        }
+        self.broken = Some(Box::new(fault));
+        Ok(self.emit(pos, out))
+    }
+
+    /// Takes the last packet back from a step that was to release it, since an error comes in its place. Gives what of the
+    /// step is left, if that is anything.
+    fn without_last(&mut self, step: Step, out: &mut Vec<u8>) -> Option<Step> {
+        let (len, written) = self.last;
+        self.seq = self.seq.wrapping_sub(1);
+        self.ended = None;
+        let (taken, consumed) = match step.op {
+            Op::Forward => (len, step.consumed.saturating_sub(len)),
+            _ => (out.len().saturating_sub(written), step.consumed),
+        };
+        let left = if matches!(step.op, Op::Forward) { consumed } else { written };
+        out.truncate(written);
+        self.outcome.bytes = self.outcome.bytes.saturating_sub(taken as u64);
+        (left > 0).then_some(Step { consumed, ..step })
+    }
+
     /// Lets definitions go, which `out` has, and with them the rows that are there from `pos` on, if those can be masked.
     fn first_rows(
         &mut self,
@@ -310,9 +363,7 @@ impl Response {
         if self.masks.is_none() || self.at != At::Rows || rows.is_empty() {
             return Ok(self.emit(pos, out));
         }
-        self.released = out.len();
         let step = self.masked(rows, out)?;
-        self.released = 0;
         Ok(Step { consumed: pos + step.consumed, ..step })
     }
 
@@ -321,12 +372,18 @@ impl Response {
         let Some(mut masks) = self.masks.take() else { return Err(Fault::internal()) };
         let (mut pos, mut rows, mut masked_cells, mut seq) = (0, 0, 0, self.seq);
         let stop = loop {
-            let (end, stop) = self.gather(&mut masks, bytes, pos)?;
+            let (end, stop) = self.gather(&mut masks, bytes, pos);
             if end > pos {
-                rows += masks.batch_len();
-                seq = masks.next_seq(seq);
-                masked_cells += masks.flush(bytes, out)?;
-                pos = end;
+                let (written, batch, next) = (out.len(), masks.batch_len(), masks.next_seq(seq));
+                match masks.flush(bytes, out) {
+                    Ok(changed) => masked_cells += changed,
+                    Err(fault) => {
+                        out.truncate(written);
+                        break Gathered::Broken(fault);
+                    }
+                }
+                (pos, seq) = (end, next);
+                rows += batch;
             }
             // A write a batch would cost more than the batch, so one takes as many as fit without a larger buffer.
             let fits = bytes.len() - pos <= out.capacity().saturating_sub(out.len());
@@ -342,13 +399,17 @@ impl Response {
             Gathered::End(header) => {
                 let frame = bytes.get_mut(pos..pos + header.total()).unwrap_or_default();
                 let payload = frame.get(HEADER_LEN..).unwrap_or_default();
-                let packet = self.numbered(header, payload, out)?;
+                let packet = match self.numbered(header, payload, out) {
+                    Ok(packet) => packet,
+                    Err(fault) => return self.emit_before(fault, pos, out),
+                };
                 self.take_part(frame);
                 if let Packet::Pass = packet {
                     out.extend_from_slice(frame);
                 }
                 Ok(self.emit(pos + header.total(), out))
             }
+            Gathered::Broken(fault) => self.emit_before(fault, pos, out),
             Gathered::Short(at_least) if out.is_empty() => {
                 Ok(Step { consumed: pos, op: Op::Read { side: Side::Server, at_least } })
             }
@@ -357,31 +418,30 @@ impl Response {
     }
 
     /// Adds whole rows from `pos` on to the batch. Gives where they end, and why no more were added.
-    fn gather(
-        &self,
-        masks: &mut Masks,
-        bytes: &mut [u8],
-        mut pos: usize,
-    ) -> Result<(usize, Gathered), Fault> {
+    fn gather(&self, masks: &mut Masks, bytes: &mut [u8], mut pos: usize) -> (usize, Gathered) {
         while !masks.is_full() {
             let rest = bytes.get(pos..).unwrap_or_default();
             let Some(header) = Header::parse(rest) else {
-                return Ok((pos, Gathered::Short(HEADER_LEN)));
+                return (pos, Gathered::Short(HEADER_LEN));
             };
             if header.continues() || header.total() > self.max_row_bytes {
-                return Err(Fault::plugin("a row is longer than server.max_row_bytes"));
+                let fault = Fault::plugin("a row is longer than server.max_row_bytes");
+                return (pos, Gathered::Broken(fault));
             }
             let Some(payload) = header.payload(rest) else {
-                return Ok((pos, Gathered::Short(header.total())));
+                return (pos, Gathered::Short(header.total()));
             };
             if self.may_end(payload.first().copied(), header.len) {
-                return Ok((pos, Gathered::End(header)));
+                return (pos, Gathered::End(header));
             }
             let seq = self.part.renumber(bytes.get_mut(pos..).unwrap_or_default());
-            masks.add(bytes, pos + HEADER_LEN, pos + header.total(), seq)?;
+            if let Err(fault) = masks.add(bytes, pos + HEADER_LEN, pos + header.total(), seq) {
+                masks.take_back();
+                return (pos, Gathered::Broken(fault));
+            }
             pos += header.total();
         }
-        Ok((pos, Gathered::Full))
+        (pos, Gathered::Full)
     }
 }
 
@@ -393,4 +453,6 @@ enum Gathered {
     End(Header),
     /// What comes next is not all here: it takes so many bytes.
     Short(usize),
+    /// What comes next can't be released.
+    Broken(Fault),
 }

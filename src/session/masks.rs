@@ -112,7 +112,15 @@ impl Masks {
         self.rows.last().map_or(seq, |row| row.seq.wrapping_add(1))
     }
 
-    /// Adds the row whose payload lies at `start..end` of the lent buffer.
+    /// Takes the row back that [`Self::add`] failed on: those before it are masked all the same.
+    pub(super) fn take_back(&mut self) {
+        self.rows.pop();
+        let rows = self.rows.len();
+        self.cells.truncate(rows * self.columns.len());
+        self.groups.iter_mut().for_each(|group| group.keep(rows));
+    }
+
+    /// Adds the row whose payload lies at `start..end` of the lent buffer. After an error it is to be taken back.
     pub(super) fn add(
         &mut self,
         bytes: &[u8],

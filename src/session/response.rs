@@ -90,8 +90,11 @@ pub(super) struct Response {
     pub(super) masks: Option<Masks>,
     /// Definitions, until the plan is bound to all of them.
     pub(super) held: Vec<u8>,
-    /// So many bytes of what the session writes are definitions that may go, though the rows behind them may not.
-    pub(super) released: usize,
+    /// What is wrong with the packet that comes next. It is told once all before it is released, so that what the client
+    /// gets does not depend on how much arrived at once.
+    pub(super) broken: Option<Box<Fault>>,
+    /// Of the packet that was looked at last: its bytes with its header, and how much `out` held before it.
+    pub(super) last: (usize, usize),
     /// Of the statement's columns, where the database may leave them out: those that were kept, or that came with this.
     pub(super) definitions: Option<Definitions>,
     pub(super) collected: Collected,
@@ -132,7 +135,8 @@ impl Response {
             binding: None,
             masks: None,
             held: Vec::new(),
-            released: 0,
+            broken: None,
+            last: (0, 0),
             definitions: None,
             collected: Collected::No,
             defined: true,
@@ -203,6 +207,7 @@ impl Response {
             let last_words = last_words(header, payload);
             return Err(last_words.unwrap_or_else(|| upstream_broken("packets out of order")));
         }
+        self.last = (header.total(), out.len());
         let packet = self.packet(Header { seq, ..header }, payload, out)?;
         // A packet that is not understood is none that the client gets.
         self.seq = self.seq.wrapping_add(1);
@@ -387,6 +392,8 @@ impl Response {
         let error = ErrPacket::parse(payload).map_err(|_| upstream_broken("an error"))?;
         self.outcome.error_code = error.code;
         self.ended = Some(Status(0));
+        // The client still waits for the first of the definitions that are held.
+        let seq = Header::parse(&self.held).map_or(header.seq, |held| held.seq);
         self.held.clear();
         if !self.rewrite {
             return Ok(Packet::Pass);
@@ -395,7 +402,7 @@ impl Response {
             "Rowgate [RG-WITHHELD]: error {} of the database; its text may carry data and was withheld",
             error.code
         );
-        write_frame(out, header.seq, |out| write_err(out, error.code, error.sqlstate, &text));
+        write_frame(out, seq, |out| write_err(out, error.code, error.sqlstate, &text));
         Ok(Packet::Taken)
     }
 

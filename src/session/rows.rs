@@ -258,6 +258,13 @@ impl Group {
         Ok(())
     }
 
+    /// Forgets the cells behind those of the first so many rows.
+    pub(super) fn keep(&mut self, rows: usize) {
+        self.lens.truncate(rows * self.limits.len());
+        let lens = self.lens.iter().filter(|len| **len != NULL).map(|len| *len as usize);
+        self.cells.truncate(lens.sum());
+    }
+
     /// Forgets the batch, keeping its memory.
     pub(super) fn clear(&mut self) {
         self.cells.clear();

@@ -1,6 +1,6 @@
 //! However the bytes of the two peers are cut and however early the client's arrive, the same comes out: the scripts, what
-//! stock clients and a real server said (`tests/captures`), results long enough for several batches of rows, and
-//! packets around the boundary of 16 MiB.
+//! stock clients and a real server said (`tests/captures`), results long enough for several batches of rows, answers with
+//! something wrong in them, and packets around the boundary of 16 MiB.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -369,6 +369,111 @@ proptest! {
         prop_assert_eq!(whole.notes.last().map(|note| note.contains("done")), Some(true), "{:?}", whole.notes);
         prop_assert_eq!(&whole.notes[whole.notes.len() - 2][..13], "    decide Qu");
         prop_assert_eq!(heard("# long rows", &events, &cuts), whole);
+    }
+}
+
+/// What is wrong with an answer.
+#[derive(Clone, Copy, Debug)]
+enum Wrong {
+    /// A packet has another number.
+    Number(u8),
+    /// It is cut short, and the next one follows.
+    Short(usize),
+    /// It says that it goes on, or that it is longer than any row may be.
+    Long,
+    /// It is empty.
+    Empty,
+    /// This comes in its place: an end or an error of too few bytes, or one before its time.
+    Instead(&'static [u8]),
+}
+
+fn wrong() -> impl Strategy<Value = Wrong> {
+    let instead: [&[u8]; 6] = [
+        &[0xFE],
+        &[0xFE, 0, 0],
+        &[0xFF],
+        b"\xff\x25\x05#70",
+        &[0xFE, 0, 0, 2, 0],
+        // The end of a mode that reads text otherwise, on a connection of the governed.
+        &[0xFE, 0, 0, 2, 2],
+    ];
+    prop_oneof![
+        (1..=255_u8).prop_map(Wrong::Number),
+        (1..20_usize).prop_map(Wrong::Short),
+        Just(Wrong::Long),
+        Just(Wrong::Empty),
+        prop::sample::select(instead.to_vec()).prop_map(Wrong::Instead),
+    ]
+}
+
+/// The answer with that done to one of its packets.
+fn spoiled(answer: &[u8], at: Index, wrong: Wrong) -> Vec<u8> {
+    let mut starts = Vec::new();
+    let mut rest = answer;
+    while let Some(header) = Header::parse(rest) {
+        starts.push(answer.len() - rest.len());
+        rest = &rest[header.total()..];
+    }
+    let start = *at.get(&starts);
+    let header = Header::parse(&answer[start..]).unwrap();
+    let (seq, end) = (header.seq, start + header.total());
+    let mut out = answer[..start].to_vec();
+    let mut put = |payload: &[u8]| write_frame(&mut out, seq, |out| out.extend_from_slice(payload));
+    let payload = &answer[start + HEADER..end];
+    match wrong {
+        Wrong::Number(by) => {
+            out.extend_from_slice(&answer[start..end]);
+            out[start + 3] = seq.wrapping_add(by);
+        }
+        Wrong::Short(by) => put(&payload[..payload.len().saturating_sub(by)]),
+        Wrong::Long => out.extend_from_slice(&[0xFF, 0xFF, 0xFF, seq, b'x']),
+        Wrong::Empty => put(&[]),
+        Wrong::Instead(payload) => put(payload),
+    }
+    out.extend_from_slice(&answer[end..]);
+    out
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 600, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// What was whole and well-formed before what is wrong goes to the client, masked; then the error does, in its turn.
+    #[test]
+    fn answers_with_something_wrong(
+        rows in rows(),
+        masked in prop_oneof![Just(vec![]), Just(vec![0]), Just(vec![0, 1])],
+        eofs in any::<bool>(),
+        at in any::<Index>(),
+        wrong in wrong(),
+        cuts in cuts(90_000),
+    ) {
+        let query = Event::Arrives(Side::Client, bytes_of("0: 03 \"SELECT ssn, name FROM t\""));
+        let answer = spoiled(&result(&rows, false, eofs, false), at, wrong);
+        let events = [
+            Event::LogIn(if eofs { "05 a2 08 00" } else { "05 a2 08 01" }),
+            query,
+            Event::AnswerAll(masked.clone(), 2),
+            Event::Arrives(Side::Server, answer),
+        ];
+        let whole = heard("# long rows", &events, &Cuts::none());
+        let by_byte = Cuts { pieces: vec![1], ahead: vec![0] };
+        prop_assert_eq!(&heard("# long rows", &events, &cuts), &whole);
+        if rows.len() < 60 {
+            prop_assert_eq!(&heard("# long rows", &events, &by_byte), &whole);
+        }
+        // The gateway's error has the number that the client waits for, and nothing of a masked column came before it.
+        let number =
+            |line: &String| line["    to the client ".len()..].split(':').next().unwrap().parse::<u8>();
+        let own = whole.client.last().is_some_and(|line| line.contains("Rowgate ["));
+        if let [.., before, last] = &whole.client[..] && own {
+            prop_assert_eq!(number(before).unwrap().wrapping_add(1), number(last).unwrap());
+        } else if own {
+            prop_assert_eq!(number(&whole.client[0]).unwrap(), 1);
+        }
+        let told = whole.client.iter().filter(|line| !line.contains("\"def\"") && !line.contains("Rowgate ["));
+        if masked.len() == 2 {
+            prop_assert!(told.clone().all(|line| !line.contains('"')), "{:?}", whole.client);
+        }
     }
 }
 
