@@ -27,6 +27,9 @@ impl Session {
 
     /// Whether an EXECUTE's own parameters can be told from its attributes.
     pub(super) fn check_execute(&self, head: &ExecuteHead<'_>) -> Result<(), Fault> {
+        if let Some(fault) = self.lacks_data(head.statement_id) {
+            return Err(fault);
+        }
         let own = self.statements.get(&head.statement_id).map_or(0, |known| known.parameters);
         if self.brings_names(head, own) {
             NamedParameters::parse(head.parameters, own.into()).map_err(|_| malformed())?;

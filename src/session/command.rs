@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::batch::Part;
 use super::machine::{Pending, Phase, broken, refused, wait};
+use super::overlong::too_long;
 use super::response::{Expect, Response};
 use super::{Op, Ruling, Session, Side, StatementKind, Step, Text};
 use crate::codec::{
@@ -18,7 +19,7 @@ use crate::schema::Flavour;
 const MAX_STATEMENTS: usize = 1_024;
 
 /// MariaDB's id of the last prepared statement, so that EXECUTE can be sent before PREPARE is answered.
-const LAST_PREPARED: [u8; 4] = [0xFF; 4];
+const LAST_PREPARED: u32 = u32::MAX;
 
 /// COM_SET_OPTION's "multi-statements on".
 const MULTI_STATEMENTS_ON: &[u8] = &[0, 0];
@@ -38,7 +39,7 @@ impl Session {
             return self.on_long_command(bytes, out);
         }
         if header.len > self.settings.max_statement_bytes {
-            return self.fail(&too_long(), 1, out);
+            return self.let_go_by(too_long(), bytes, out);
         }
         if bytes.len() < header.total() {
             return wait(Side::Client, header.total());
@@ -68,7 +69,7 @@ impl Session {
             }
             total += header.total();
             if total > self.settings.max_statement_bytes {
-                return self.fail(&too_long(), seq, out);
+                return self.let_go_by(too_long(), bytes, out);
             }
             if !header.continues() {
                 break;
@@ -102,9 +103,15 @@ impl Session {
                 | Command::STMT_RESET
                 | Command::STMT_FETCH
         );
-        if names_one && *id == LAST_PREPARED && self.settings.profile.flavour == Flavour::MariaDb {
-            id.copy_from_slice(&self.last_prepared.map_or(LAST_PREPARED, u32::to_le_bytes));
+        if let Some(id) = id.first_chunk_mut().filter(|_| names_one) {
+            *id = self.last_or(u32::from_le_bytes(*id)).to_le_bytes();
         }
+    }
+
+    /// The statement that the client names by this id.
+    pub(super) fn last_or(&self, id: u32) -> u32 {
+        let is_last = id == LAST_PREPARED && self.settings.profile.flavour == Flavour::MariaDb;
+        self.last_prepared.filter(|_| is_last).unwrap_or(id)
     }
 
     fn command(&mut self, command: Command, total: usize, body: &[u8], out: &mut Vec<u8>) -> Step {
@@ -124,7 +131,7 @@ impl Session {
                 Some(id) => self.prepared(StatementKind::Fetch, id, total, out),
                 None => self.fail(&broken("malformed COM_STMT_FETCH"), 1, out),
             },
-            Command::STMT_SEND_LONG_DATA => self.long_data(total, body, out),
+            Command::STMT_SEND_LONG_DATA => self.long_data(total, body),
             Command::STMT_CLOSE => match id_of(body) {
                 Some(id) if self.statements.remove(&id).is_some() && self.bound => {
                     Step { consumed: total, op: Op::Forward }
@@ -229,13 +236,13 @@ impl Session {
     }
 
     /// Has no reply: what is wrong with it shows at EXECUTE.
-    fn long_data(&mut self, total: usize, body: &[u8], out: &mut Vec<u8>) -> Step {
+    fn long_data(&mut self, total: usize, body: &[u8]) -> Step {
         let limit = self.settings.max_statement_bytes;
         let statement = id_of(body).and_then(|id| self.statements.get_mut(&id));
         let Some(statement) = statement.filter(|_| self.bound) else { return skip(total) };
         statement.long_data = statement.long_data.saturating_add(body.len());
         if statement.long_data > limit {
-            return self.fail(&too_long(), self.reply_seq, out);
+            return skip(total);
         }
         Step { consumed: total, op: Op::Forward }
     }
@@ -444,9 +451,4 @@ fn unpreparable(kind: StatementKind, uses: bool, told: bool) -> Option<Fault> {
 fn unpreparable_use() -> Fault {
     let text = "Rowgate [RG-UNSUPPORTED]: USE can't be prepared; send it as a query, or choose the database by COM_INIT_DB";
     Fault::new(FaultKind::Unsupported, 1295, *b"HY000", text)
-}
-
-fn too_long() -> Fault {
-    let text = "Rowgate [RG-LIMIT]: the packet is longer than server.max_statement_bytes";
-    Fault::new(FaultKind::Limit, 1153, *b"08S01", text)
 }

@@ -7,6 +7,7 @@ use super::batch::Batch;
 use super::binding::Binding;
 use super::definitions::Definitions;
 use super::handshake::Handshaking;
+use super::overlong::Overlong;
 use super::response::{At, Response};
 use super::{
     Facets, Op, Outcome, Ruling, Settings, Side, Statement, StatementKind, Step, UpstreamKey,
@@ -60,6 +61,8 @@ pub(super) enum Phase {
     Idle,
     /// One of several statements waits for what would be ruled on it, or has been told.
     Checking,
+    /// A command goes by that is not collected.
+    Overlong(Box<Overlong>),
     /// Between two of several statements.
     Between,
     /// A statement waits for its ruling.
@@ -169,6 +172,7 @@ impl Session {
                 self.phase = Phase::Idle;
                 self.on_command(bytes, out)
             }
+            (Phase::Overlong(overlong), Side::Client) => self.goes_by(overlong, bytes, out),
             (Phase::Checking, _) => self.check_next(),
             (Phase::Killing(answer), _) => self.killed(answer, out),
             (Phase::Between, Side::Server) if !bytes.is_empty() => {
@@ -189,7 +193,7 @@ impl Session {
                 self.phase = Phase::Response(response);
                 step
             }
-            (phase @ (Phase::Idle | Phase::Handshake(_)), Side::Server) => {
+            (phase @ (Phase::Idle | Phase::Overlong(_) | Phase::Handshake(_)), Side::Server) => {
                 self.phase = phase;
                 self.fail(&out_of_turn(), 0, out)
             }
@@ -333,9 +337,9 @@ impl Session {
         self.schema.as_deref()
     }
 
-    /// Between statements, so that a drain may end it.
+    /// Between statements, so that a drain may end it. (What is not collected will be none.)
     pub fn is_idle(&self) -> bool {
-        matches!(self.phase, Phase::Idle) && self.queue.is_empty()
+        matches!(self.phase, Phase::Idle | Phase::Overlong(_)) && self.queue.is_empty()
     }
 
     /// The login is complete.
@@ -471,6 +475,7 @@ impl std::fmt::Debug for Session {
             Phase::Handshake(_) => "handshake",
             Phase::Idle => "idle",
             Phase::Checking => "checking",
+            Phase::Overlong(_) => "overlong",
             Phase::Between => "between",
             Phase::Killing(_) => "killing",
             Phase::Deciding(_) => "deciding",

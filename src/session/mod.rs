@@ -16,6 +16,7 @@ mod handshake;
 mod kill;
 mod machine;
 mod masks;
+mod overlong;
 mod prepared;
 mod response;
 mod rows;

@@ -24,6 +24,7 @@ mod login;
 mod metadata;
 mod methods;
 mod operations;
+mod overlong;
 mod policy;
 mod pool;
 mod proxies;

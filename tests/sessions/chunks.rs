@@ -477,6 +477,49 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// A command that is too long, alone and behind another, and the next one.
+    #[test]
+    fn commands_that_go_by(
+        command in prop::sample::select(vec![3_u8, 0x16, 0x17, 0x18]),
+        len in prop_oneof![65_537..70_000_usize, Just(MAX_PAYLOAD), Just(MAX_PAYLOAD + 70_000)],
+        number in prop_oneof![3 => Just(0_u8), 1 => any::<u8>()],
+        mut cuts in cuts(90_000),
+    ) {
+        let mut payload = vec![command];
+        payload.resize(len, b'x');
+        let (mut sent, ping) = (bytes_of("0: 0e"), bytes_of("0: 0e"));
+        let first = sent.len();
+        let seq = write_packet(&mut sent, 0, &payload);
+        if len > MAX_PAYLOAD {
+            sent[first + HEADER + MAX_PAYLOAD + 3] ^= number;
+        }
+        sent.extend(&ping);
+        if len > MAX_PAYLOAD - 1 {
+            // Around the header between its packets.
+            let before = first + HEADER + MAX_PAYLOAD - 3 + cuts.pieces[0] % 11;
+            cuts.pieces = vec![before, 1, 2, 3, usize::MAX];
+        }
+        let events = [Event::LogIn("05 a2 08 00"), Event::Arrives(Side::Client, sent)];
+        let whole = heard("", &events, &Cuts::none());
+        prop_assert_eq!(&heard("", &events, &cuts), &whole);
+        let ok = "1: 00 00 00 02 00 00 00";
+        let said: Vec<&str> =
+            whole.client.iter().map(|line| &line["    to the client ".len()..]).collect();
+        if len > MAX_PAYLOAD && number != 0 {
+            prop_assert_eq!(said.len(), 2);
+            prop_assert!(said[1].contains("RG-PROTOCOL"), "{:?}", said);
+        } else if command == 0x18 {
+            prop_assert_eq!(said, [ok, ok]);
+        } else {
+            prop_assert!(said[1].starts_with(&format!("{seq}: ff 81 04")), "{:?}", said);
+            prop_assert_eq!((said[0], said[2], said.len()), (ok, ok, 3));
+        }
+    }
+}
+
 /// Without masks, what the client gets of a captured conversation is what the database sent.
 #[test]
 fn a_capture_passes_as_it_stands() {
