@@ -62,6 +62,9 @@ pub struct ServerProfile {
     pub lower_case_table_names: u8,
     /// The gateway's baseline for this target.
     pub sql_mode: SqlMode,
+    /// What its greeting had of the flags that clients are offered only where the target has them; `None`: its greeting
+    /// was not seen, so they go by its version.
+    pub capabilities: Option<u64>,
 }
 
 #[cfg(test)]
@@ -73,7 +76,14 @@ impl ServerProfile {
             Flavour::MySql => (90_704, "9.7.4"),
         };
         let version_string = version_string.to_owned();
-        Self { flavour, version, version_string, lower_case_table_names: 0, sql_mode: SqlMode(0) }
+        Self {
+            flavour,
+            version,
+            version_string,
+            lower_case_table_names: 0,
+            sql_mode: SqlMode(0),
+            capabilities: None,
+        }
     }
 }
 

@@ -659,7 +659,14 @@ fn profile(script: &str) -> ServerProfile {
     };
     let version_string = version_string.to_owned();
     let (lower_case_table_names, sql_mode) = (0, SqlMode(0));
-    ServerProfile { flavour, version, version_string, lower_case_table_names, sql_mode }
+    ServerProfile {
+        flavour,
+        version,
+        version_string,
+        lower_case_table_names,
+        sql_mode,
+        capabilities: None,
+    }
 }
 
 /// Made for these tests; nothing else has it.

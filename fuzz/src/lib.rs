@@ -199,6 +199,7 @@ fn catalog(flavour: Flavour) -> Catalog {
         version_string: String::new(),
         lower_case_table_names: 0,
         sql_mode: SqlMode(0),
+        capabilities: None,
     };
     Catalog::new(1, profile, labels, vec![customers], Vec::new())
 }

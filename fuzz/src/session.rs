@@ -125,6 +125,7 @@ fn settings() -> Settings {
             version_string: "10.11.19-MariaDB".to_owned(),
             lower_case_table_names: 0,
             sql_mode: SqlMode(0),
+            capabilities: None,
         }),
         connection_id: 1 << 31,
         scramble: *b"abcdefghijklmnopqrst",

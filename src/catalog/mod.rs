@@ -51,6 +51,7 @@ pub fn profile(
         version_string: format!("{prefix}{plain}"),
         lower_case_table_names,
         sql_mode: SqlMode::of(sql_mode),
+        capabilities: None,
     })
 }
 

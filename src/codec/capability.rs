@@ -74,6 +74,10 @@ impl Capabilities {
         | Self::QUERY_ATTRIBUTES
         | Self::METADATA;
 
+    /// What clients are offered only where the target has it: a connection to it must have the same, or takes a command
+    /// that others know nothing of.
+    pub const OF_TARGET: u64 = Self::SHAPING | Self::MARIADB_STMT_BULK_OPERATIONS;
+
     /// What every upstream login asks for beside the shaping flags. LOCAL_FILES: which client may be asked for which
     /// file is the session's business.
     pub const UPSTREAM: u64 = Self::LONG_PASSWORD

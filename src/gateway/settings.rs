@@ -160,6 +160,7 @@ fn unseen() -> ServerProfile {
         version_string: "5.5.5-10.11.0-MariaDB-rowgate".to_owned(),
         lower_case_table_names: 0,
         sql_mode: SqlMode(0),
+        capabilities: None,
     }
 }
 

@@ -292,7 +292,12 @@ impl Pool {
         let login = Login::new(runtime.account.clone(), key, channel);
         let mut login = login.compressed(runtime.compression);
         let step = |bytes: &[u8], out: &mut Vec<u8>| login.on_bytes(bytes, out);
-        wire.converse(&worker.buffers, Vec::new(), &runtime.tls, step).await?;
+        let logged_in = wire.converse(&worker.buffers, Vec::new(), &runtime.tls, step).await;
+        if logged_in.is_err() && login.lacks() {
+            // The target is another than it was: those who come next are offered what this one has.
+            drop(worker.shared.schemas.refresh(self.index(worker)));
+        }
+        logged_in?;
         let connection_id = login.established().map_or(0, |found| found.connection_id);
         let Wire { mut leg, port } = wire;
         if let Some(by) = runtime.compression {
@@ -351,7 +356,7 @@ impl Pool {
         let Upstream { leg, port, .. } = *self.establish(worker, key, None, None).await?;
         let mut wire = Wire { leg, port };
         let mut out = worker.buffers.take(1);
-        let mut query = Query::start(&mut out, sql);
+        let mut query = Query::start(&mut out, sql).short();
         let step = |bytes: &[u8], _: &mut Vec<u8>| query.on_bytes(bytes);
         wire.converse(&worker.buffers, out, &UpstreamTls::Off, step).await?;
         let mut quit = worker.buffers.take(1);

@@ -5,14 +5,14 @@ use std::io::{Read, Write};
 use std::net::{TcpStream, ToSocketAddrs as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustls::{ClientConnection, StreamOwned};
 
 use super::target::socket_path;
 use super::tls::UpstreamTls;
 use crate::catalog::{QUERIES, Raw, Rows};
-use crate::codec::ProxyHeader;
+use crate::codec::{Capabilities, ProxyHeader};
 use crate::fault::Fault;
 use crate::session::UpstreamKey;
 use crate::session::upstream::{Account, Login, Op, Query, Step};
@@ -22,6 +22,9 @@ const KEY: UpstreamKey = UpstreamKey { capabilities: 0, collation: 45 };
 
 /// What [`Fault::upstream_lost`] is numbered.
 const LOST: u16 = 1158;
+
+/// A connection is kept so long: what a server says in its greeting is heard anew then.
+const KEPT: Duration = Duration::from_secs(10);
 
 /// A target to look at.
 #[derive(Clone, Debug)]
@@ -40,6 +43,9 @@ pub struct SideTarget {
 pub struct SideConnection {
     stream: Box<dyn Stream>,
     received: Vec<u8>,
+    made: Instant,
+    /// What the greeting had.
+    capabilities: Capabilities,
 }
 
 trait Stream: Read + Write + Send {}
@@ -56,7 +62,11 @@ impl SideTarget {
         let answers = (0..QUERIES.len())
             .map(|at| self.query(connection, &Raw::query(at).unwrap_or_default(), patience))
             .collect::<Result<Vec<Rows>, Fault>>()?;
-        Raw::read(&answers).map_err(|error| Fault::upstream_lost(&error.to_string()))
+        let mut raw =
+            Raw::read(&answers).map_err(|error| Fault::upstream_lost(&error.to_string()))?;
+        let seen = connection.as_ref().map(|open| open.capabilities.0 & Capabilities::OF_TARGET);
+        raw.profile.capabilities = seen;
+        Ok(raw)
     }
 
     /// Runs one query of the gateway's own.
@@ -67,7 +77,8 @@ impl SideTarget {
         patience: Duration,
     ) -> Result<Rows, Fault> {
         // One that was kept may have been closed meanwhile: that says nothing of the database.
-        let kept = connection.take().and_then(|mut kept| match kept.query(sql) {
+        let kept = connection.take().filter(|kept| kept.made.elapsed() < KEPT);
+        let kept = kept.and_then(|mut kept| match kept.query(sql) {
             Err(fault) if fault.code == LOST => None,
             answer => Some((kept, answer)),
         });
@@ -119,13 +130,22 @@ impl SideTarget {
         let channel = self.tls.channel(&self.address);
         let mut login = Login::new(self.account.clone(), KEY, channel);
         let mut plain = Some(stream.try_clone().map_err(|error| lost(&error))?);
-        let mut connection = SideConnection { stream: Box::new(stream), received: Vec::new() };
+        let mut connection = SideConnection {
+            stream: Box::new(stream),
+            received: Vec::new(),
+            made: Instant::now(),
+            capabilities: Capabilities::default(),
+        };
         let mut out = Vec::new();
         loop {
             let step = login.on_bytes(&connection.received, &mut out);
             match connection.carry_out(step, &mut out)? {
                 Turn::Again => {}
-                Turn::Done => return Ok(connection),
+                Turn::Done => {
+                    let found = login.established().map(|found| found.capabilities);
+                    connection.capabilities = found.unwrap_or_default();
+                    return Ok(connection);
+                }
                 Turn::StartTls => {
                     connection.stream.write_all(&out).map_err(|error| lost(&error))?;
                     out.clear();

@@ -115,8 +115,11 @@ impl Session {
 
     fn offered(&self) -> u64 {
         let tls = if self.settings.tls_available { Capabilities::SSL } else { 0 };
-        let all = Capabilities::PROXIED | tls | self.settings.compression;
-        let all = all | by_version(&self.settings.profile);
+        let profile = &self.settings.profile;
+        let all = Capabilities::PROXIED | by_version(profile);
+        // A proxy in front of it may claim a version, and have less.
+        let lacking = profile.capabilities.map_or(0, |seen| Capabilities::OF_TARGET & !seen);
+        let all = all & !lacking | tls | self.settings.compression;
         match self.settings.profile.flavour {
             Flavour::MySql => all,
             // MariaDB servers say who they are by leaving out bit 0.
@@ -387,7 +390,7 @@ fn default_plugin(flavour: Flavour) -> Plugin {
     }
 }
 
-/// What the target has by its version.
+/// What the target has by its version, of what is not offered of every one.
 fn by_version(profile: &ServerProfile) -> u64 {
     let since = |version: u32, flag: u64| if profile.version >= version { flag } else { 0 };
     match profile.flavour {

@@ -23,6 +23,7 @@ mod leaks;
 mod login;
 mod metadata;
 mod methods;
+mod offered;
 mod operations;
 mod overlong;
 mod policy;

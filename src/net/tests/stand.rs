@@ -306,6 +306,7 @@ fn profile() -> ServerProfile {
         version_string: "5.5.5-10.11.19-MariaDB-Rowgate".to_owned(),
         lower_case_table_names: 0,
         sql_mode: SqlMode(0),
+        capabilities: None,
     }
 }
 

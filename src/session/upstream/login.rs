@@ -48,6 +48,8 @@ pub struct Established {
     pub flavour: Flavour,
     /// The server's connection id.
     pub connection_id: u32,
+    /// What its greeting has.
+    pub capabilities: Capabilities,
 }
 
 /// A login in progress.
@@ -146,8 +148,13 @@ impl Login {
             version: greeting.version.to_owned(),
             flavour: if is_mysql { Flavour::MySql } else { Flavour::MariaDb },
             connection_id: greeting.connection_id,
+            capabilities: greeting.capabilities,
         });
-        if !greeting.capabilities.has(self.key.capabilities | Capabilities::PROTOCOL_41) {
+        if !greeting.capabilities.has(Capabilities::PROTOCOL_41 | Capabilities::SESSION_TRACK) {
+            // Without it the gateway would not be told how text is read, nor in which database.
+            return Err(Fault::upstream_down("the database has no session tracking"));
+        }
+        if self.lacks() {
             return Err(Fault::upstream_down(
                 "the database lacks a capability the client asked for",
             ));
@@ -175,6 +182,12 @@ impl Login {
         self.in_tls = true;
         self.state = State::SendLogin(seq.wrapping_add(1));
         Ok(Op::StartTls)
+    }
+
+    /// Whether the database has less than this connection needs, by its greeting.
+    pub fn lacks(&self) -> bool {
+        let has = |found: &Established| found.capabilities.has(self.key.capabilities);
+        self.established.as_ref().is_some_and(|found| !has(found))
     }
 
     fn capabilities(&self) -> Capabilities {

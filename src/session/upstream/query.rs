@@ -1,11 +1,14 @@
 //! The gateway's own queries in the text protocol: catalogue, samples. Results are collected, bounded.
 
 use super::{Op, Step, failed, last_words, malformed, packet, refusal};
-use crate::codec::{Capabilities, Command, Reply, TextRow, write_frame};
+use crate::codec::{Capabilities, Command, Header, Reply, TextRow, write_frame};
 use crate::fault::Fault;
 
 /// The most memory one result may take, its cells' own included: a catalogue of a million columns.
 const MAX_RESULT: usize = 512 << 20;
+
+/// The same of a statement that brings no rows: a KILL.
+const MAX_SHORT: usize = 64 << 10;
 
 /// The gateway's own connections ask for nothing that changes the form of a result.
 const PLAIN: Capabilities = Capabilities(0);
@@ -15,6 +18,8 @@ pub struct Query {
     state: State,
     rows: Vec<Vec<Option<Vec<u8>>>>,
     size: usize,
+    /// The most memory that the result may take, and the longest packet.
+    limit: usize,
 }
 
 #[derive(Clone, Copy)]
@@ -32,7 +37,13 @@ impl Query {
             out.push(Command::QUERY.0);
             out.extend_from_slice(sql.as_bytes());
         });
-        Self { state: State::First, rows: Vec::new(), size: 0 }
+        Self { state: State::First, rows: Vec::new(), size: 0, limit: MAX_RESULT }
+    }
+
+    /// The same, of a statement that is answered with an OK or an error.
+    #[must_use]
+    pub fn short(self) -> Self {
+        Self { limit: MAX_SHORT, ..self }
     }
 
     /// The rows, once it is [`Op::Done`].
@@ -44,7 +55,11 @@ impl Query {
     pub fn on_bytes(&mut self, bytes: &[u8]) -> Step {
         let mut consumed = 0;
         loop {
-            let (header, payload) = match packet(bytes.get(consumed..).unwrap_or_default()) {
+            let rest = bytes.get(consumed..).unwrap_or_default();
+            if Header::parse(rest).is_some_and(|header| header.len > self.limit) {
+                return failed(too_long());
+            }
+            let (header, payload) = match packet(rest) {
                 Ok(packet) => packet,
                 Err(mut step) => {
                     step.consumed = consumed;
@@ -91,10 +106,8 @@ impl Query {
     fn row(&mut self, payload: &[u8], columns: usize) -> Result<(), Fault> {
         // A cell of one byte takes many times that here.
         self.size += payload.len() + columns * size_of::<Option<Vec<u8>>>();
-        if self.size > MAX_RESULT {
-            return Err(Fault::upstream_lost(
-                "the answer to a query of the gateway's own is too long",
-            ));
+        if self.size > self.limit {
+            return Err(too_long());
         }
         let mut cells = TextRow::new(payload);
         let mut row = Vec::with_capacity(columns);
@@ -107,9 +120,31 @@ impl Query {
     }
 }
 
+fn too_long() -> Fault {
+    Fault::upstream_lost("the answer to a query of the gateway's own is too long")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_answers_a_kill_is_short() {
+        let mut query = Query::start(&mut Vec::new(), "KILL 7").short();
+        let long = [0xFF, 0xFF, 0xFF, 1, 0xFF];
+        assert!(matches!(query.on_bytes(&long).op, Op::Failed(fault) if fault.code == 1158));
+        let mut query = Query::start(&mut Vec::new(), "KILL 7").short();
+        let mut step = |seq: u8, payload: &[u8]| {
+            let mut bytes = Vec::new();
+            write_frame(&mut bytes, seq, |out| out.extend_from_slice(payload));
+            query.on_bytes(&bytes).op
+        };
+        step(1, &[1]);
+        step(2, b"\x03def");
+        step(3, &[0xFE, 0, 0, 2, 0]);
+        let ended = (0..1_000_usize).find(|_| matches!(step(4, &[0]), Op::Failed(_)));
+        assert_eq!(ended, Some(MAX_SHORT / (1 + size_of::<Option<Vec<u8>>>())));
+    }
 
     #[test]
     fn a_result_of_empty_cells_is_bounded_by_what_it_takes() {
