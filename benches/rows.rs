@@ -50,6 +50,7 @@ fn session() -> Session {
         host: "bench".into(),
         max_statement_bytes: 1 << 20,
         max_row_bytes: 1 << 20,
+        room: rowgate::session::Room::new(256 << 20),
         worker: 0,
     };
     let login = LoginRequest {

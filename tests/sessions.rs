@@ -646,6 +646,7 @@ fn settings(script: &str) -> Settings {
         is_local: script.contains("# by a Unix socket"),
         host: "host".into(),
         max_statement_bytes: if script.contains("# long statements") { 64 << 20 } else { 1 << 16 },
+        room: rowgate::session::Room::new(256 << 20),
         max_row_bytes: if script.contains("# long rows") { 16 << 20 } else { 1 << 16 },
         worker: 0,
     }

@@ -138,6 +138,7 @@ fn settings() -> Settings {
         host: "fuzz".into(),
         max_statement_bytes: 1 << 20,
         max_row_bytes: 1 << 20,
+        room: rowgate::session::Room::new(256 << 20),
         worker: 0,
     }
 }

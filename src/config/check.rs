@@ -33,13 +33,15 @@ fn bounds(config: &Config) -> Checked {
     let Config { server, audit, approvals, .. } = config;
     let row = "the protocol's own limit is 1 GiB";
     let (statement_bytes, row_bytes) = (server.max_statement_bytes, server.max_row_bytes);
+    let collected = wide(server.max_collected_bytes);
     let connections = wide(server.max_connections);
     let failed_logins = u64::from(server.failed_logins_per_minute);
-    let of_server: [Bound; 11] = [
+    let of_server: [Bound; 12] = [
         ("workers", wide(server.workers), 0..=1_024, "0 means one a core"),
         ("drain_timeout_s", server.drain_timeout_s, 1..=3_600, "longer is no drain"),
         ("max_statement_bytes", wide(statement_bytes), 1_024..=1 << 30, row),
         ("max_row_bytes", wide(row_bytes), 1_024..=1 << 30, row),
+        ("max_collected_bytes", collected, 1 << 20..=1 << 40, "less is no room, more is no bound"),
         ("max_connections", connections, 1..=1_000_000, "each takes a file descriptor"),
         ("login_timeout_s", server.login_timeout_s, 1..=300, "a login not done holds a connection"),
         ("connect_timeout_s", server.connect_timeout_s, 1..=300, "a session waits for it"),

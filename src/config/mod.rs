@@ -82,6 +82,9 @@ pub struct Server {
     pub max_statement_bytes: usize,
     /// Longest row that can be masked, in bytes.
     pub max_row_bytes: usize,
+    /// Bytes that statements and masked rows of more than 64 KiB take together, on each worker; at least one of the
+    /// longest finds room.
+    pub max_collected_bytes: usize,
     /// Connections at once; over it, 1040.
     pub max_connections: usize,
     /// Seconds from accept to a finished login.
@@ -113,6 +116,7 @@ impl Default for Server {
             drain_timeout_s: 30,
             max_statement_bytes: 16 << 20,
             max_row_bytes: 16 << 20,
+            max_collected_bytes: 256 << 20,
             max_connections: 9_000,
             login_timeout_s: 10,
             connect_timeout_s: 10,

@@ -158,6 +158,9 @@ impl Running {
         let state = self.state();
         let net = state.net.upgrade();
         let health = net.as_ref().map(|net| net.health()).unwrap_or_default();
+        self.metrics
+            .collected
+            .set(gauge(net.as_ref().map_or(0, |net| net.collected_bytes()) as u64));
         self.metrics.sessions.set(gauge(net.map_or(0, |net| net.session_count()) as u64));
         for (at, target) in state.targets.iter().enumerate() {
             let name = [target.name.as_str()];

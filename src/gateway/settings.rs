@@ -51,6 +51,10 @@ pub(super) fn limits(config: &Config, durable_records: bool) -> Limits {
         max_connections: server.max_connections,
         max_statement_bytes: server.max_statement_bytes,
         max_row_bytes: server.max_row_bytes,
+        max_collected_bytes: server
+            .max_collected_bytes
+            .max(server.max_statement_bytes)
+            .max(server.max_row_bytes),
         login_timeout: Duration::from_secs(server.login_timeout_s),
         connect_timeout: Duration::from_secs(server.connect_timeout_s),
         idle_timeout: Duration::from_secs(server.idle_timeout_s),

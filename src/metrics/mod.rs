@@ -37,6 +37,8 @@ pub struct Metrics {
     pub audit_records: IntCounter,
     /// Sessions open.
     pub sessions: IntGauge,
+    /// What long packets take now.
+    pub collected: IntGauge,
     /// 1 while a target's schema is known and it can be reached, by `target`.
     pub target_up: IntGaugeVec,
     /// Connections to a target, by `target`.
@@ -91,6 +93,10 @@ impl Metrics {
                 "Records written since the start.",
             )?,
             sessions: gauge("rowgate_sessions", "Sessions open.")?,
+            collected: gauge(
+                "rowgate_collected_bytes",
+                "What statements and masked rows of over 64 KiB take now.",
+            )?,
             target_up: gauges("rowgate_target_up", "1 while a target is ready.", "target")?,
             upstream_connections: gauges(
                 "rowgate_upstream_connections",

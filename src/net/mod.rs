@@ -38,6 +38,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
 
+use crate::session::Room;
 pub use driver::DriverKind;
 pub use listener::Listener;
 pub use registry::SessionInfo;
@@ -74,6 +75,8 @@ pub struct Limits {
     pub max_statement_bytes: usize,
     /// Longest row collected for masking.
     pub max_row_bytes: usize,
+    /// What long packets take at the most, over all sessions of a worker.
+    pub max_collected_bytes: usize,
     /// From accept to a finished login.
     pub login_timeout: Duration,
     /// From the first packet to a database to a connection that is ready for statements.
@@ -159,6 +162,8 @@ struct Shared {
     /// Sessions of each worker; single counts, so that the least loaded is found.
     loads: Vec<AtomicUsize>,
     registries: Vec<Registry>,
+    /// Each worker's room for long packets.
+    rooms: Vec<Arc<Room>>,
 }
 
 impl Shared {
@@ -206,6 +211,7 @@ pub fn start(config: NetConfig) -> Result<Net, NetError> {
         draining: AtomicBool::new(false),
         loads: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
         registries: (0..workers).map(|_| Registry::default()).collect(),
+        rooms: (0..workers).map(|_| Room::new(config.limits.max_collected_bytes)).collect(),
     });
     let mut net =
         Net { shared, inboxes: Vec::new(), listeners: Vec::new(), workers: Vec::new(), resolver };
@@ -257,6 +263,11 @@ impl Net {
     /// How many sessions are open now.
     pub fn session_count(&self) -> usize {
         self.shared.sessions()
+    }
+
+    /// What long packets take now, over all workers.
+    pub fn collected_bytes(&self) -> usize {
+        self.shared.rooms.iter().map(|room| room.taken()).sum()
     }
 
     /// Ends a session; `false` if there is none of this id.

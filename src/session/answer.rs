@@ -33,10 +33,13 @@ impl Session {
         };
         match step {
             Ok(step) => match response.ended.filter(|_| response.broken.is_none()) {
-                None => {
-                    self.phase = Phase::Response(response);
-                    step
-                }
+                None => match self.collect_row(&mut response, &step) {
+                    Ok(()) => {
+                        self.phase = Phase::Response(response);
+                        step
+                    }
+                    Err(fault) => self.abort(&response, &fault, out),
+                },
                 Some(status) => self.finish(response, status, step, out),
             },
             Err(fault) => self.abort(&response, &fault, out),
@@ -195,7 +198,7 @@ impl Session {
         self.reply_seq = response.seq;
         self.phase = if response.part.more && !failed { Phase::Between } else { Phase::Idle };
         if matches!(self.phase, Phase::Idle) {
-            self.batch = None;
+            (self.batch, self.collected) = (None, None);
         }
         if !matches!(response.expect, Expect::Plain) {
             self.queue.push_back(Op::Done(response.outcome));

@@ -41,6 +41,9 @@ impl Session {
         if header.len > self.settings.max_statement_bytes {
             return self.let_go_by(too_long(), bytes, out);
         }
+        if let Err(fault) = self.collect(header.total()) {
+            return self.let_go_by(fault, bytes, out);
+        }
         if bytes.len() < header.total() {
             return wait(Side::Client, header.total());
         }
@@ -70,6 +73,9 @@ impl Session {
             total += header.total();
             if total > self.settings.max_statement_bytes {
                 return self.let_go_by(too_long(), bytes, out);
+            }
+            if let Err(fault) = self.collect(total) {
+                return self.let_go_by(fault, bytes, out);
             }
             if !header.continues() {
                 break;

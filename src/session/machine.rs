@@ -9,6 +9,7 @@ use super::definitions::Definitions;
 use super::handshake::Handshaking;
 use super::overlong::Overlong;
 use super::response::{At, Response};
+use super::room::Taken;
 use super::{
     Facets, Op, Outcome, Ruling, Settings, Side, Statement, StatementKind, Step, UpstreamKey,
     UpstreamReady,
@@ -48,6 +49,8 @@ pub struct Session {
     pub(super) batch: Option<Box<Batch>>,
     /// Room for the next response.
     spare: Option<Spare>,
+    /// What the command under way takes of the worker's room for long packets.
+    pub(super) collected: Option<Taken>,
 }
 
 /// Room for one response: what a statement needs and a session that waits does not. It says nothing of what it held.
@@ -158,6 +161,7 @@ impl Session {
             last_prepared: None,
             batch: None,
             spare: None,
+            collected: None,
         }
     }
 
@@ -212,6 +216,7 @@ impl Session {
 
     /// Takes that room back, for another session, while no statement is under way.
     pub fn take_spare(&mut self) -> Option<Spare> {
+        self.collected = None;
         self.spare.take()
     }
 
@@ -371,6 +376,7 @@ impl Session {
     pub(super) fn refuse(&mut self, fault: &Fault, consumed: usize, out: &mut Vec<u8>) -> Step {
         self.phase = Phase::Idle;
         self.batch = None;
+        self.collected = None;
         emit_fault(fault, self.reply_seq, out);
         Step { consumed, op: Op::Emit(Side::Client) }
     }

@@ -19,6 +19,7 @@ mod masks;
 mod overlong;
 mod prepared;
 mod response;
+mod room;
 mod rows;
 mod track;
 pub mod upstream;
@@ -29,6 +30,7 @@ use std::sync::Arc;
 pub use handshake::challenge;
 pub use kill::unknown_connection;
 pub use machine::{Session, Spare};
+pub use room::Room;
 
 use crate::codec::{Command, Compression};
 use crate::fault::{Fault, FaultKind};
@@ -73,6 +75,8 @@ pub struct Settings {
     pub max_statement_bytes: usize,
     /// Longest row collected for masking.
     pub max_row_bytes: usize,
+    /// What long packets of all sessions of the worker share.
+    pub room: Arc<Room>,
     /// The worker that runs this session: plugins keep instances per worker.
     pub worker: usize,
 }

@@ -41,6 +41,7 @@ impl Session {
             Command::STMT_CLOSE | Command::QUIT => return self.fail(&fault, 1, out),
             _ => {}
         }
+        self.collected = None;
         let overlong = Overlong { fault, command, skip: 0, continues: true, seq: 0, heard: 0 };
         self.goes_by(Box::new(overlong), bytes, out)
     }

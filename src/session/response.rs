@@ -7,6 +7,7 @@ use super::binding::Binding;
 use super::definitions::{Collected, Definitions, undefined};
 use super::machine::upstream_broken;
 use super::masks::Masks;
+use super::room::Taken;
 use super::track::Tracked;
 use super::upstream::last_words;
 use super::{Op, Outcome, Ruling, Settings, Side, Step};
@@ -90,6 +91,8 @@ pub(super) struct Response {
     pub(super) masks: Option<Masks>,
     /// Definitions, until the plan is bound to all of them.
     pub(super) held: Vec<u8>,
+    /// What a packet that is awaited takes of the worker's room for long ones.
+    pub(super) collecting: Option<Taken>,
     /// What is wrong with the packet that comes next. It is told once all before it is released, so that what the client
     /// gets does not depend on how much arrived at once.
     pub(super) broken: Option<Box<Fault>>,
@@ -135,6 +138,7 @@ impl Response {
             binding: None,
             masks: None,
             held: Vec::new(),
+            collecting: None,
             broken: None,
             last: (0, 0),
             definitions: None,

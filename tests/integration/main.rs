@@ -11,6 +11,7 @@ mod attributes;
 mod bad_input;
 mod bulk;
 mod clients;
+mod collected;
 mod commands;
 mod compression;
 mod cutting;

@@ -182,6 +182,7 @@ fn settings(
         host,
         max_statement_bytes: limits.max_statement_bytes,
         max_row_bytes: limits.max_row_bytes,
+        room: worker.shared.rooms.get(worker.index).cloned()?,
         worker: worker.index,
     })
 }

@@ -57,6 +57,7 @@ impl Options {
             max_connections: 100,
             max_statement_bytes: 16 << 20,
             max_row_bytes: 16 << 20,
+            max_collected_bytes: 256 << 20,
             login_timeout: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_hours(8),

@@ -142,7 +142,7 @@ mod tests {
         step(1, &[1]);
         step(2, b"\x03def");
         step(3, &[0xFE, 0, 0, 2, 0]);
-        let ended = (0..1_000_usize).find(|_| matches!(step(4, &[0]), Op::Failed(_)));
+        let ended = (0..10_000_usize).find(|_| matches!(step(4, &[0]), Op::Failed(_)));
         assert_eq!(ended, Some(MAX_SHORT / (1 + size_of::<Option<Vec<u8>>>())));
     }
 
