@@ -210,6 +210,8 @@ pub struct Table {
     /// Inside the sensitive closure: a labelled column or table, a view or trigger that reaches one, or a
     /// view whose text could not be read.
     pub sensitive: bool,
+    /// A view whose text, or that of a view below it, calls a routine of the closure: whoever reads it calls that.
+    pub calls_sensitive: bool,
     /// Has triggers (their errors can carry data).
     pub has_triggers: bool,
     /// Has generated columns: reading it computes.

@@ -190,6 +190,7 @@ fn catalog(flavour: Flavour) -> Catalog {
         unique_keys: vec![vec![0]],
         estimated_rows: 10,
         sensitive: true,
+        calls_sensitive: false,
         has_triggers: false,
         generates: false,
     };

@@ -8,7 +8,7 @@ use crate::policy::LabelRules;
 use crate::schema::{
     Catalog, Column, LabelId, LabelSet, Labels, Routine, SqlMode, Table, TableKind, fold,
 };
-use crate::sql::{Context, table_labels, touches, view_lineage, writes};
+use crate::sql::{Context, calls_sensitive, table_labels, touches, view_lineage, writes};
 
 /// Views and routines may stand on one another; each round settles at least one level. Deeper nesting than
 /// this is left with every label there is: masked, not missed.
@@ -108,6 +108,7 @@ fn base_tables(raw: &Raw, rules: &LabelRules) -> Vec<Table> {
             unique_keys,
             estimated_rows: table.rows,
             sensitive: false,
+            calls_sensitive: false,
             has_triggers: false,
             generates: generates.contains(&key),
         };
@@ -163,6 +164,7 @@ fn inherit(view: &mut Table, text: Option<&str>, catalog: &Catalog, everything: 
     view.labels = view.labels.union(of_tables);
     let reaches = text.is_none_or(|text| touches(text, &context));
     view.sensitive |= reaches || !view.all_labels().is_empty();
+    view.calls_sensitive |= text.is_some_and(|text| calls_sensitive(text, &context));
     before != *view
 }
 

@@ -295,6 +295,13 @@ pub fn touches(text: &str, cx: &Context<'_>) -> bool {
     dynamic || named || quotes_sensitive(&words, cx)
 }
 
+/// Whether a view's text calls a routine of the closure, or reads a view that does.
+pub fn calls_sensitive(text: &str, cx: &Context<'_>) -> bool {
+    let lexed = lexer::lex(text.as_bytes(), &cx.catalog.profile, cx.sql_mode);
+    let words = Words { text: text.as_bytes(), tokens: &lexed.tokens };
+    tables::named(&words, cx, Verb::Select, 0).calls_sensitive
+}
+
 /// Whether a string in double quotes is the name of something in the closure: a text that was stored under
 /// `ANSI_QUOTES` is read under it, whatever the session's mode.
 fn quotes_sensitive(words: &Words<'_>, cx: &Context<'_>) -> bool {

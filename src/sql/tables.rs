@@ -280,6 +280,7 @@ impl<'a> Finder<'a> {
 
     fn add(&mut self, table: &Table) {
         self.found.others |= table.kind != TableKind::Base || table.generates;
+        self.found.calls_sensitive |= table.calls_sensitive;
         let access = self.access();
         let known = self
             .found

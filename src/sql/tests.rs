@@ -23,6 +23,7 @@ fn table(name: &str, columns: Vec<Column>, labels: LabelSet) -> Table {
         unique_keys: vec![vec![0]],
         estimated_rows: 1_000,
         sensitive: false,
+        calls_sensitive: false,
         has_triggers: false,
         generates: false,
     };

@@ -8,7 +8,7 @@ use mysql_async::{Conn, OptsBuilder, Row};
 use xtask::{mariadb, mysql, shop};
 
 use crate::relay::Relay;
-use crate::stand::{Flavour, Stand, on_both, wait_for};
+use crate::stand::{Database, Flavour, Stand, on_both, wait_for};
 use crate::tries::tries_of;
 use crate::wire::{Wire, text};
 
@@ -19,6 +19,7 @@ on_both!(
     nothing_raw_in_any_byte,
     a_statement_prepared_elsewhere_is_masked_all_the_same,
     a_mode_set_behind_any_space_is_followed,
+    a_view_calls_what_its_functions_reach,
 );
 
 /// Statements that show labelled columns directly: each returns rows, raw or masked.
@@ -413,4 +414,34 @@ fn a_statement_prepared_elsewhere_is_masked_all_the_same(flavour: Flavour) {
         let row: (String, String) = mysql_async::from_row(row.clone());
         assert!(!raw.contains(&row.0) && !raw.contains(&row.1), "{row:?}");
     }
+}
+
+/// A view that calls a function reads what that reads, whatever the view's own text names; so does a view over it.
+fn a_view_calls_what_its_functions_reach(flavour: Flavour) {
+    let make = "DELIMITER //\n\
+        CREATE FUNCTION shop.peek(i INT) RETURNS VARCHAR(40) READS SQL DATA \
+          BEGIN RETURN (SELECT ssn FROM shop.customers WHERE id = i); END//\n\
+        CREATE FUNCTION shop.plain(i INT) RETURNS INT NO SQL BEGIN RETURN i; END//\n\
+        CREATE VIEW shop.peeking AS SELECT id, shop.peek(id) AS seen FROM shop.orders//\n\
+        CREATE VIEW shop.above AS SELECT id, seen AS again FROM shop.peeking//\n\
+        CREATE VIEW shop.plainly AS SELECT id, shop.plain(id) AS seen FROM shop.orders//\n";
+    let prepare = |database: &Database| drop(database.sql(make).unwrap());
+    let stand = Stand::after(flavour, &[], prepare, |_| {});
+    let token = stand.token("agent", "agents");
+    let mut wire = Wire::login(stand.gateway.port, "agent", &token, 0);
+    for sql in [
+        "SELECT peek(7)",
+        "SELECT seen FROM peeking WHERE id = 7",
+        "SELECT again FROM above WHERE id = 7",
+        "SELECT * FROM (SELECT again FROM above WHERE id = 7) AS a",
+        "WITH a AS (SELECT seen AS b FROM peeking WHERE id = 7) SELECT b FROM a",
+        "SELECT o.id FROM orders o JOIN peeking p ON p.id = o.id WHERE p.seen LIKE '1%'",
+        "SELECT COUNT(*) FROM above",
+    ] {
+        let answer = text(&wire.query(sql));
+        assert!(!answer.contains(&shop::customer(7).ssn), "{sql}: {answer}");
+        assert!(answer.contains("[RG-DENIED]"), "{sql}: {answer}");
+    }
+    let answer = text(&wire.query("SELECT seen FROM plainly WHERE id = 7"));
+    assert!(answer.contains("\\x017"), "{answer}");
 }

@@ -295,6 +295,7 @@ fn item() -> Table {
         unique_keys: vec![vec![0]],
         estimated_rows: 2_000,
         sensitive: false,
+        calls_sensitive: false,
         has_triggers: false,
         generates: false,
     }
