@@ -8,7 +8,9 @@ use crate::policy::LabelRules;
 use crate::schema::{
     Catalog, Column, LabelId, LabelSet, Labels, Routine, SqlMode, Table, TableKind, fold,
 };
-use crate::sql::{Context, calls_sensitive, table_labels, touches, view_lineage, writes};
+use crate::sql::{
+    Context, calls_sensitive, sets_reading, table_labels, touches, view_lineage, writes,
+};
 
 /// Views and routines may stand on one another; each round settles at least one level. Deeper nesting than
 /// this is left with every label there is: masked, not missed.
@@ -189,7 +191,9 @@ fn mark_triggers(tables: &mut [Table], triggers: &[RawText], catalog: &Catalog) 
 fn reaches(text: &RawText, catalog: &Catalog) -> bool {
     let context =
         Context { catalog, sql_mode: catalog.profile.sql_mode, schema: Some(&text.schema) };
-    text.text.as_deref().is_none_or(|body| touches(body, &context))
+    text.text.as_deref().is_none_or(|body| {
+        touches(body, &context) || sets_reading(body, &catalog.profile, context.sql_mode)
+    })
 }
 
 fn labels_all(labels: &Labels) -> LabelSet {

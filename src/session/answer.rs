@@ -213,10 +213,13 @@ impl Session {
         if let Some(schema) = tracked.schema {
             self.schema = Some(schema).filter(|name| !name.is_empty());
         }
-        (tracked.strange && governed).then(|| {
-            let text = "Rowgate [RG-MODE]: the session's character set changed to one that reads text otherwise; it ends";
-            Fault::new(FaultKind::Analysis, 1231, *b"42000", text)
-        })
+        let text = if tracked.strange {
+            "Rowgate [RG-MODE]: the session's character set changed to one that reads text otherwise; it ends"
+        } else {
+            "Rowgate [RG-MODE]: the session changed in a way that is not told without CLIENT_DEPRECATE_EOF; it ends"
+        };
+        let ends = governed && (tracked.strange || tracked.untold);
+        ends.then(|| Fault::new(FaultKind::Analysis, 1231, *b"42000", text))
     }
 
     /// A SET of `sql_mode` is over. Where it failed, what it had set before is not known: for the governed that ends the

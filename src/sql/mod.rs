@@ -29,7 +29,7 @@ pub use kill::{Kill, kill};
 pub use local_file::local_file;
 pub use mode::sets_mode;
 pub use split::{MAX_STATEMENTS, Split, split};
-pub use tracking::{is_settable, keeps_told};
+pub use tracking::{is_settable, keeps_told, sets_reading};
 
 use crate::schema::{Catalog, LabelSet, Routine, ServerProfile, SqlMode, Table, fold};
 use token::{Kind, Lexed, Token};

@@ -1,10 +1,11 @@
 //! Session tracking, as SETs of the governed may shape it. The gateway lives on what the database tells of the session,
 //! so a client may have more told, and nothing less.
 
+use super::lexer;
 use super::token::Kind;
 use super::verb::{SETTABLE, behind, literal_text, set_tokens};
 use super::words::Words;
-use crate::schema::{ServerProfile, SqlMode};
+use crate::schema::{Flavour, ServerProfile, SqlMode};
 
 const LIST: &str = "session_track_system_variables";
 
@@ -30,6 +31,37 @@ const MAX_LIST: usize = 4_096;
 /// Whether the governed may be told what this variable has become: they could set or read it anyway.
 pub fn is_settable(name: &[u8]) -> bool {
     SETTABLE.iter().chain(&TOLD).any(|known| known.as_bytes() == name)
+}
+
+/// Whether a routine's text names a variable by which a server reads text, or may set the character sets: a SELECT that calls
+/// it may end without a word of that. MariaDB tells of character sets, and no server of `sql_mode` where it matters.
+pub fn sets_reading(text: &str, profile: &ServerProfile, mode: SqlMode) -> bool {
+    const CHARSETS: [&str; 4] = [
+        "character_set_client",
+        "character_set_connection",
+        "character_set_results",
+        "collation_connection",
+    ];
+    let lexed = lexer::lex(text.as_bytes(), profile, mode);
+    let words = Words { text: text.as_bytes(), tokens: &lexed.tokens };
+    let is_mysql = profile.flavour == Flavour::MySql;
+    (0..lexed.tokens.len()).any(|at| {
+        let variable = match words.kind(at) {
+            Some(Kind::SysVar) => {
+                words.tokens.get(at).map(|token| token.bytes(words.text).to_ascii_lowercase())
+            }
+            _ => words.name(at).map(|name| name.to_ascii_lowercase().into_bytes()),
+        };
+        let is = |name: &str| {
+            let found = variable.as_deref().unwrap_or_default();
+            let found = found.strip_suffix(b"`").unwrap_or(found);
+            found.ends_with(name.as_bytes())
+        };
+        let may_set =
+            at > 0 && (words.is(at - 1, "set") || words.kind(at - 1) == Some(Kind::Comma));
+        let names = may_set && words.is_any(at, &["names", "charset", "character", "char"]);
+        is("sql_mode") || is_mysql && (names || CHARSETS.iter().any(|name| is(name)))
+    })
 }
 
 /// Where the value at `at` ends, if this variable is one of session tracking and the governed may set it to that.

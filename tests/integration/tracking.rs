@@ -4,7 +4,7 @@
 use rowgate::codec::Capabilities;
 use xtask::{mariadb, shop};
 
-use crate::stand::{Flavour, Stand, on_both};
+use crate::stand::{Database, Flavour, Stand, on_both};
 use crate::wire::{Wire, text};
 
 const TRACK: u64 = Capabilities::SESSION_TRACK;
@@ -60,15 +60,32 @@ on_both! {
     clients_are_told_as_directly,
     clients_that_do_not_ask_are_not_told,
     the_gateway_is_told_whatever_the_governed_set,
+    the_gateway_is_told_whatever_is_set_globally,
+    a_change_that_is_not_told_is_not_missed,
     the_governed_are_told_of_what_they_may_set,
 }
 
+/// A function that changes a character set, one that changes how text is read beside, and one that does neither.
+const FUNCTIONS: &str = "DELIMITER //\n\
+    CREATE FUNCTION shop.moves() RETURNS INT DETERMINISTIC NO SQL BEGIN SET character_set_results = gbk; RETURN 1; END//\n\
+    CREATE FUNCTION shop.turns() RETURNS INT DETERMINISTIC NO SQL BEGIN SET sql_mode = 'IGNORE_SPACE'; RETURN 1; END//\n\
+    CREATE FUNCTION shop.stays() RETURNS INT DETERMINISTIC NO SQL BEGIN RETURN 1; END//\n\
+    CREATE VIEW shop.moving AS SELECT id, shop.moves() AS moved FROM shop.orders//\n";
+
 fn stand(flavour: Flavour) -> Stand {
-    let stand = Stand::on(flavour);
-    stand.database.sql("CREATE DATABASE other").unwrap();
-    let make = "DELIMITER //\nCREATE FUNCTION shop.moves() RETURNS INT DETERMINISTIC NO SQL BEGIN SET character_set_results = gbk; RETURN 1; END//\n";
-    stand.database.sql(make).unwrap();
-    stand
+    let prepare = |database: &Database| {
+        database.sql("CREATE DATABASE other").unwrap();
+        database.sql(FUNCTIONS).unwrap();
+    };
+    Stand::after(flavour, &[], prepare, |_| {})
+}
+
+/// What the governed hear of a function that changes a character set. On MySQL none may be called: not every end tells.
+fn moved(flavour: Flavour) -> &'static str {
+    match flavour {
+        Flavour::MariaDb => "[RG-MODE]",
+        Flavour::MySql => "[RG-ANALYSIS]",
+    }
 }
 
 fn ask(wire: &mut Wire, command: u8, body: &str) -> String {
@@ -136,7 +153,7 @@ fn the_gateway_is_told_whatever_the_governed_set(flavour: Flavour) {
             assert!(list.contains(&format!("character_set_{own}")), "{sql}: {list}");
         }
         let answer = ask(&mut wire, QUERY, "DO moves()");
-        assert!(answer.contains("[RG-MODE]"), "{sql}: {answer}");
+        assert!(answer.contains(moved(flavour)), "{sql}: {answer}");
     }
     let mut wire = Wire::login(stand.gateway.port, "agent", &token, SEVERAL | TRACK);
     for sql in [
@@ -153,6 +170,81 @@ fn the_gateway_is_told_whatever_the_governed_set(flavour: Flavour) {
     for sql in &blinding[1..4] {
         let prepared = ask(&mut wire, PREPARE, sql);
         assert!(prepared.contains("RG-UNSUPPORTED"), "{sql}: {prepared}");
+    }
+}
+
+/// A DBA who turns session tracking off for all turns it off for the gateway's connections not.
+fn the_gateway_is_told_whatever_is_set_globally(flavour: Flavour) {
+    let stand = Stand::after(
+        flavour,
+        &[],
+        |database| {
+            let off = "SET GLOBAL session_track_system_variables='', GLOBAL session_track_schema=0, \
+                 GLOBAL session_track_state_change=1, GLOBAL session_track_transaction_info='STATE'";
+            database.sql(off).unwrap();
+            database.sql(FUNCTIONS).unwrap();
+        },
+        |options| options.upstream_tls.push_str("\nmax_upstream = 1"),
+    );
+    let own = "SELECT @@session_track_schema, @@session_track_state_change, @@session_track_transaction_info, \
+               @@session_track_system_variables";
+    let (backup, agent) = (stand.token("backup", "dumpers"), stand.token("agent", "agents"));
+    // On a new connection, and on the same one once it was reset.
+    for _ in 0..2 {
+        let mut wire = Wire::login(stand.gateway.port, "backup", &backup, TRACK);
+        if flavour == Flavour::MariaDb {
+            // Nothing that a session sets brings the variables back there: better no connection than a blind one.
+            let refused = ask(&mut wire, QUERY, own);
+            assert!(
+                refused.contains("RG-UPSTREAM") && refused.contains("session_track"),
+                "{refused}"
+            );
+            stand.database.sql("SET GLOBAL session_track_system_variables='autocommit'").unwrap();
+            let mut wire = Wire::login(stand.gateway.port, "backup", &backup, TRACK);
+            let row = ask(&mut wire, QUERY, own);
+            assert!(
+                row.contains("OFF") && row.contains("autocommit,character_set_client"),
+                "{row}"
+            );
+            stand.database.sql("SET GLOBAL session_track_system_variables=''").unwrap();
+            continue;
+        }
+        let row = ask(&mut wire, QUERY, own);
+        assert!(row.contains("OFF") && row.contains("autocommit,character_set_client"), "{row}");
+        assert!(ask(&mut wire, QUERY, "SET time_zone='+01:00'").contains("time_zone"));
+    }
+    if flavour == Flavour::MariaDb {
+        stand.database.sql("SET GLOBAL session_track_system_variables='autocommit'").unwrap();
+    }
+    for more in [SEVERAL, SEVERAL | TRACK, SEVERAL | Capabilities::DEPRECATE_EOF] {
+        let mut wire = Wire::login(stand.gateway.port, "agent", &agent, more);
+        let answer = ask(&mut wire, QUERY, "SELECT COUNT(*) FROM orders; DO moves()");
+        assert!(answer.contains(moved(flavour)), "{answer}");
+    }
+}
+
+/// The end of a result without room for it tells MariaDB's clients that something changed, and MySQL's nothing at all.
+fn a_change_that_is_not_told_is_not_missed(flavour: Flavour) {
+    let stand = stand(flavour);
+    let token = stand.token("agent", "agents");
+    for more in [SEVERAL, SEVERAL | TRACK, SEVERAL | Capabilities::DEPRECATE_EOF] {
+        for sql in [
+            "SELECT moves()",
+            "SELECT id, moves() FROM orders LIMIT 3",
+            "SELECT id FROM orders WHERE id < 3 AND moves() = 1",
+            "SELECT moved FROM moving LIMIT 1",
+            "SELECT COUNT(*) FROM moving WHERE moved = 1",
+        ] {
+            let mut wire = Wire::login(stand.gateway.port, "agent", &token, more);
+            let answer = ask(&mut wire, QUERY, sql);
+            let ended = answer.contains("[RG-MODE]") && wire.try_packet().is_none();
+            let refused = answer.contains("Rowgate [RG-") && !answer.contains("RG-MODE");
+            assert!(if flavour == Flavour::MySql { refused } else { ended }, "{sql}: {answer}");
+        }
+        let mut wire = Wire::login(stand.gateway.port, "agent", &token, more);
+        let answer = ask(&mut wire, QUERY, "SELECT turns()");
+        assert!(answer.contains("[RG-DENIED]"), "{answer}");
+        assert!(!ask(&mut wire, QUERY, "SELECT stays()").contains("Rowgate"));
     }
 }
 

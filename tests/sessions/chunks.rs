@@ -676,7 +676,8 @@ proptest! {
         prop_assert_eq!(log_in(&cuts), whole);
 
         let (ok, eof) = ("1: 00 00 00 02 00 00 00", "3: fe 00 00 02 00");
-        let answers = [ok, ok, ok, "1: 01", "2: 03 \"def\" 00", eof, eof, ok];
+        let told = "1: 00 00 00 02 40 00 00";
+        let answers = [ok, ok, told, "1: 01", "2: 03 \"def\" 00", eof, eof, ok];
         let answers: Vec<u8> = answers.iter().flat_map(|packet| bytes_of(packet)).collect();
         let base = |cuts: &Cuts| {
             let key = UpstreamKey { capabilities: 0, collation: 45 };

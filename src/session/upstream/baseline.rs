@@ -2,7 +2,7 @@
 //! in one write, answered in order.
 
 use super::{Op, Step, failed, last_words, malformed, packet};
-use crate::codec::{Capabilities, Command, ErrPacket, write_frame};
+use crate::codec::{Capabilities, Command, ErrPacket, OkPacket, Status, write_frame};
 use crate::fault::{Fault, FaultKind};
 use crate::session::UpstreamKey;
 
@@ -16,17 +16,29 @@ pub struct Baseline {
 
 const OK: u8 = 0;
 
+/// Stands for an OK that tells of changes; no packet begins so.
+const TOLD: u8 = 0xF0;
+
+/// What the gateway must be told of, and what clients expect to be.
+const TRACKING: &str = "session_track_schema=1,session_track_state_change=0,\
+    session_track_transaction_info='OFF',session_track_system_variables=\
+    'autocommit,character_set_client,character_set_connection,character_set_results,time_zone'";
+
 /// In front of a COM_QUERY's text, on a connection with query attributes: none.
 const NO_ATTRIBUTES: &[u8] = &[0, 1];
 
 impl Baseline {
     /// Appends the commands to `out`, to be written at once on a connection whose login was by `key`.
     ///
-    /// `reset`: the connection was used before; MySQL then leaves the character sets to be the server's default ones,
-    /// in which text could be read otherwise, so they are set to the login's again. Both servers leave FOUND_ROWS as it
+    /// The character sets are set to those that the login chose: after a reset, MySQL leaves the server's default ones, in
+    /// which text could be read otherwise. That must be told, too: a MariaDB whose global list of tracked variables is
+    /// empty keeps to that whatever a session sets (measured with 10.11).
+    ///
+    /// `reset`: the connection was used before. Both servers leave FOUND_ROWS as it
     /// was, and MySQL warns of some character sets: a SELECT of no rows makes both as on a new connection. `sql_mode`: the
-    /// target's own, so that a DBA's SET GLOBAL does not change how the next session's text is read. `schema`: the
-    /// database to be in.
+    /// target's own, so that a DBA's SET GLOBAL does not change how the next session's text is read. Session tracking is
+    /// as the servers have it by themselves, so that no SET GLOBAL keeps a change of those from the gateway. `schema`:
+    /// the database to be in.
     pub fn start(
         out: &mut Vec<u8>,
         key: UpstreamKey,
@@ -48,16 +60,15 @@ impl Baseline {
         };
         if reset {
             command(Command::RESET_CONNECTION, &[], &[OK]);
-            let text = format!(
-                "SET character_set_client={collation},character_set_results={collation},\
-                 collation_connection={collation}"
-            );
-            command(Command::QUERY, text.as_bytes(), &[OK]);
         }
-        if let Some(mode) = sql_mode.filter(|mode| is_mode(mode)) {
-            let text = format!("SET SESSION sql_mode='{mode}'");
-            command(Command::QUERY, text.as_bytes(), &[OK]);
-        }
+        let mode = sql_mode.filter(|mode| is_mode(mode));
+        let mode = mode.map(|mode| format!("sql_mode='{mode}',")).unwrap_or_default();
+        command(Command::QUERY, format!("SET SESSION {mode}{TRACKING}").as_bytes(), &[OK]);
+        let text = format!(
+            "SET character_set_client={collation},character_set_results={collation},\
+             collation_connection={collation}"
+        );
+        command(Command::QUERY, text.as_bytes(), &[TOLD]);
         if reset {
             // One column, its definition (which begins with "def"), and the ends of definitions and rows, which may be one.
             let answers: &[u8] = if capabilities.has(Capabilities::DEPRECATE_EOF) {
@@ -86,6 +97,8 @@ impl Baseline {
                 }
             };
             match payload.first() {
+                Some(0) if expected == TOLD && tells(payload) => {}
+                Some(0) if expected == TOLD => return failed(untold()),
                 Some(first) if *first == expected => {}
                 Some(0xFF) => {
                     let last_words = last_words(header, payload);
@@ -113,6 +126,19 @@ impl Baseline {
     }
 }
 
+/// Whether an OK tells of changes.
+fn tells(payload: &[u8]) -> bool {
+    let status = OkPacket::parse(payload).map(|ok| ok.status);
+    status.is_ok_and(|status| status.has(Status::SESSION_STATE_CHANGED))
+}
+
+/// Without session tracking the gateway could not follow how text is read.
+fn untold() -> Fault {
+    let text = "the database does not tell what a session sets: its global session_track_system_variables is empty, \
+                which no session can change; set it to its default";
+    Fault::upstream_down(text)
+}
+
 /// A list of mode names, and nothing that could end the literal.
 fn is_mode(mode: &str) -> bool {
     mode.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b',')
@@ -127,7 +153,7 @@ mod tests {
     #[test]
     fn texts_come_behind_no_attributes_where_the_connection_has_such() {
         let key = UpstreamKey { capabilities: Capabilities::QUERY_ATTRIBUTES, ..KEY };
-        for (reset, texts) in [(false, 1), (true, 3)] {
+        for (reset, texts) in [(false, 2), (true, 3)] {
             let mut out = Vec::new();
             Baseline::start(&mut out, key, reset, Some("ANSI"), Some("shop"));
             let sent = out.escape_ascii().to_string();
@@ -147,7 +173,11 @@ mod tests {
         let ok = b"\x07\0\0\x01\0\0\0\x02\0\0\0";
         let eof = b"\x05\0\0\x03\xfe\0\0\x02\0";
         let none = [&b"\x01\0\0\x01\x01\x04\0\0\x02\x03def"[..], eof, eof].concat();
-        let three = [&ok[..], ok, ok, &none].concat();
+        let told = b"\x07\0\0\x01\0\0\0\x02\x40\0\0";
+        let untold = [&ok[..], ok, ok].concat();
+        let step = Baseline::start(&mut Vec::new(), KEY, true, None, None).on_bytes(&untold);
+        assert!(matches!(step.op, Op::Failed(fault) if fault.code == 1429));
+        let three = [&ok[..], ok, told, &none].concat();
         let step = baseline.on_bytes(&three);
         assert_eq!(step.consumed, three.len());
         assert!(matches!(step.op, Op::Read { .. }));
@@ -161,6 +191,7 @@ mod tests {
     fn a_mode_cannot_end_its_literal() {
         let mut out = Vec::new();
         Baseline::start(&mut out, KEY, false, Some("A','B"), None);
-        assert!(out.is_empty());
+        let sent = String::from_utf8_lossy(&out);
+        assert!(sent.contains("SESSION session_track") && !sent.contains("sql_mode"), "{sent}");
     }
 }
