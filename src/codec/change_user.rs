@@ -16,7 +16,7 @@ pub struct ChangeUser<'a> {
     /// The database to go on in.
     pub schema: Option<&'a str>,
     /// The collation; absent from short forms.
-    pub collation: Option<u8>,
+    pub collation: Option<u16>,
     /// The plugin that the client answered with.
     pub plugin: Option<&'a str>,
     /// Connection attributes.
@@ -47,7 +47,7 @@ fn change_user(input: &[u8], capabilities: Capabilities) -> Parsed<'_, ChangeUse
         return Ok((rest, change));
     }
     let (mut rest, collation) = le_u16(rest)?;
-    change.collation = u8::try_from(collation).ok();
+    change.collation = Some(collation);
     if capabilities.has(Capabilities::PLUGIN_AUTH) && !rest.is_empty() {
         let (after, plugin) = nul_bytes(rest)?;
         change.plugin = Some(text(plugin, "the plugin's name")?);

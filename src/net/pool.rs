@@ -62,7 +62,7 @@ pub(super) struct Pool {
 }
 
 /// utf8mb4, for the gateway's own statements.
-const OWN_COLLATION: u8 = 45;
+const OWN_COLLATION: u16 = 45;
 
 impl Pool {
     pub(super) fn new(target: Arc<TargetState>) -> Self {

@@ -143,7 +143,8 @@ impl Session {
         if self.settings.tls_required && !self.tls {
             return self.fail(&tls_required(), seq, out);
         }
-        let Some(collation) = allowed_collation(login.collation) else {
+        let Some(collation) = allowed_collation(login.collation.into(), &self.settings.profile)
+        else {
             return self.fail(&refused_collation(), seq, out);
         };
         self.capabilities = Capabilities(login.capabilities.0 & self.offered());
@@ -165,7 +166,7 @@ impl Session {
             return self.fail(&broken("malformed COM_CHANGE_USER"), 1, out);
         };
         if let Some(collation) = change.collation {
-            let Some(collation) = allowed_collation(collation) else {
+            let Some(collation) = allowed_collation(collation, &self.settings.profile) else {
                 return self.fail(&refused_collation(), 1, out);
             };
             self.collation = collation;
@@ -412,12 +413,21 @@ fn owned(attributes: &[(&str, &str)]) -> Vec<(String, String)> {
 
 /// The collation, if it is of a character set whose text the lexer reads as the server does. In gbk, big5, sjis and
 /// their like a backslash can be the second byte of a character, which makes one literal out of two.
-fn allowed_collation(id: u8) -> Option<u8> {
-    match id {
-        0 => Some(DEFAULT_COLLATION),
+fn allowed_collation(id: u16, profile: &ServerProfile) -> Option<u16> {
+    /// MariaDB's collations that don't pad are those that do, and this.
+    const NO_PAD: u16 = 1_024;
+    match (profile.flavour, id) {
+        (_, 0) => Some(u16::from(DEFAULT_COLLATION)),
         // latin1, ascii, utf8mb3, utf8mb4, binary
-        5 | 8 | 11 | 15 | 31 | 33 | 45..=49 | 63 | 65 | 76 | 83 | 94 => Some(id),
-        192..=247 | 255 => Some(id),
+        (_, 5 | 8 | 11 | 15 | 31 | 33 | 45..=49 | 63 | 65 | 76 | 83 | 94) => Some(id),
+        (_, 192..=247 | 255) => Some(id),
+        (Flavour::MySql, 256..=323) if profile.version >= 80_000 => Some(id),
+        // utf8mb3 and utf8mb4, by the two tables of their kinds; what follows is of ucs2, utf16 and utf32.
+        (Flavour::MariaDb, 576..=578 | 608..=610) => Some(id),
+        (Flavour::MariaDb, 2_048..=2_559) if profile.version >= 101_000 => Some(id),
+        (Flavour::MariaDb, 1_025..=1_279) => {
+            allowed_collation(id - NO_PAD, profile).map(|pads| pads + NO_PAD)
+        }
         _ => None,
     }
 }

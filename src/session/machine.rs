@@ -33,7 +33,7 @@ pub struct Session {
     /// What was agreed on, until it begins.
     pub(super) compression: Option<Compression>,
     /// The client's collation.
-    pub(super) collation: u8,
+    pub(super) collation: u16,
     pub(super) principal: Option<Arc<Principal>>,
     pub(super) schema: Option<String>,
     pub(super) sql_mode: SqlMode,

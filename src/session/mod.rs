@@ -268,6 +268,6 @@ pub struct UpstreamReady {
 pub struct UpstreamKey {
     /// Capabilities of the connection phase, a subset of what `codec` names as proxied.
     pub capabilities: u64,
-    /// The login's collation byte.
-    pub collation: u8,
+    /// The client's collation. Where a login has no room for it (above 255), the baseline sets it.
+    pub collation: u16,
 }

@@ -1,12 +1,65 @@
 //! Connections: both drivers, nothing that leaks from one session to the next, commands refused by name.
 
+use rowgate::codec::{AuthSwitch, write_frame};
+
 use crate::stand::{Flavour, Stand, on_both, wait_for};
+use crate::wire::{Wire, native, text};
 
 on_both!(
     state_does_not_leak_to_the_next_session,
     a_refusal_leaves_the_connection_usable,
     a_connection_that_was_used_has_its_logins_character_sets,
+    a_collation_that_no_login_has_room_for_is_followed,
 );
+
+/// COM_CHANGE_USER has two bytes for it.
+fn a_collation_that_no_login_has_room_for_is_followed(flavour: Flavour) {
+    let stand = Stand::on(flavour);
+    let token = stand.token("backup", "dumpers");
+    let (known, refused): (&[(u16, &str)], _) = match flavour {
+        Flavour::MySql => (
+            &[(309, "utf8mb4_0900_bin"), (305, "utf8mb4_0900_as_ci"), (45, "utf8mb4_general_ci")],
+            2_304,
+        ),
+        Flavour::MariaDb => (
+            &[
+                (2_304, "utf8mb4_uca1400_ai_ci"),
+                (1_069, "utf8mb4_general_nopad_ci"),
+                (608, "utf8mb4_croatian_ci"),
+                (1_032, "latin1_swedish_nopad_ci"),
+                (45, "utf8mb4_general_ci"),
+            ],
+            1_052,
+        ),
+    };
+    let mut wire = Wire::login(stand.gateway.port, "backup", &token, 0);
+    let mut change = |collation: u16| {
+        let body = [&b"backup\0\0shop\0"[..], &collation.to_le_bytes(), b"mysql_native_password\0"]
+            .concat();
+        let (seq, asked) = wire.try_command(0x11, &body)?;
+        if asked.first() == Some(&0xFF) {
+            return Some(text(&[(seq, asked)]));
+        }
+        let switch = AuthSwitch::parse(&asked).unwrap();
+        let mut out = Vec::new();
+        let proof = native(&token, &switch.data[..20]);
+        write_frame(&mut out, seq + 1, |out| out.extend_from_slice(&proof));
+        wire.send(&out);
+        assert_eq!(wire.packet().1.first(), Some(&0));
+        Some(text(
+            &wire.query("SELECT @@collation_connection, @@character_set_client, @@warning_count"),
+        ))
+    };
+    for (collation, name) in known {
+        let answer = change(*collation).unwrap();
+        let charset = name.split('_').next().unwrap();
+        assert!(answer.contains(name) && answer.contains(charset), "{collation}: {answer}");
+        assert!(answer.contains("\\x010 "), "a warning of the gateway's own: {answer}");
+    }
+    // gbk without padding; what this server has not.
+    let answer = change(refused).unwrap();
+    assert!(answer.contains("RG-UNSUPPORTED"), "{answer}");
+}
 
 fn drives(driver: &str) {
     let stand = Stand::with(|options| driver.clone_into(&mut options.driver));

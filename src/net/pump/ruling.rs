@@ -261,7 +261,7 @@ impl Pump {
             target: &self.target.runtime.name,
             schema: facets.schema,
             sql_mode: facets.sql_mode,
-            charset: u16::from(self.session.upstream_key().collation),
+            charset: self.session.upstream_key().collation,
             settings: self.sets.as_ref().map_or([0; 32], |sets| sets.digest()),
             attributes: attributes::digest(attributes.clone()),
             canonical: text,

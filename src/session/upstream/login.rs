@@ -13,6 +13,9 @@ use crate::schema::Flavour;
 use crate::secret::Secret;
 use crate::session::UpstreamKey;
 
+/// utf8mb4_general_ci.
+const DEFAULT_COLLATION: u8 = 45;
+
 /// Packets of one login at the most: greeting, switch, key, result and a few to spare.
 const MAX_PACKETS: u8 = 10;
 
@@ -177,7 +180,7 @@ impl Login {
             ));
         }
         let capabilities = self.capabilities();
-        let collation = self.key.collation;
+        let collation = self.collation();
         write_frame(out, seq, |out| SslRequest::write(capabilities, collation, out));
         self.in_tls = true;
         self.state = State::SendLogin(seq.wrapping_add(1));
@@ -200,6 +203,11 @@ impl Login {
         Capabilities(all & !if is_extended { Capabilities::LONG_PASSWORD } else { 0 })
     }
 
+    /// What the login says; the baseline sets what has no room here.
+    fn collation(&self) -> u8 {
+        u8::try_from(self.key.collation).unwrap_or(DEFAULT_COLLATION)
+    }
+
     fn write_login(&mut self, seq: u8, out: &mut Vec<u8>) {
         // What the others say first is the password, or a signature of more than this scramble: the server asks for it.
         if !matches!(self.plugin, Plugin::Native | Plugin::CachingSha2) {
@@ -209,7 +217,7 @@ impl Login {
         let login = LoginRequest {
             capabilities: self.capabilities(),
             max_packet: 0,
-            collation: self.key.collation,
+            collation: self.collation(),
             user: &self.account.user,
             auth_response: &response,
             schema: None,
