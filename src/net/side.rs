@@ -82,13 +82,12 @@ impl SideTarget {
             Err(fault) if fault.code == LOST => None,
             answer => Some((kept, answer)),
         });
-        let (open, answer) = match kept {
-            Some(answered) => answered,
-            None => {
-                let mut new = self.connect(patience)?;
-                let answer = new.query(sql);
-                (new, answer)
-            }
+        let (open, answer) = if let Some(answered) = kept {
+            answered
+        } else {
+            let mut new = self.connect(patience)?;
+            let answer = new.query(sql);
+            (new, answer)
         };
         let rows = answer?;
         *connection = Some(open);

@@ -22,7 +22,7 @@ fn long() -> (Vec<u8>, usize) {
 fn stand(flavour: Flavour) -> Stand {
     let stand = Stand::on_with(flavour, |options| {
         options.workers = 1;
-        options.server = "max_collected_bytes = 41943040".to_owned();
+        "max_collected_bytes = 41943040".clone_into(&mut options.server);
     });
     stand.database.sql("SET GLOBAL max_allowed_packet = 67108864").unwrap();
     stand
