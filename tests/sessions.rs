@@ -18,6 +18,8 @@
 
 #[path = "sessions/chunks.rs"]
 mod chunks;
+#[path = "sessions/limits.rs"]
+mod limits;
 
 use std::fmt::Write as _;
 use std::path::Path;

@@ -14,8 +14,23 @@ pub(super) const BOUNDS_US: [u64; 21] = [
 ];
 
 /// How a login ended.
-pub(super) const LOGIN_RESULTS: [&str; 8] =
-    ["ok", "unknown", "proof", "expired", "revoked", "limit", "tls", "proxy"];
+pub(super) const LOGIN_RESULTS: [&str; 13] = [
+    "ok",
+    "unknown",
+    "proof",
+    "expired",
+    "revoked",
+    "limit",
+    "tls",
+    "proxy",
+    // What ends before there is a proof: too slow, malformed or too long, in a character set that is refused, one of too
+    // many from its address, one of too many sessions.
+    "timeout",
+    "malformed",
+    "charset",
+    "unfinished",
+    "sessions",
+];
 
 /// How a statement was decided.
 pub(super) const VERDICTS: [&str; 4] = crate::policy::Effect::LABELS;

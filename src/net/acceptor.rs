@@ -102,10 +102,12 @@ impl Dispatch {
 
     fn hand_over(&self, worker: &Rc<Worker>, stream: TcpStream, peer: Option<IpAddr>) {
         if self.shared.sessions() >= self.shared.limits.max_connections {
+            worker.metrics().login_refused("sessions");
             refuse(stream, TOO_MANY);
             return;
         }
         let Some(unproven) = self.shared.logins.begin(peer.unwrap_or(THIS_MACHINE)) else {
+            worker.metrics().login_refused("unfinished");
             refuse(stream, TOO_MANY_LOGINS);
             return;
         };
@@ -127,6 +129,7 @@ impl Dispatch {
         if let Some(Err(unsent)) = sent {
             load.fetch_sub(1, Ordering::Relaxed);
             if let WorkerEvent::Accepted(Accepted { stream, .. }) = unsent.into_inner() {
+                worker.metrics().login_refused("sessions");
                 refuse(stream, TOO_MANY);
             }
         }

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod accounts;
+mod answers;
 mod approvals;
 mod attributes;
 mod bad_input;
@@ -18,6 +19,8 @@ mod cutting;
 mod deadlines;
 mod docs;
 mod failures;
+mod fresh;
+mod greeting;
 mod half_open;
 mod hostile;
 mod leaks;

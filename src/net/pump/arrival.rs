@@ -35,7 +35,10 @@ pub(super) async fn arrive(
             drop(unproven);
             match shared.logins.begin(source) {
                 Some(unproven) => return Some((Some(source), unproven)),
-                None => TOO_MANY_LOGINS,
+                None => {
+                    worker.metrics().login_refused("unfinished");
+                    TOO_MANY_LOGINS
+                }
             }
         }
         Err(Refusal::Gone) => return None,

@@ -7,6 +7,7 @@ use super::{Pump, Stop};
 use crate::fault::{Fault, FaultKind};
 use crate::identity::Principal;
 use crate::net::acceptor::THIS_MACHINE;
+use crate::net::worker::End;
 use crate::record::Event;
 use crate::session::Login;
 use std::sync::Arc;
@@ -107,6 +108,20 @@ impl Pump {
         Ok(principal)
     }
 
+    /// Counts a connection that ended before there was a proof to look at.
+    pub(super) fn never_proved(&self, stop: &Stop) {
+        let reason = match stop {
+            Stop::Ended(End::LoginTimeout) => "timeout",
+            Stop::Closed(Some(FaultKind::Protocol)) => "malformed",
+            Stop::Closed(Some(FaultKind::Unsupported)) => "charset",
+            Stop::Closed(Some(FaultKind::Login)) => "tls",
+            _ => return,
+        };
+        if self.unproven.is_some() && !self.denied && self.asked_again.is_none() {
+            self.worker.metrics().login_refused(reason);
+        }
+    }
+
     /// A client that was told that its hash is wrong, and then left, has failed as well.
     pub(super) fn never_answered(&mut self) {
         if let Some(user) = self.asked_again.take() {
@@ -121,7 +136,8 @@ impl Pump {
     }
 
     /// The one error for all; a name longer than any is not echoed in full.
-    fn denied(&self, user: &str) -> Fault {
+    fn denied(&mut self, user: &str) -> Fault {
+        self.denied = true;
         Fault::access_denied(recorded(user), self.cell.source())
     }
 

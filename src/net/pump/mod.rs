@@ -78,6 +78,8 @@ struct Pump {
     unproven: Option<Box<Unproven>>,
     /// A hash that was no token's, for which the secret itself was asked: whose login it was.
     asked_again: Option<Box<str>>,
+    /// Its login was refused, and counted by the reason.
+    denied: bool,
     recorded_open: bool,
     /// Refused commands recorded in the minute that began at this second of the worker's clock.
     refused: (u32, u8),
@@ -143,6 +145,7 @@ async fn begin(
         cut: false,
         unproven: Some(Box::new(unproven)),
         asked_again: None,
+        denied: false,
         recorded_open: false,
         refused: (0, 0),
         pass: None,
@@ -303,6 +306,7 @@ impl Pump {
     /// The end: the client is told where it can be, the database's connection is kept where it may be.
     async fn finish(&mut self, stop: Stop) {
         let reusable = !self.responding && self.session.upstream_is_reusable();
+        self.never_proved(&stop);
         let reason = match &stop {
             Stop::Ended(end) => {
                 if !self.cut {
