@@ -292,3 +292,49 @@ fn the_contract_of_version_1_stands() {
         "a change to a record, variant, flag or signature is a new version, in wit/v2, beside this one"
     );
 }
+
+/// What the page on the protocol says is held by tests: those that it names exist, and each row names one.
+#[test]
+fn the_tests_that_the_protocols_page_names_exist() {
+    let page = fs::read_to_string(root().join("docs/protocol.md")).expect("the page");
+    let sources = sources(&["src", "tests"]);
+    let rows = page.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| Part |"));
+    let (mut complaints, mut count) = (Vec::new(), 0);
+    for row in rows {
+        count += 1;
+        let held_by = row.trim_end_matches(" |").rsplit(" | ").next().unwrap_or_default();
+        let names: Vec<&str> = held_by.split('`').skip(1).step_by(2).collect();
+        if names.is_empty() {
+            complaints.push(format!("no test holds: {row}"));
+        }
+        complaints.extend(
+            names
+                .iter()
+                .filter(|name| !is_test(name, &sources))
+                .map(|name| format!("no test: {name}")),
+        );
+    }
+    assert!(count > 40, "the page's rows were not found");
+    complain("each row of docs/protocol.md is held by tests that exist", &complaints);
+}
+
+/// Whether this is a script of `tests/sessions`, or `file::function` a test (perhaps one on both databases).
+fn is_test(name: &str, sources: &[Source]) -> bool {
+    let Some((file, function)) = name.split_once("::") else {
+        return name.ends_with(".txt") && root().join("tests/sessions").join(name).exists();
+    };
+    let ends = [format!("/{file}.rs"), format!("/{file}/mod.rs")];
+    let is_word = |rest: &str| {
+        rest.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == function)
+    };
+    sources.iter().filter(|source| ends.iter().any(|end| source.name().ends_with(end))).any(
+        |Source { text, .. }| {
+            let start = text.find(&format!("fn {function}("));
+            let on_both =
+                text.split("on_both!").skip(1).filter_map(|rest| rest.split([')', '}']).next());
+            start.is_some_and(|at| {
+                text[..at].trim_end().ends_with("#[test]") || on_both.into_iter().any(is_word)
+            })
+        },
+    )
+}

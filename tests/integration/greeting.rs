@@ -8,6 +8,7 @@ use rowgate::codec::{
     Capabilities, Handshake, Header, LoginRequest, SslRequest, write_frame, write_packet,
 };
 use socket2::{Domain, Socket, Type};
+use xtask::gateway::Options;
 
 use crate::stand::{Flavour, Stand, errors, on_both, wait_for};
 use crate::wire::{PLAIN, Packet, Wire, native, text};
@@ -198,7 +199,7 @@ fn the_governed_can_t_set_a_character_set_that_reads_text_otherwise(flavour: Fla
 }
 
 /// A pair of certificate and key for the gateway.
-fn with_tls(more: &str, target: &str) -> (Stand, tempfile::TempDir) {
+fn with_tls(change: impl FnOnce(&mut Options)) -> (Stand, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let mut make = std::process::Command::new(crate::stand::binary());
     make.args(["cert", "self-signed", "--host", "127.0.0.1", "--out"]).arg(folder.path());
@@ -212,8 +213,7 @@ fn with_tls(more: &str, target: &str) -> (Stand, tempfile::TempDir) {
             certificate.display(),
             key.display()
         ));
-        more.clone_into(&mut options.server);
-        options.upstream_tls.push_str(target);
+        change(options);
     });
     (stand, folder)
 }
@@ -222,7 +222,7 @@ fn with_tls(more: &str, target: &str) -> (Stand, tempfile::TempDir) {
 /// put a login, or statements, in front of the client's own.
 #[test]
 fn what_follows_the_request_for_tls_in_clear_is_not_looked_at() {
-    let (stand, _folder) = with_tls("", "");
+    let (stand, _folder) = with_tls(|_| {});
     let token = stand.token("bot", "agents");
     for apart in [false, true] {
         let mut client = Greeted::by(stand.gateway.port);
@@ -297,7 +297,10 @@ fn who_has_not_logged_in_is_heard_for_a_while_and_not_by_the_hundred() {
 
 #[test]
 fn logins_outside_tls_where_it_is_required_are_counted() {
-    let (stand, _folder) = with_tls("max_connections = 1\n", "\nclient_tls = \"required\"\n");
+    let (stand, _folder) = with_tls(|options| {
+        "max_connections = 1".clone_into(&mut options.server);
+        options.upstream_tls.push_str("\nclient_tls = \"required\"");
+    });
     let token = stand.token("bot", "agents");
     let counted = |result| counted(&stand, result);
     let mut client = Greeted::by(stand.gateway.port);
@@ -311,4 +314,19 @@ fn logins_outside_tls_where_it_is_required_are_counted() {
     wait_for("the count", || (counted("tls") == Some(1.0)).then_some(()));
     assert_eq!(counted("sessions"), Some(1.0));
     assert_eq!(counted("proof"), Some(0.0), "nothing was looked at");
+}
+
+/// Who listens to other machines wants TLS without being told so.
+#[test]
+fn off_loopback_a_login_is_inside_tls_by_default() {
+    for (host, refused) in [("127.0.0.1", false), ("0.0.0.0", true)] {
+        let (stand, _folder) = with_tls(|options| host.clone_into(&mut options.listen_host));
+        let token = stand.token("bot", "agents");
+        let mut client = Greeted::by(stand.gateway.port);
+        let login = client.login(&token, 45, 0);
+        client.send(1, &login);
+        let said = text(&[client.hear().expect("an answer")]);
+        assert_eq!(said.contains("RG-TLS"), refused, "{host}: {said}");
+        assert_eq!(said.starts_with("2:\\x00"), !refused, "{host}: {said}");
+    }
 }

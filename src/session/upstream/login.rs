@@ -403,6 +403,22 @@ mod tests {
     }
 
     #[test]
+    fn a_database_that_offers_no_tls_gets_no_login_where_tls_is_asked_for() {
+        let mut without = GREETING.to_vec();
+        let at = without.windows(2).position(|two| two == [0xFF, 0xFF]).unwrap();
+        without[at + 1] &= !8;
+        for (channel, goes_on) in
+            [(Channel::Plain, true), (Channel::Local, true), (Channel::Tls, false)]
+        {
+            let mut out = Vec::new();
+            let step = login(channel).on_bytes(&frame(0, &without), &mut out);
+            assert_eq!(matches!(step.op, Op::Emit), goes_on, "{step:?}");
+            assert_eq!(matches!(step.op, Op::Failed(_)), !goes_on, "{step:?}");
+            assert_eq!(out.is_empty(), !goes_on, "something is sent all the same");
+        }
+    }
+
+    #[test]
     fn a_switch_is_answered_by_the_plugin_it_names_to_the_challenge_it_brings() {
         let challenge = *b"ABCDEFGHIJKLMNOPQRST";
         for channel in [Channel::Plain, Channel::Tls, Channel::Local] {
