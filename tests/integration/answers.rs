@@ -166,24 +166,37 @@ fn statements_of_exact_multiples_of_16_mib(flavour: Flavour) {
     }
 }
 
-/// More packets than there are sequence ids: those of an answer go on from 255 to 0, masked or not.
+fn in_order(packets: &[Packet], what: &str) {
+    let holds =
+        packets.iter().enumerate().all(|(at, (seq, _))| usize::from(*seq) == (at + 1) % 256);
+    assert!(holds, "{what}: {}", text(packets));
+}
+
+/// More packets than there are sequence ids: those of an answer go on from 255 to 0, masked or not, wherever it ends.
 fn sequence_ids_wrap(flavour: Flavour) {
     let stand = Stand::on(flavour);
     let token = stand.token("agent", "agents");
     for eof in [0, Capabilities::DEPRECATE_EOF] {
-        let [mut direct, mut through] = pair(&stand, eof);
-        let mut masked = Wire::login(stand.gateway.port, "agent", &token, eof);
-        let sql = "SELECT id, ssn FROM customers ORDER BY id LIMIT 700";
-        let (wanted, got, masked) = (direct.query(sql), through.query(sql), masked.query(sql));
-        assert!(got == wanted, "{}", text(&got));
-        nothing_raw(&masked, sql);
-        for packets in [&got, &masked] {
-            assert!(packets.len() > 700, "{}", text(packets));
-            let in_order = packets
-                .iter()
-                .enumerate()
-                .all(|(at, (seq, _))| usize::from(*seq) == (at + 1) % 256);
-            assert!(in_order, "{}", text(packets));
+        let more = eof | Capabilities::MULTI_STATEMENTS | Capabilities::MULTI_RESULTS;
+        let [mut direct, mut through] = pair(&stand, more);
+        let mut governed = Wire::login(stand.gateway.port, "agent", &token, more);
+        for limit in [247, 248, 249, 250, 251, 252, 253, 700] {
+            let sql = format!("SELECT id, ssn FROM customers ORDER BY id LIMIT {limit}");
+            let (wanted, got, masked) =
+                (direct.query(&sql), through.query(&sql), governed.query(&sql));
+            assert!(got == wanted, "{sql}: {}", text(&got));
+            nothing_raw(&masked, &sql);
+            in_order(&got, &sql);
+            in_order(&masked, &sql);
+            assert_eq!(masked.len(), wanted.len(), "{sql}");
+        }
+        // The second's numbers go on from the first's, and wrap in the middle of it.
+        let two =
+            "SELECT id FROM orders LIMIT 200; SELECT ssn, id FROM customers ORDER BY id LIMIT 300";
+        for wire in [&mut through, &mut governed] {
+            let both = wire.query(two);
+            in_order(&both, two);
+            assert!(both.len() > 500, "{}", text(&both));
         }
     }
 }
