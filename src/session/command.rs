@@ -9,7 +9,8 @@ use super::overlong::too_long;
 use super::response::{Expect, Response};
 use super::{Op, Ruling, Session, Side, StatementKind, Step, Text};
 use crate::codec::{
-    Capabilities, Command, HEADER_LEN, Header, MAX_PAYLOAD, Status, write_eof, write_frame,
+    Capabilities, Command, HEADER_LEN, Header, MAX_PAYLOAD, OkPacket, write_eof, write_frame,
+    write_ok,
 };
 use crate::fault::{Fault, FaultKind};
 use crate::schema::Flavour;
@@ -165,8 +166,11 @@ impl Session {
                     // Each is ruled on and sent alone, so nothing is lost by it.
                     self.capabilities.0 |= Capabilities::MULTI_STATEMENTS;
                 }
-                write_frame(out, self.reply_seq, |out| {
-                    write_eof(out, 0, Status(Status::AUTOCOMMIT));
+                let (status, ok) = (self.own_status(), OkPacket::default());
+                let ends = self.capabilities.has(Capabilities::DEPRECATE_EOF);
+                write_frame(out, self.reply_seq, |out| match ends {
+                    true => write_ok(out, 0xFE, &OkPacket { status, ..ok }),
+                    false => write_eof(out, 0, status),
                 });
                 Step { consumed: total, op: Op::Emit(Side::Client) }
             }

@@ -393,11 +393,6 @@ impl Session {
         write_frame(out, seq, |out| write_ok(out, 0, &ok));
     }
 
-    /// What the gateway's own answers say of the session.
-    pub(super) fn own_status(&self) -> Status {
-        Status(self.status.0 & (Status::AUTOCOMMIT | Status::IN_TRANS))
-    }
-
     /// Forgets all state that the database kept for this session.
     pub(super) fn forget(&mut self) {
         self.statements.clear();

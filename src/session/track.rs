@@ -8,7 +8,7 @@ use crate::codec::{
     Capabilities, OkPacket, StateChange, Status, state_changes, write_frame, write_ok, write_state,
 };
 use crate::fault::Fault;
-use crate::schema::SqlMode;
+use crate::schema::{Flavour, SqlMode};
 use crate::sql;
 
 /// Character sets whose text the lexer reads as the server does; empty: results are not converted.
@@ -40,6 +40,21 @@ impl Session {
     pub(super) fn keeps_told(&self, ruling: &Ruling, text: &[u8]) -> Option<Vec<u8>> {
         let Ruling::Run { governed: true, .. } = ruling else { return None };
         sql::keeps_told(text, &self.settings.profile, self.sql_mode)
+    }
+
+    /// What the gateway's own answers say of the session: what each of the database's would. (By how backslashes are read,
+    /// drivers choose how they escape.)
+    pub(super) fn own_status(&self) -> Status {
+        const KEPT: u16 = Status::AUTOCOMMIT | Status::IN_TRANS | Status::IN_TRANS_READONLY;
+        let mut status = self.status.0 & KEPT;
+        if self.sql_mode.has(SqlMode::NO_BACKSLASH_ESCAPES) {
+            status |= Status::NO_BACKSLASH_ESCAPES;
+        }
+        let is_mariadb = self.settings.profile.flavour == Flavour::MariaDb;
+        if is_mariadb && self.sql_mode.has(SqlMode::ANSI_QUOTES) {
+            status |= Status::MARIADB_ANSI_QUOTES;
+        }
+        Status(status)
     }
 
     /// The OK of a login, which names the database that it chose.

@@ -19,6 +19,7 @@ on_both!(
     columns_without_an_alias_keep_their_names,
     definitions_that_lie_about_their_column_clear_nothing,
     affected_rows_are_found_rows_for_who_asks,
+    the_gateways_own_answers_are_as_the_databases,
     several_statements_are_taken_while_the_option_is_on,
     a_set_among_several_statements_is_followed,
 );
@@ -365,6 +366,46 @@ fn affected_rows_are_found_rows_for_who_asks(flavour: Flavour) {
         assert_eq!(said[0].1[1], u8::from(found), "{}", text(&said));
         wire.command(1, &[]);
         assert!(wire.try_packet().is_none());
+    }
+}
+
+/// Between two looks at what the gateway answers by itself.
+const BEFORE: [&str; 11] = [
+    "DO 1",
+    "SET autocommit = 0",
+    "SET autocommit = 1",
+    "BEGIN",
+    "SELECT 1 FROM orders",
+    "COMMIT",
+    "START TRANSACTION READ ONLY",
+    "COMMIT",
+    "SET sql_mode = 'NO_BACKSLASH_ESCAPES'",
+    "SET sql_mode = 'ANSI'",
+    "SET sql_mode = ''",
+];
+
+/// What the gateway answers by itself says of the session what the database's answers would: of a transaction, and of how
+/// backslashes are read, by which drivers choose how they escape.
+fn the_gateways_own_answers_are_as_the_databases(flavour: Flavour) {
+    let modes = ["--sql-mode=", "--sql-mode=NO_BACKSLASH_ESCAPES"];
+    for mode in modes {
+        let stand = Stand::after(flavour, &[mode], |_| {}, |_| {});
+        for more in [0, Capabilities::DEPRECATE_EOF] {
+            let [wanted, got] = pair(&stand, more).map(|mut wire| {
+                let mut said = vec![wire.welcome.escape_ascii().to_string()];
+                for before in BEFORE {
+                    wire.query(before);
+                    for (command, body) in [(0x0E, &[][..]), (0x1B, &[0, 0]), (0x1B, &[1, 0])] {
+                        wire.command(command, body);
+                        said.push(format!("{before}, {command:#x}: {}", text(&[wire.packet()])));
+                    }
+                }
+                wire.command(0x1F, &[]);
+                said.push(text(&[wire.packet()]));
+                said
+            });
+            assert_eq!(got, wanted, "{mode} {more:#x}");
+        }
     }
 }
 
