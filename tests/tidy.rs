@@ -321,7 +321,8 @@ fn the_tests_that_the_protocols_page_names_exist() {
 /// Whether this is a script of `tests/sessions`, or `file::function` a test (perhaps one on both databases).
 fn is_test(name: &str, sources: &[Source]) -> bool {
     let Some((file, function)) = name.split_once("::") else {
-        return name.ends_with(".txt") && root().join("tests/sessions").join(name).exists();
+        let is_script = Path::new(name).extension().is_some_and(|end| end == "txt");
+        return is_script && root().join("tests/sessions").join(name).exists();
     };
     let ends = [format!("/{file}.rs"), format!("/{file}/mod.rs")];
     let is_word = |rest: &str| {

@@ -161,18 +161,7 @@ impl Session {
             }
             Command::CHANGE_USER => self.change_user(total, body, out),
             Command::SET_OPTION if matches!(body, MULTI_STATEMENTS_ON | MULTI_STATEMENTS_OFF) => {
-                self.capabilities.0 &= !Capabilities::MULTI_STATEMENTS;
-                if body == MULTI_STATEMENTS_ON {
-                    // Each is ruled on and sent alone, so nothing is lost by it.
-                    self.capabilities.0 |= Capabilities::MULTI_STATEMENTS;
-                }
-                let (status, ok) = (self.own_status(), OkPacket::default());
-                let ends = self.capabilities.has(Capabilities::DEPRECATE_EOF);
-                write_frame(out, self.reply_seq, |out| match ends {
-                    true => write_ok(out, 0xFE, &OkPacket { status, ..ok }),
-                    false => write_eof(out, 0, status),
-                });
-                Step { consumed: total, op: Op::Emit(Side::Client) }
+                self.set_option(body == MULTI_STATEMENTS_ON, total, out)
             }
             Command::QUIT => {
                 self.phase = Phase::Closed;
@@ -198,6 +187,25 @@ impl Session {
     fn may_keep(&self, len: usize) -> bool {
         let kept: usize = self.statements.values().map(|statement| statement.text.len()).sum();
         self.statements.len() < MAX_STATEMENTS && kept + len <= self.settings.max_statement_bytes
+    }
+
+    /// Several statements in one text, or no longer. Each is ruled on and sent alone, so nothing is lost by it, and the
+    /// database is not told.
+    fn set_option(&mut self, several: bool, total: usize, out: &mut Vec<u8>) -> Step {
+        self.capabilities.0 &= !Capabilities::MULTI_STATEMENTS;
+        if several {
+            self.capabilities.0 |= Capabilities::MULTI_STATEMENTS;
+        }
+        let (status, ok) = (self.own_status(), OkPacket::default());
+        let without_eofs = self.capabilities.has(Capabilities::DEPRECATE_EOF);
+        write_frame(out, self.reply_seq, |out| {
+            if without_eofs {
+                write_ok(out, 0xFE, &OkPacket { status, ..ok });
+            } else {
+                write_eof(out, 0, status);
+            }
+        });
+        Step { consumed: total, op: Op::Emit(Side::Client) }
     }
 
     fn query(&mut self, total: usize, body: &[u8], out: &mut Vec<u8>) -> Step {
@@ -235,11 +243,12 @@ impl Session {
         total: usize,
         out: &mut Vec<u8>,
     ) -> Step {
-        let known = self.statements.get(&statement_id);
-        let fetchable = kind != StatementKind::Fetch || known.is_some_and(|s| s.cursor_open);
-        let Some(statement) = known.filter(|_| fetchable) else {
+        let Some(statement) = self.statements.get(&statement_id) else {
             return self.refuse(&unknown_statement(statement_id), total, out);
         };
+        if kind == StatementKind::Fetch && !statement.cursor_open {
+            return self.refuse(&no_cursor(statement_id), total, out);
+        }
         let text = Arc::clone(&statement.text);
         let kept = Text::Kept(Arc::clone(&text));
         self.decide(Pending { statement_id, ..Pending::new(kind, total, Some(text)) }, kept)
@@ -438,6 +447,11 @@ fn id_of(body: &[u8]) -> Option<u32> {
 fn unknown_statement(id: u32) -> Fault {
     let text = format!("Unknown prepared statement handler ({id}) given to the gateway");
     Fault::new(FaultKind::Protocol, 1243, *b"HY000", text)
+}
+
+fn no_cursor(id: u32) -> Fault {
+    let text = format!("The statement ({id}) has no open cursor");
+    Fault::new(FaultKind::Protocol, 1421, *b"HY000", text)
 }
 
 fn too_many_statements() -> Fault {

@@ -19,6 +19,7 @@ on_both!(
     columns_without_an_alias_keep_their_names,
     definitions_that_lie_about_their_column_clear_nothing,
     affected_rows_are_found_rows_for_who_asks,
+    cursors_are_as_directly,
     the_gateways_own_answers_are_as_the_databases,
     several_statements_are_taken_while_the_option_is_on,
     a_set_among_several_statements_is_followed,
@@ -366,6 +367,37 @@ fn affected_rows_are_found_rows_for_who_asks(flavour: Flavour) {
         assert_eq!(said[0].1[1], u8::from(found), "{}", text(&said));
         wire.command(1, &[]);
         assert!(wire.try_packet().is_none());
+    }
+}
+
+/// Opened, fetched to the end and beyond, opened again and reset.
+fn cursors_are_as_directly(flavour: Flavour) {
+    let stand = Stand::on(flavour);
+    for eof in [0, Capabilities::DEPRECATE_EOF] {
+        let [wanted, got] = pair(&stand, eof).map(|mut wire| {
+            let (id, _) = wire.prepare("SELECT id FROM orders ORDER BY id LIMIT 5");
+            let mut said = vec![wire.execute(id, 1)];
+            (0..5).for_each(|_| said.push(wire.fetch(id, 2)));
+            said.push(wire.execute(id, 1));
+            said.push(wire.fetch(id, 2));
+            wire.command(0x1A, &id.to_le_bytes());
+            said.push(vec![wire.packet()]);
+            said.push(wire.fetch(id, 2));
+            wire.command(0x19, &id.to_le_bytes());
+            said.push(wire.fetch(id, 2));
+            said.push(wire.query("SELECT 40 + 2"));
+            // The ids in errors are each server's own.
+            let error = |packet: &Packet| {
+                let len = if packet.1[0] == 0xFF { 9 } else { packet.1.len() };
+                (packet.0, packet.1[..len].to_vec())
+            };
+            said.iter()
+                .map(|packets| packets.iter().map(error).collect())
+                .collect::<Vec<Vec<Packet>>>()
+        });
+        let told: Vec<String> = wanted.iter().map(|packets| text(packets)).collect();
+        assert_eq!(got, wanted, "{told:?}");
+        assert!(told[5].contains("\\x8d\\x05#HY000"), "1421: {told:?}");
     }
 }
 

@@ -182,7 +182,7 @@ fn too_much_long_data_is_told_at_execute(flavour: Flavour) {
     let mut wire = Wire::login(stand.gateway.port, "agent", &token, 0);
     let (id, _) = wire.prepare("SELECT LENGTH(?)");
     let execute = [&id.to_le_bytes()[..], b"\0\x01\0\0\0\0\x01\xfc\0"].concat();
-    let data = [&id.to_le_bytes()[..], &[0, 0], &[b'x'; 25_000]].concat();
+    let data = [&id.to_le_bytes()[..], &[0, 0], &vec![b'x'; 25_000]].concat();
     for (pieces, told) in [(2, "50000"), (4, "RG-LIMIT"), (1, "RG-LIMIT")] {
         for _ in 0..pieces {
             wire.command(Command::STMT_SEND_LONG_DATA.0, &data);

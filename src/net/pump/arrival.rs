@@ -33,13 +33,11 @@ pub(super) async fn arrive(
         Ok(Some(source)) => {
             // It has been counted as the balancer's, which is everyone's.
             drop(unproven);
-            match shared.logins.begin(source) {
-                Some(unproven) => return Some((Some(source), unproven)),
-                None => {
-                    worker.metrics().login_refused("unfinished");
-                    TOO_MANY_LOGINS
-                }
+            if let Some(unproven) = shared.logins.begin(source) {
+                return Some((Some(source), unproven));
             }
+            worker.metrics().login_refused("unfinished");
+            TOO_MANY_LOGINS
         }
         Err(Refusal::Gone) => return None,
         Err(Refusal::NoHeader) => {
