@@ -43,6 +43,7 @@ fn session() -> Session {
         scramble: *b"abcdefghijklmnopqrst",
         scramble_key: [7; 32],
         login_key: None,
+        issuers: false,
         tls_available: false,
         tls_required: false,
         is_local: false,

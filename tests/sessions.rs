@@ -641,6 +641,7 @@ fn settings(script: &str) -> Settings {
         connection_id: 1 << 31,
         scramble: *b"abcdefghijklmnopqrst",
         scramble_key: [7; 32],
+        issuers: script.contains("# it has issuers"),
         login_key: script.contains("# it has a key for logins").then(login_key),
         tls_available: script.contains("# TLS is available"),
         tls_required: script.contains("# TLS is required"),

@@ -131,6 +131,7 @@ fn settings() -> Settings {
         scramble: *b"abcdefghijklmnopqrst",
         scramble_key: [7; 32],
         login_key: None,
+        issuers: true,
         tls_available: false,
         tls_required: false,
         is_local: false,

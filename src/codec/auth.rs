@@ -1,5 +1,8 @@
 //! Authentication between greeting and OK: switch requests and the plugins' own packets.
 
+use nom::number::complete::le_u8;
+
+use super::lenenc::lenenc_bytes;
 use super::{CodecError, Parsed, fail, front, nul_text};
 
 /// `mysql_native_password`.
@@ -12,6 +15,8 @@ pub const CLEAR_PASSWORD: &str = "mysql_clear_password";
 pub const SHA256_PASSWORD: &str = "sha256_password";
 /// `client_ed25519`: MariaDB's.
 pub const CLIENT_ED25519: &str = "client_ed25519";
+/// `authentication_openid_connect_client`: MySQL's, from 9.1 on.
+pub const OPENID_CONNECT: &str = "authentication_openid_connect_client";
 
 /// caching_sha2's "the fast path succeeded".
 pub const AUTH_FAST_OK: u8 = 3;
@@ -35,6 +40,8 @@ pub enum Plugin {
     Sha256,
     /// `client_ed25519`.
     Ed25519,
+    /// `authentication_openid_connect_client`.
+    OpenIdConnect,
 }
 
 impl Plugin {
@@ -46,6 +53,7 @@ impl Plugin {
             CLEAR_PASSWORD => Some(Self::Clear),
             SHA256_PASSWORD => Some(Self::Sha256),
             CLIENT_ED25519 => Some(Self::Ed25519),
+            OPENID_CONNECT => Some(Self::OpenIdConnect),
             _ => None,
         }
     }
@@ -58,8 +66,17 @@ impl Plugin {
             Self::Clear => CLEAR_PASSWORD,
             Self::Sha256 => SHA256_PASSWORD,
             Self::Ed25519 => CLIENT_ED25519,
+            Self::OpenIdConnect => OPENID_CONNECT,
         }
     }
+}
+
+/// The token in an answer by `authentication_openid_connect_client`: a byte of capabilities, then `string<lenenc>`.
+pub fn id_token(payload: &[u8]) -> Result<&[u8], CodecError> {
+    front(payload, |input| {
+        let (rest, _) = le_u8(input)?;
+        lenenc_bytes(rest)
+    })
 }
 
 /// "Answer by another plugin, to this challenge."

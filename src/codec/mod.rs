@@ -27,8 +27,8 @@ pub use attributes::{
 };
 pub use auth::{
     AUTH_FAST_OK, AUTH_FULL, AUTH_KEY_REQUEST, AuthSwitch, CACHING_SHA2, CLEAR_PASSWORD,
-    CLIENT_ED25519, NATIVE_PASSWORD, Plugin, SHA256_KEY_REQUEST, SHA256_PASSWORD, write_auth_more,
-    write_auth_switch,
+    CLIENT_ED25519, NATIVE_PASSWORD, OPENID_CONNECT, Plugin, SHA256_KEY_REQUEST, SHA256_PASSWORD,
+    id_token, write_auth_more, write_auth_switch,
 };
 pub use bulk::{BulkExecute, bulk_rows};
 pub use capability::Capabilities;

@@ -5,11 +5,12 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::Path;
 
+use super::issuers::issuers;
 use super::parse::{Complaint, Step};
 use super::{Config, LabelRule, Target, UpstreamTls};
 use crate::schema::Labels;
 
-type Checked = Result<(), Complaint>;
+pub(super) type Checked = Result<(), Complaint>;
 
 /// Checks everything; the first complaint wins.
 pub(super) fn check(config: &Config) -> Checked {
@@ -23,11 +24,12 @@ pub(super) fn check(config: &Config) -> Checked {
     client_certificates(config)?;
     labels(&config.labels)?;
     plugins(config)?;
+    issuers(config)?;
     targets(config)
 }
 
 /// A number's key, value, bounds, and why those.
-type Bound = (&'static str, u64, RangeInclusive<u64>, &'static str);
+pub(super) type Bound = (&'static str, u64, RangeInclusive<u64>, &'static str);
 
 fn bounds(config: &Config) -> Checked {
     let Config { server, audit, approvals, .. } = config;
@@ -76,7 +78,7 @@ fn bounds(config: &Config) -> Checked {
     within("approvals", &of_approvals)
 }
 
-fn in_bounds(path: &[Step], (_, value, bounds, why): &Bound) -> Checked {
+pub(super) fn in_bounds(path: &[Step], (_, value, bounds, why): &Bound) -> Checked {
     if bounds.contains(value) {
         return Ok(());
     }
@@ -370,7 +372,7 @@ fn host_of(address: &str) -> Option<&str> {
     (whole && port != 0 && !host.is_empty() && !host.contains(char::is_whitespace)).then_some(host)
 }
 
-fn is_loopback(host: &str) -> bool {
+pub(super) fn is_loopback(host: &str) -> bool {
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
@@ -379,7 +381,7 @@ fn is_pin(pin: &str) -> bool {
     digits.is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
-fn name<'a>(path: &[Step], name: &'a str, seen: &mut HashSet<&'a str>) -> Checked {
+pub(super) fn name<'a>(path: &[Step], name: &'a str, seen: &mut HashSet<&'a str>) -> Checked {
     if !is_word(name) {
         let what = format!("{name:?} is no name");
         return complain(path, what, "use letters, digits, - and _ (64 at most)");
@@ -400,6 +402,6 @@ fn wide(number: usize) -> u64 {
     u64::try_from(number).unwrap_or(u64::MAX)
 }
 
-fn complain(path: &[Step], what: impl Into<String>, mend: &str) -> Checked {
+pub(super) fn complain(path: &[Step], what: impl Into<String>, mend: &str) -> Checked {
     Err(Complaint { path: path.to_vec(), what: what.into(), mend: mend.to_owned() })
 }

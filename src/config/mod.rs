@@ -1,6 +1,7 @@
 //! `rowgate.toml` → validated types. Unknown keys are refused; every error names the file, the key and the mend.
 
 mod check;
+mod issuers;
 mod network;
 mod parse;
 mod paths;
@@ -10,6 +11,7 @@ mod tests;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+pub use issuers::{IdentityKind, Issuer};
 pub use network::Network;
 pub use parse::ConfigError;
 
@@ -48,6 +50,9 @@ pub struct Config {
     /// Certificate for clients.
     #[serde(default)]
     pub tls: Option<Tls>,
+    /// Whose signed tokens are a login.
+    #[serde(default)]
+    pub issuers: Vec<Issuer>,
     /// Approval defaults.
     #[serde(default)]
     pub approvals: Approvals,

@@ -18,6 +18,7 @@ impl Config {
             resolve(&mut tls.key);
             tls.client_ca.iter_mut().for_each(resolve);
         }
+        self.issuers.iter_mut().filter_map(|issuer| issuer.ca.as_mut()).for_each(resolve);
         for target in &mut self.targets {
             target.tls_ca.iter_mut().for_each(resolve);
             target.socket.iter_mut().for_each(resolve);

@@ -2,6 +2,7 @@
 
 mod classify;
 mod inputs;
+mod issuers;
 mod logging;
 mod process;
 mod publish;

@@ -1,19 +1,24 @@
 //! The one place that makes snapshots: from the inputs, the tokens and the targets' schemas, whichever changed.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
 use crate::catalog::{self, Raw};
-use crate::identity::{Directory, TokenRecord};
+use crate::identity::{Directory, Issuer, IssuerKeys, TokenRecord};
 use crate::policy::{PluginHost, Snapshot};
 use crate::schema::Catalog;
 
 use super::inputs::Inputs;
+use super::issuers::rules;
 
 /// What snapshots are made of, and the last one made.
 pub(super) struct Publisher {
     inputs: Inputs,
+    tokens: Vec<TokenRecord>,
+    /// Issuers' keys, by their URLs.
+    keys: HashMap<String, Arc<IssuerKeys>>,
     directory: Arc<Directory>,
     targets: Vec<TargetSchema>,
     serial: u64,
@@ -30,12 +35,13 @@ struct TargetSchema {
 impl Publisher {
     /// The first snapshot: no schema has been read yet, so everything is refused until it has.
     pub(super) fn new(inputs: Inputs, tokens: Vec<TokenRecord>) -> Self {
-        let directory = Arc::new(Directory::new(tokens));
+        let keys = HashMap::new();
+        let directory = Arc::new(directory(&inputs, &tokens, &keys));
         let mut targets = Vec::new();
         targets.resize_with(inputs.config.targets.len(), TargetSchema::default);
         let first = snapshot(&inputs, &directory, &targets, 1);
         let published = Arc::new(ArcSwap::from_pointee(first));
-        Self { inputs, directory, targets, serial: 1, epoch: 0, published }
+        Self { inputs, tokens, keys, directory, targets, serial: 1, epoch: 0, published }
     }
 
     /// Where workers read.
@@ -59,12 +65,25 @@ impl Publisher {
         for at in 0..self.targets.len() {
             self.rebuild(at);
         }
-        self.publish();
+        let listed = &self.inputs.config.issuers;
+        self.keys.retain(|url, _| listed.iter().any(|issuer| issuer.url == *url));
+        self.set_directory();
     }
 
     /// New tokens.
     pub(super) fn set_tokens(&mut self, tokens: Vec<TokenRecord>) {
-        self.directory = Arc::new(Directory::new(tokens));
+        self.tokens = tokens;
+        self.set_directory();
+    }
+
+    /// An issuer's keys.
+    pub(super) fn set_keys(&mut self, url: String, keys: IssuerKeys) {
+        self.keys.insert(url, Arc::new(keys));
+        self.set_directory();
+    }
+
+    fn set_directory(&mut self) {
+        self.directory = Arc::new(directory(&self.inputs, &self.tokens, &self.keys));
         self.publish();
     }
 
@@ -100,6 +119,17 @@ impl Publisher {
         let next = snapshot(&self.inputs, &self.directory, &self.targets, self.serial);
         self.published.store(Arc::new(next));
     }
+}
+
+fn directory(
+    inputs: &Inputs,
+    tokens: &[TokenRecord],
+    keys: &HashMap<String, Arc<IssuerKeys>>,
+) -> Directory {
+    let issuers = inputs.config.issuers.iter();
+    let issuers =
+        issuers.map(|issuer| Issuer { rules: rules(issuer), keys: keys.get(&issuer.url).cloned() });
+    Directory::new(tokens.to_vec(), issuers.collect())
 }
 
 fn snapshot(

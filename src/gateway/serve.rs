@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
+use super::issuers::{Fetched, Issuers};
 use super::running::{Command, Running};
 use super::schemas::{Look, Looks};
 use super::settings::{bind, limits, needs_restart, targets};
@@ -18,7 +19,7 @@ use crate::control::{ControlDeps, Listeners, Peers, serve};
 use crate::gateway::publish::Publisher;
 use crate::metrics::Metrics;
 use crate::net::side::SideTarget;
-use crate::net::{Net, NetConfig};
+use crate::net::{KeyRefresh, Net, NetConfig};
 use crate::record::Event;
 use crate::store::Store;
 
@@ -53,6 +54,8 @@ struct Serving {
     publisher: Publisher,
     running: Arc<Running>,
     looks: mpsc::Receiver<Look>,
+    issuers: Arc<Issuers>,
+    fetched: mpsc::Receiver<Fetched>,
     commands: mpsc::Receiver<Command>,
     store: Store,
     /// The configuration that it was started with: parts of it hold until a restart.
@@ -97,6 +100,9 @@ impl Serving {
         let schemas = Arc::new(
             Looks::start(sides.collect(), &found).map_err(|error| failed("schemas", &error))?,
         );
+        let (found, fetched) = mpsc::channel(LOOKS);
+        let issuers = Arc::new(Issuers::new(found));
+        issuers.set(&config.issuers)?;
         let (send, commands) = mpsc::channel(16);
         let (watch, sync) = (audit.watch(), audit.is_sync());
         let running = Running::new(&config, metrics, watch, sync, desk.clone(), send);
@@ -106,6 +112,8 @@ impl Serving {
             publisher,
             running: Arc::new(running),
             looks,
+            issuers,
+            fetched,
             commands,
             store,
             started_with: config.clone(),
@@ -122,6 +130,7 @@ impl Serving {
             targets,
             snapshot: serving.publisher.published(),
             schemas,
+            keys: Arc::clone(&serving.issuers) as Arc<dyn KeyRefresh>,
             desk: desk.clone(),
             audit: (0..workers).map(|worker| audit.writer(worker)).collect(),
             cores: serving.running.metrics.cores(),
@@ -211,6 +220,8 @@ impl Serving {
                     self.looked(look);
                     self.settle_sql_modes(net);
                 }
+                // (This end holds a sender of its own: it never ends.)
+                Some(fetched) = self.fetched.recv() => self.fetched(fetched),
                 command = self.commands.recv() => match command {
                     Some(Command::Reload { by, answer }) => {
                         let _ = answer.send(self.reload(net, &by).await);
@@ -239,6 +250,17 @@ impl Serving {
             Err(fault) => self.running.target_up(look.target, Some(fault.message)),
         }
         for heard in look.heard {
+            let _ = heard.send(());
+        }
+    }
+
+    fn fetched(&mut self, fetched: Fetched) {
+        let Fetched { url, keys, heard } = fetched;
+        match keys {
+            Ok(keys) => self.publisher.set_keys(url, keys),
+            Err(why) => tracing::warn!(issuer = url, why, "an issuer's keys can't be fetched"),
+        }
+        for heard in heard {
             let _ = heard.send(());
         }
     }
@@ -291,6 +313,9 @@ impl Serving {
                 self.file.display()
             );
             return Err(self.refused(by, text));
+        }
+        if let Err(error) = self.issuers.set(&inputs.config.issuers) {
+            return Err(self.refused(by, error.to_string()));
         }
         self.peers.set(&inputs.config.admin.peers);
         if let (Some(_), Some(renewed)) = (&self.started_with.tls, &inputs.client_tls) {

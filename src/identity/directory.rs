@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use aws_lc_rs::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY, SHA256, digest};
 
+use super::issuer::{self, Issuer};
 use super::{Principal, PrincipalKind, UserName};
 use crate::secret::{self, Secret};
 
@@ -84,12 +85,21 @@ pub struct TokenRecord {
     pub revoked: bool,
 }
 
-/// What a session got in with: it holds for as long as its token does.
+/// What a session got in with: it holds for as long as that does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pass {
     identity: String,
-    token: String,
+    source: Source,
     expires_us: Option<i64>,
+}
+
+/// What a pass rests on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Source {
+    /// The gateway token with this id.
+    Token(String),
+    /// A token of the issuer with this URL.
+    Issuer(String),
 }
 
 /// Why a login was refused: for the record and the metrics, never for the client.
@@ -103,6 +113,12 @@ pub enum LoginRefusal {
     Expired,
     /// The token was revoked.
     Revoked,
+    /// The issuer at this place has no key by which the token could be checked, or none that is fresh enough.
+    Key(usize),
+    /// The user name is not that of the token's subject.
+    Name,
+    /// The token's claims don't say who it is, or in a form that is not understood.
+    Claims,
 }
 
 impl LoginRefusal {
@@ -113,6 +129,9 @@ impl LoginRefusal {
             Self::Proof => "proof",
             Self::Expired => "expired",
             Self::Revoked => "revoked",
+            Self::Key(_) => "key",
+            Self::Name => "name",
+            Self::Claims => "claims",
         }
     }
 }
@@ -128,6 +147,7 @@ impl Pass {
 #[derive(Debug)]
 pub struct Directory {
     tokens: HashMap<String, Vec<Entry>>,
+    issuers: Vec<Issuer>,
     /// Tried for unknown names, so that they cost what known ones do.
     decoy: Verifier,
 }
@@ -153,7 +173,7 @@ impl Entry {
         };
         let pass = Pass {
             identity: record.identity.clone(),
-            token: record.id.clone(),
+            source: Source::Token(record.id.clone()),
             expires_us: record.expires_us,
         };
         Self { record, principal: Arc::new(principal), pass: Arc::new(pass) }
@@ -169,8 +189,8 @@ impl Entry {
 }
 
 impl Directory {
-    /// A directory of these tokens.
-    pub fn new(records: Vec<TokenRecord>) -> Self {
+    /// A directory of these tokens, and of whom these issuers vouch for.
+    pub fn new(records: Vec<TokenRecord>, issuers: Vec<Issuer>) -> Self {
         let mut tokens: HashMap<String, Vec<Entry>> = HashMap::new();
         for record in records {
             tokens.entry(record.identity.clone()).or_default().push(Entry::new(record));
@@ -180,7 +200,7 @@ impl Directory {
             of_one
                 .sort_by_key(|Entry { record, .. }| (record.revoked, record.expires_us.is_some()));
         }
-        Self { tokens, decoy: Verifier::of(b"nobody holds this") }
+        Self { tokens, issuers, decoy: Verifier::of(b"nobody holds this") }
     }
 
     /// Checks a login. `user` is the whole user name; `now_us` the wall clock.
@@ -201,6 +221,12 @@ impl Directory {
         now_us: i64,
     ) -> Result<(Arc<Principal>, Arc<Pass>), LoginRefusal> {
         let name = UserName::parse(user);
+        if let Proof::Clear(secret) = proof
+            && issuer::is_token(secret.expose())
+        {
+            let name = name.ok_or(LoginRefusal::Unknown)?;
+            return self.asserted(name, secret, now_us);
+        }
         let known = name.as_ref().and_then(|name| self.tokens.get(&name.identity));
         let (Some(name), Some(entries)) = (name, known) else {
             let _ = self.decoy.accepts(proof);
@@ -218,10 +244,42 @@ impl Directory {
         Ok((entry.principal(name), Arc::clone(&entry.pass)))
     }
 
-    /// Whether the token that a session got in with is still there and not revoked.
+    /// Checks a token that an issuer signed.
+    fn asserted(
+        &self,
+        name: UserName,
+        token: &Secret,
+        now_us: i64,
+    ) -> Result<(Arc<Principal>, Arc<Pass>), LoginRefusal> {
+        let asserted = issuer::verify(&self.issuers, &name, token.expose(), now_us)?;
+        let pass = Pass {
+            identity: asserted.subject.clone(),
+            source: Source::Issuer(asserted.issuer),
+            expires_us: Some(asserted.expires_us),
+        };
+        let principal = Principal {
+            subject: asserted.subject,
+            kind: asserted.kind,
+            groups: asserted.groups,
+            attributes: name.attributes,
+        };
+        Ok((Arc::new(principal), Arc::new(pass)))
+    }
+
+    /// Whether what a session got in with still counts: the token is there and not revoked, the issuer still trusted.
     pub fn holds(&self, pass: &Pass) -> bool {
-        let mut entries = self.tokens.get(&pass.identity).into_iter().flatten();
-        entries.any(|Entry { record, .. }| record.id == pass.token && !record.revoked)
+        match &pass.source {
+            Source::Token(id) => {
+                let mut entries = self.tokens.get(&pass.identity).into_iter().flatten();
+                entries.any(|Entry { record, .. }| record.id == *id && !record.revoked)
+            }
+            Source::Issuer(url) => self.issuers.iter().any(|issuer| issuer.rules.issuer == *url),
+        }
+    }
+
+    /// Whether a token of an issuer can be a login.
+    pub fn has_issuers(&self) -> bool {
+        !self.issuers.is_empty()
     }
 
     /// How many identities it knows.
@@ -231,7 +289,7 @@ impl Directory {
 
     /// Whether no one may log in.
     pub fn is_empty(&self) -> bool {
-        self.tokens.is_empty()
+        self.tokens.is_empty() && self.issuers.is_empty()
     }
 }
 
@@ -287,7 +345,7 @@ mod tests {
 
     #[test]
     fn every_way_in() {
-        let directory = Directory::new(vec![record("bot", b"old"), record("bot", b"new")]);
+        let directory = Directory::new(vec![record("bot", b"old"), record("bot", b"new")], vec![]);
         for token in [b"old", b"new"] {
             for proof in [native(token), sha2(token), Proof::Clear(Secret::new(token.to_vec()))] {
                 let principal = directory.verify("bot;run=7", &proof, 0).unwrap();
@@ -303,13 +361,13 @@ mod tests {
         token.expires_us = Some(10);
         let proof = || native(b"t");
         let (_, pass) =
-            Directory::new(vec![token.clone()]).admit("bot;run=7", &proof(), 0).unwrap();
+            Directory::new(vec![token.clone()], vec![]).admit("bot;run=7", &proof(), 0).unwrap();
         assert!(!pass.has_expired(9) && pass.has_expired(10));
         let other = TokenRecord { id: "tok_2".into(), ..token.clone() };
-        assert!(Directory::new(vec![other.clone(), token.clone()]).holds(&pass));
-        assert!(!Directory::new(vec![other]).holds(&pass));
+        assert!(Directory::new(vec![other.clone(), token.clone()], vec![]).holds(&pass));
+        assert!(!Directory::new(vec![other], vec![]).holds(&pass));
         token.revoked = true;
-        assert!(!Directory::new(vec![token]).holds(&pass));
+        assert!(!Directory::new(vec![token], vec![]).holds(&pass));
     }
 
     #[test]
@@ -318,7 +376,7 @@ mod tests {
         expired.expires_us = Some(10);
         let mut revoked = record("gone", b"t");
         revoked.revoked = true;
-        let directory = Directory::new(vec![record("bot", b"t"), expired, revoked]);
+        let directory = Directory::new(vec![record("bot", b"t"), expired, revoked], vec![]);
         let check = |user: &str, proof: Proof| directory.verify(user, &proof, 10).unwrap_err();
         assert_eq!(check("bot", native(b"x")), LoginRefusal::Proof);
         assert_eq!(check("bot", sha2(b"x")), LoginRefusal::Proof);

@@ -1,6 +1,7 @@
 //! Who is asking: token + keys + time → principal. Verification only: no I/O, no clock.
 
 mod directory;
+mod issuer;
 mod login_key;
 mod token;
 mod user_name;
@@ -8,6 +9,7 @@ mod user_name;
 use std::collections::BTreeMap;
 
 pub use directory::{Directory, LoginRefusal, Pass, Proof, TokenRecord, Verifier};
+pub use issuer::{Issuer, IssuerKeys, IssuerRules};
 pub use login_key::LoginKey;
 pub use token::NewToken;
 pub use user_name::UserName;

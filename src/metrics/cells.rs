@@ -14,12 +14,16 @@ pub(super) const BOUNDS_US: [u64; 21] = [
 ];
 
 /// How a login ended.
-pub(super) const LOGIN_RESULTS: [&str; 13] = [
+pub(super) const LOGIN_RESULTS: [&str; 16] = [
     "ok",
     "unknown",
     "proof",
     "expired",
     "revoked",
+    // Of an issuer's token: no key of its, another's name, claims that don't say who.
+    "key",
+    "name",
+    "claims",
     "limit",
     "tls",
     "proxy",

@@ -66,6 +66,14 @@ pub trait SchemaRefresh: Send + Sync {
     fn refresh(&self, target: usize) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 }
 
+/// Asks for an issuer's keys; the future ends once a new snapshot has them, or where there are none to be had.
+pub trait KeyRefresh: Send + Sync {
+    /// Refreshes the issuer of this index.
+    fn refresh(&self, issuer: usize) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+    /// How long a login waits for it.
+    fn patience(&self) -> Duration;
+}
+
 /// Bounds of the data path, from `[server]`.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -109,6 +117,8 @@ pub struct NetConfig {
     pub snapshot: Arc<ArcSwap<Snapshot>>,
     /// Looks at schemas on demand.
     pub schemas: Arc<dyn SchemaRefresh>,
+    /// Fetches issuers' keys on demand.
+    pub keys: Arc<dyn KeyRefresh>,
     /// Where held statements are asked for.
     pub desk: Desk,
     /// The record: a writer for each worker. There are as many workers as writers; see [`worker_count`].
@@ -151,6 +161,7 @@ struct Shared {
     targets: Vec<Arc<TargetState>>,
     snapshot: Arc<ArcSwap<Snapshot>>,
     schemas: Arc<dyn SchemaRefresh>,
+    keys: Arc<dyn KeyRefresh>,
     desk: Desk,
     cores: Arc<Vec<CoreCells>>,
     proxies: Vec<Network>,
@@ -202,6 +213,7 @@ pub fn start(config: NetConfig) -> Result<Net, NetError> {
         targets,
         snapshot: config.snapshot,
         schemas: config.schemas,
+        keys: config.keys,
         desk: config.desk,
         cores: config.cores,
         proxies: config.proxies,

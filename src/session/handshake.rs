@@ -6,7 +6,7 @@ use super::machine::{Pending, Phase, broken, wait};
 use super::{Login, Op, Session, Settings, Side, StatementKind, Step, Text};
 use crate::codec::{
     AUTH_FAST_OK, AUTH_FULL, AUTH_KEY_REQUEST, Capabilities, ChangeUser, Compression, Handshake,
-    Header, LoginRequest, Plugin, SslRequest, Status, write_auth_more, write_auth_switch,
+    Header, LoginRequest, Plugin, SslRequest, Status, id_token, write_auth_more, write_auth_switch,
     write_frame,
 };
 use crate::fault::{Fault, FaultKind};
@@ -46,6 +46,10 @@ pub(super) struct Claim {
     schema: Option<String>,
     attributes: Vec<(String, String)>,
     change_user: bool,
+    /// It was asked to answer by another plugin, which drivers take once.
+    switched: bool,
+    /// It answered that it has no password: there is nothing more to ask it for.
+    blank: bool,
     /// The sequence id of the gateway's next packet.
     seq: u8,
 }
@@ -155,6 +159,8 @@ impl Session {
             schema: login.schema.map(str::to_owned),
             attributes: owned(&login.attributes),
             change_user: false,
+            switched: false,
+            blank: false,
             seq,
         };
         self.begin(claim, login.plugin, login.auth_response, out)
@@ -176,6 +182,8 @@ impl Session {
             schema: change.schema.map(str::to_owned),
             attributes: owned(&change.attributes),
             change_user: true,
+            switched: false,
+            blank: false,
             seq: 1,
         };
         let (named, response) = (change.plugin, change.auth_response);
@@ -208,12 +216,19 @@ impl Session {
         let response = if claim.change_user && may_ask { &[] } else { response };
         let plugin = match named.map(Plugin::from_name) {
             Some(Some(Plugin::Clear)) if !self.is_private() => None,
+            Some(Some(Plugin::OpenIdConnect)) if !self.takes_issued() => None,
             // The database's own, which no token can be checked by.
             Some(Some(Plugin::Sha256 | Plugin::Ed25519)) => None,
             Some(plugin) => plugin,
             None => Some(Plugin::Native),
         };
         match plugin {
+            // A token in a file is no password, and one that has neither is not let in.
+            Some(Plugin::CachingSha2 | Plugin::Native)
+                if is_blank(response) && may_have_token_file(&claim) && self.takes_issued() =>
+            {
+                self.switch(claim, Plugin::OpenIdConnect, out)
+            }
             Some(plugin) if !response.is_empty() => self.prove(claim, plugin, response, out),
             Some(plugin) => self.switch(claim, plugin, out),
             None => {
@@ -227,6 +242,7 @@ impl Session {
         let scramble = self.fresh_scramble();
         write_frame(out, claim.seq, |out| write_auth_switch(out, plugin.name(), &scramble));
         claim.seq = claim.seq.wrapping_add(1);
+        claim.switched = true;
         self.phase = Phase::Handshake(Handshaking::Switched(claim, plugin));
         Step { consumed: 0, op: Op::Emit(Side::Client) }
     }
@@ -239,7 +255,14 @@ impl Session {
     }
 
     /// Hands the proof to the driver.
-    fn prove(&mut self, claim: Claim, plugin: Plugin, response: &[u8], out: &mut Vec<u8>) -> Step {
+    fn prove(
+        &mut self,
+        mut claim: Claim,
+        plugin: Plugin,
+        response: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Step {
+        claim.blank = is_blank(response);
         let scramble = self.settings.scramble;
         let response = response.to_vec();
         let proof = match plugin {
@@ -252,7 +275,10 @@ impl Session {
                 }
                 Proof::Clear(Secret::new(secret))
             }
-            Plugin::Clear | Plugin::Sha256 | Plugin::Ed25519 => {
+            Plugin::OpenIdConnect if self.is_private() => {
+                Proof::Clear(Secret::new(id_token(&response).unwrap_or_default().to_vec()))
+            }
+            Plugin::Clear | Plugin::OpenIdConnect | Plugin::Sha256 | Plugin::Ed25519 => {
                 return self.fail(&tls_required(), claim.seq, out);
             }
         };
@@ -266,7 +292,7 @@ impl Session {
             tls: self.tls,
             attributes: claim.attributes.clone(),
             change_user: claim.change_user,
-            asks_again: self.asks_for_the_whole(plugin),
+            asks_again: self.asks_again(&claim, plugin),
         };
         self.phase = Phase::Handshake(Handshaking::Checking(claim, plugin, None));
         Step { consumed: 0, op: Op::Authenticate(Box::new(login)) }
@@ -283,8 +309,29 @@ impl Session {
     }
 
     /// Whether a wrong proof by this plugin is answered by asking for the secret itself.
-    fn asks_for_the_whole(&self, plugin: Plugin) -> bool {
-        plugin == Plugin::CachingSha2 && (self.is_private() || self.settings.login_key.is_some())
+    fn asks_for_the_whole(&self, claim: &Claim, plugin: Plugin) -> bool {
+        plugin == Plugin::CachingSha2
+            && !claim.blank
+            && (self.is_private() || self.settings.login_key.is_some())
+    }
+
+    /// Whether a wrong proof is not the end yet.
+    fn asks_again(&self, claim: &Claim, plugin: Plugin) -> bool {
+        self.asks_for_the_whole(claim, plugin) || self.asks_by_another(claim, plugin)
+    }
+
+    /// Whether an issuer's token may come here, and as it stands.
+    fn takes_issued(&self) -> bool {
+        self.settings.issuers && self.is_private()
+    }
+
+    /// Whether a wrong proof by a plugin that can carry a hash only is answered by asking for one that carries a token.
+    fn asks_by_another(&self, claim: &Claim, plugin: Plugin) -> bool {
+        plugin == Plugin::Native
+            && !claim.switched
+            && !claim.blank
+            && self.capabilities.has(Capabilities::PLUGIN_AUTH)
+            && self.takes_issued()
     }
 
     /// The whole secret, or the request for the key to seal it under.
@@ -319,12 +366,15 @@ impl Session {
     ) -> Step {
         let principal = match answer {
             Ok(principal) => principal,
-            Err(fault) if self.asks_for_the_whole(plugin) && may_retry(&fault) => {
+            Err(fault) if self.asks_for_the_whole(&claim, plugin) && may_retry(&fault) => {
                 // Not one of our tokens by its hash: ask for the secret itself, which TLS or our key protects.
                 write_frame(out, claim.seq, |out| write_auth_more(out, &[AUTH_FULL]));
                 claim.seq = claim.seq.wrapping_add(1);
                 self.phase = Phase::Handshake(Handshaking::Full(claim));
                 return Step { consumed: 0, op: Op::Emit(Side::Client) };
+            }
+            Err(fault) if self.asks_by_another(&claim, plugin) && may_retry(&fault) => {
+                return self.switch(claim, Plugin::CachingSha2, out);
             }
             Err(fault) => return self.fail(&fault, claim.seq, out),
         };
@@ -376,6 +426,21 @@ fn login_packet(bytes: &[u8]) -> Result<Option<(Header, &[u8])>, Fault> {
         return Err(broken("a packet before the login is longer than 64 KiB"));
     }
     Ok(header.payload(bytes).map(|payload| (header, payload)))
+}
+
+/// Whether an answer says that there is no password: caching_sha2_password does so with a NUL.
+fn is_blank(response: &[u8]) -> bool {
+    matches!(response, [] | [0])
+}
+
+/// Whether this is MySQL's own library, of which a token file can be asked from 9.1 on.
+fn may_have_token_file(claim: &Claim) -> bool {
+    let says = |key: &str| {
+        claim.attributes.iter().find(|(name, _)| name == key).map_or("", |(_, value)| value)
+    };
+    let mut version = says("_client_version").split('.').map(|part| part.parse().unwrap_or(0_u32));
+    let version = (version.next().unwrap_or(0), version.next().unwrap_or(0));
+    !claim.change_user && says("_client_name") == "libmysql" && version >= (9, 1)
 }
 
 /// A wrong proof may be another kind of secret; a limit may not be tried again.

@@ -61,6 +61,8 @@ pub struct Settings {
     pub scramble_key: [u8; 32],
     /// The key for whole secrets outside TLS; none: they are not asked for there.
     pub login_key: Option<Arc<LoginKey>>,
+    /// Issuers are configured: a secret may be a token of theirs.
+    pub issuers: bool,
     /// A certificate is configured: advertise TLS.
     pub tls_available: bool,
     /// Refuse a login outside TLS.

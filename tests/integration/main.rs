@@ -28,6 +28,7 @@ mod login;
 mod metadata;
 mod methods;
 mod offered;
+mod oidc;
 mod operations;
 mod overlong;
 mod policy;

@@ -7,7 +7,7 @@ use std::process::Command;
 use crate::stand::{Stand, errors, wait_for};
 
 /// A self-signed pair in `folder`.
-fn make_pair(folder: &Path) {
+pub(crate) fn make_pair(folder: &Path) {
     let mut make = Command::new(crate::stand::binary());
     make.args(["cert", "self-signed", "--host", "127.0.0.1", "--out"]).arg(folder);
     let made = make.output().unwrap();

@@ -1,6 +1,7 @@
 //! Installs what a chore needs when it is missing, by Debian's package names, and says so.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
@@ -49,6 +50,32 @@ fn python(module: &str, package: &str) -> Result<PathBuf> {
     let mut pip = sh::command(&["python3", "-m", "pip", "install", "--quiet", "--no-deps"]);
     sh::run(pip.arg("--target").arg(&folder).arg(package))?;
     Ok(folder)
+}
+
+/// Installs the packages of a folder of ours into `target/`, of the versions and hashes that its lock file has, with
+/// copies of its files: Node looks for packages beside its modules. The folder.
+pub fn npm(from: &str, into: &str) -> Result<PathBuf> {
+    let (from, to) = (sh::root().join(from), sh::root().join("target").join(into));
+    std::fs::create_dir_all(&to)?;
+    let lock = |folder: &Path| std::fs::read(folder.join("package-lock.json")).unwrap_or_default();
+    let is_new = lock(&from) != lock(&to) || !to.join("node_modules").exists();
+    for file in std::fs::read_dir(&from)? {
+        let file = file?;
+        std::fs::copy(file.path(), to.join(file.file_name()))?;
+    }
+    if is_new {
+        ensure(&[("node", "nodejs"), ("npm", "npm")])?;
+        sh::step(&format!("installing the npm packages of {} (once)", from.display()));
+        let mut npm = Command::new("npm");
+        npm.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--silent"]);
+        sh::run(npm.current_dir(&to))?;
+    }
+    Ok(to)
+}
+
+/// Installs the OpenID provider that the tests start; the folder.
+pub fn issuer() -> Result<PathBuf> {
+    npm("tests/idp", "idp")
 }
 
 /// Unpacks MariaDB's plugins into `target/mariadb-plugins`; the folder. Their package would start a service.

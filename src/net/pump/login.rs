@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::waits::until_ended;
 use super::{Pump, Stop};
 use crate::fault::{Fault, FaultKind};
-use crate::identity::Principal;
+use crate::identity::{LoginRefusal, Pass, Principal};
 use crate::net::acceptor::THIS_MACHINE;
 use crate::net::worker::End;
 use crate::record::Event;
@@ -15,6 +15,9 @@ use std::sync::Arc;
 /// Longest name that goes into the record of a failed login, and back to the client: what MySQL's own clients send at most.
 const MAX_RECORDED_NAME: usize = 96;
 
+/// Who logs in, what that rests on, and by which snapshot.
+type Verified = Result<(Arc<Principal>, Arc<Pass>, u64), LoginRefusal>;
+
 /// The record's name of the verified certificate's fingerprint.
 const CERTIFICATE: &str = "tls_client_certificate";
 
@@ -23,13 +26,7 @@ impl Pump {
     pub(super) async fn authenticate(&mut self, login: Login) -> Result<(), Stop> {
         let shared = Arc::clone(&self.worker.shared);
         let verified = if shared.rate.allows(self.counted_as(), self.now) {
-            self.worker.with_snapshot(|snapshot| {
-                let verified =
-                    snapshot.directory.admit(&login.user, &login.proof, self.now.wall_us);
-                verified
-                    .map(|(principal, pass)| (principal, pass, snapshot.serial))
-                    .map_err(crate::identity::LoginRefusal::label)
-            })
+            self.verify(&login).await?.map_err(LoginRefusal::label)
         } else {
             Err("limit")
         };
@@ -64,6 +61,24 @@ impl Pump {
         };
         self.session.on_authenticated(answer);
         Ok(())
+    }
+
+    /// Checks a login; where its issuer's keys lack the one that its token names, once they were fetched again.
+    async fn verify(&mut self, login: &Login) -> Result<Verified, Stop> {
+        let verified = self.verify_now(login);
+        let Err(LoginRefusal::Key(issuer)) = verified else { return Ok(verified) };
+        let keys = Arc::clone(&self.worker.shared.keys);
+        let fetched = monoio::time::timeout(keys.patience(), keys.refresh(issuer));
+        let _ = until_ended(&self.control, fetched).await?;
+        self.now = self.worker.now();
+        Ok(self.verify_now(login))
+    }
+
+    fn verify_now(&self, login: &Login) -> Verified {
+        self.worker.with_snapshot(|snapshot| {
+            let admitted = snapshot.directory.admit(&login.user, &login.proof, self.now.wall_us);
+            admitted.map(|(principal, pass)| (principal, pass, snapshot.serial))
+        })
     }
 
     /// Whether the login's token is still good: looked up once for each snapshot.

@@ -162,9 +162,10 @@ fn settings(
     id: u64,
     (host, is_local): (Arc<str>, bool),
 ) -> Option<Settings> {
-    let seen = worker.with_snapshot(|snapshot| {
+    let (seen, issuers) = worker.with_snapshot(|snapshot| {
         let catalog = snapshot.catalogs.get(target_index).and_then(Option::as_ref);
-        catalog.map(|catalog| Arc::clone(&catalog.profile))
+        let profile = catalog.map(|catalog| Arc::clone(&catalog.profile));
+        (profile, snapshot.directory.has_issuers())
     });
     let limits = &worker.shared.limits;
     let [scramble, scramble_key] = random()?;
@@ -174,6 +175,7 @@ fn settings(
         scramble: challenge(scramble),
         scramble_key,
         login_key: target.runtime.login_key.clone(),
+        issuers,
         tls_available: target.client_tls.load().is_some(),
         tls_required: if is_local {
             target.runtime.socket_tls_required

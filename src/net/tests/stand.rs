@@ -17,7 +17,9 @@ use crate::audit::Audit;
 use crate::config::{Approvals, Driver, Durability};
 use crate::identity::{Directory, PrincipalKind, TokenRecord, Verifier};
 use crate::metrics::Metrics;
-use crate::net::{Limits, Listener, Net, NetConfig, SchemaRefresh, TargetRuntime, UpstreamTls};
+use crate::net::{
+    KeyRefresh, Limits, Listener, Net, NetConfig, SchemaRefresh, TargetRuntime, UpstreamTls,
+};
 use crate::policy::{NoPlugins, Policies, Snapshot};
 use crate::schema::{
     Catalog, Column, Flavour, LabelSet, Labels, ServerProfile, SqlMode, Table, TableKind,
@@ -140,6 +142,7 @@ impl Stand {
             }],
             snapshot: Arc::new(ArcSwap::from_pointee(snapshot())),
             schemas: Arc::new(NoSchemas),
+            keys: Arc::new(NoKeys),
             desk: desk.clone(),
             proxies: Vec::new(),
             limits: Limits { durable_records: audit.is_sync(), ..options.limits },
@@ -262,6 +265,19 @@ pub(super) fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
 
 struct NoSchemas;
 
+/// There are no issuers.
+struct NoKeys;
+
+impl KeyRefresh for NoKeys {
+    fn refresh(&self, _: usize) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(async {})
+    }
+
+    fn patience(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
 impl SchemaRefresh for NoSchemas {
     fn refresh(&self, _target: usize) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         Box::pin(ready(()))
@@ -333,7 +349,7 @@ fn snapshot() -> Snapshot {
         serial: 1,
         version: "test".to_owned(),
         policies: Arc::new(Policies::load(&[("test.cedar", POLICIES)]).unwrap()),
-        directory: Arc::new(Directory::new(vec![token, asker])),
+        directory: Arc::new(Directory::new(vec![token, asker], vec![])),
         plugins: Arc::new(NoPlugins),
         catalogs: vec![Some(Arc::new(catalog))],
     }

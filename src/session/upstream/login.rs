@@ -257,16 +257,15 @@ impl Login {
 
     fn switch(&mut self, payload: &[u8], seq: u8, out: &mut Vec<u8>) -> Result<Op, Fault> {
         let switch = AuthSwitch::parse(payload).map_err(|_| malformed())?;
-        let plugin = Plugin::from_name(switch.plugin).ok_or_else(|| {
-            let text = "the database asks for an authentication plugin that is not supported";
-            Fault::upstream_down(text)
-        })?;
+        let plugin = Plugin::from_name(switch.plugin).ok_or_else(unsupported)?;
         self.plugin = plugin;
         match plugin {
             Plugin::Clear if self.is_private() => self.write_clear(seq, out),
             Plugin::Clear => {
                 return Err(Fault::upstream_down("the database asks for the password in clear"));
             }
+            // The gateway's own account has a password.
+            Plugin::OpenIdConnect => return Err(unsupported()),
             Plugin::Ed25519 => {
                 let nonce = switch.data.get(..proof::NONCE_LEN).and_then(|n| n.try_into().ok());
                 let password = self.account.password.expose();
@@ -330,6 +329,10 @@ impl Login {
             _ => proof::native(password, &self.scramble),
         }
     }
+}
+
+fn unsupported() -> Fault {
+    Fault::upstream_down("the database asks for an authentication plugin that is not supported")
 }
 
 #[cfg(test)]

@@ -1,0 +1,179 @@
+//! OIDC: a token that a configured issuer signed, checked with that issuer's keys (RFC 7519, RFC 8725), and who its
+//! claims say it is.
+
+mod claims;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use jsonwebtoken::jwk::{JwkSet, PublicKeyUse};
+use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, Header, Validation};
+use serde_json::{Map, Value};
+
+use super::{LoginRefusal, PrincipalKind, UserName};
+
+/// Longest token that is looked at: those of issuers that list hundreds of groups are about 10 kB.
+const MAX_TOKEN: usize = 32 << 10;
+
+/// Most keys of one issuer: while it rotates them it has two or three.
+const MAX_KEYS: usize = 64;
+
+/// How far the issuer's clock and ours may differ, in seconds.
+const LEEWAY_S: i64 = 30;
+
+/// What the operator says of an issuer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IssuerRules {
+    /// Its name in logs and errors.
+    pub name: String,
+    /// What its tokens say in `iss`, to the letter.
+    pub issuer: String,
+    /// Of these a token must be meant for one (`aud`).
+    pub audiences: Vec<String>,
+    /// How its tokens may be signed (RFC 7518). Shared secrets never count: they would let us sign, too.
+    pub algorithms: Vec<String>,
+    /// The claim that names the identity.
+    pub subject: String,
+    /// The claim that lists its groups; a path with dots where no claim has that very name.
+    pub groups: Option<String>,
+    /// Which of the listed groups count, and as what; empty: all, as they are called.
+    pub group_names: Vec<(String, String)>,
+    /// What its principals are.
+    pub kind: PrincipalKind,
+    /// User names under which any of its identities may log in.
+    pub aliases: Vec<String>,
+}
+
+/// An issuer's keys, and how long they may be relied on.
+#[derive(Debug)]
+pub struct IssuerKeys {
+    keys: Vec<Key>,
+    until_us: i64,
+}
+
+/// One that signatures are checked with.
+#[derive(Debug)]
+struct Key {
+    id: Option<String>,
+    /// The only algorithm it is for, where the issuer says so.
+    algorithm: Option<Algorithm>,
+    key: DecodingKey,
+}
+
+impl IssuerKeys {
+    /// Reads a JWK set (RFC 7517). Keys that are not for signatures, or of kinds that are not checked here, are left
+    /// out. `until_us`: when they are too old to be relied on. `None` where it is no JWK set or has no usable key.
+    pub fn parse(json: &[u8], until_us: i64) -> Option<Self> {
+        let set: JwkSet = serde_json::from_slice(json).ok()?;
+        let mut keys = Vec::new();
+        for jwk in set.keys.into_iter().take(MAX_KEYS) {
+            let signs = jwk.common.public_key_use.as_ref();
+            if signs.is_some_and(|purpose| *purpose != PublicKeyUse::Signature) {
+                continue;
+            }
+            let named = jwk.common.key_algorithm;
+            let algorithm = named.and_then(|algorithm| Algorithm::try_from(algorithm).ok());
+            // A shared secret is no public key; one for an algorithm that is unknown here is not for another.
+            let Ok(key) = DecodingKey::from_jwk(&jwk) else { continue };
+            if key.family() == jsonwebtoken::AlgorithmFamily::Hmac
+                || (named.is_some() && algorithm.is_none())
+            {
+                continue;
+            }
+            keys.push(Key { id: jwk.common.key_id, algorithm, key });
+        }
+        (!keys.is_empty()).then_some(Self { keys, until_us })
+    }
+
+    /// The key that a token names; without a name, the only one that could be meant.
+    fn find(&self, header: &Header) -> Option<&Key> {
+        let fits = |key: &&Key| {
+            key.key.family().algorithms().contains(&header.alg)
+                && key.algorithm.is_none_or(|algorithm| algorithm == header.alg)
+        };
+        let mut fitting = self.keys.iter().filter(fits);
+        match &header.kid {
+            Some(id) => fitting.find(|key| key.id.as_ref() == Some(id)),
+            None => fitting.next().filter(|_| fitting.next().is_none()),
+        }
+    }
+}
+
+/// Who a token says it is, and until when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Asserted {
+    pub(super) subject: String,
+    pub(super) kind: PrincipalKind,
+    pub(super) groups: Vec<String>,
+    pub(super) issuer: String,
+    pub(super) expires_us: i64,
+}
+
+/// An issuer, and its keys once they were fetched.
+#[derive(Clone, Debug)]
+pub struct Issuer {
+    /// What is asked of its tokens.
+    pub rules: IssuerRules,
+    /// Its keys.
+    pub keys: Option<Arc<IssuerKeys>>,
+}
+
+/// Whether a secret can be nothing but a signed token: three parts, the first of which is a JSON object in base64url.
+pub(super) fn is_token(secret: &[u8]) -> bool {
+    secret.starts_with(b"eyJ") && secret.iter().filter(|byte| **byte == b'.').count() == 2
+}
+
+/// Checks a token. `issuers` are all that there are: the token's own `iss` says whose it must be, and only that one's
+/// keys count.
+pub(super) fn verify(
+    issuers: &[Issuer],
+    name: &UserName,
+    token: &[u8],
+    now_us: i64,
+) -> Result<Asserted, LoginRefusal> {
+    if token.len() > MAX_TOKEN {
+        return Err(LoginRefusal::Proof);
+    }
+    let header = jsonwebtoken::decode_header(token).map_err(|_| LoginRefusal::Proof)?;
+    // What would have us take a key from the token, or from where it says (RFC 8725, 3.10).
+    if header.jku.is_some() || header.x5u.is_some() || header.jwk.is_some() || header.x5c.is_some()
+    {
+        return Err(LoginRefusal::Proof);
+    }
+    let unproven: Map<String, Value> =
+        jsonwebtoken::dangerous::insecure_decode_claims(token).map_err(|_| LoginRefusal::Proof)?;
+    let says = unproven.get("iss").and_then(Value::as_str).ok_or(LoginRefusal::Proof)?;
+    let mut all = issuers.iter().enumerate();
+    let (at, Issuer { rules, keys }) =
+        all.find(|(_, issuer)| issuer.rules.issuer == says).ok_or(LoginRefusal::Proof)?;
+    if !rules.allows(header.alg) {
+        return Err(LoginRefusal::Proof);
+    }
+    let Some(keys) = keys else { return Err(LoginRefusal::Key(at)) };
+    if keys.until_us <= now_us {
+        return Err(LoginRefusal::Key(at));
+    }
+    let Some(key) = keys.find(&header) else { return Err(LoginRefusal::Key(at)) };
+    let validation = rules.validation(header.alg);
+    let proven = jsonwebtoken::decode::<Map<String, Value>>(token, &key.key, &validation)
+        .map_err(|_| LoginRefusal::Proof)?;
+    claims::read(rules, name, &proven.claims, now_us)
+}
+
+impl IssuerRules {
+    fn allows(&self, algorithm: Algorithm) -> bool {
+        let mut listed = self.algorithms.iter().filter_map(|name| name.parse::<Algorithm>().ok());
+        algorithm.family() != AlgorithmFamily::Hmac && listed.any(|listed| listed == algorithm)
+    }
+
+    /// Times are checked by [`claims::read`], with the time that this crate is given.
+    fn validation(&self, algorithm: Algorithm) -> Validation {
+        let mut validation = Validation::new(algorithm);
+        validation.set_required_spec_claims(&["exp", "iss", "aud"]);
+        validation.set_issuer(&[&self.issuer]);
+        validation.set_audience(&self.audiences);
+        validation.validate_exp = false;
+        validation
+    }
+}

@@ -1,0 +1,96 @@
+//! What the claims of a token that is proven say: who, in which groups, from when until when.
+
+use serde_json::{Map, Value};
+
+use super::{Asserted, IssuerRules, LEEWAY_S};
+use crate::identity::{LoginRefusal, UserName};
+
+/// Longest name of an identity: what MySQL's own clients send at most, less the one length that they cut at.
+const MAX_SUBJECT: usize = 95;
+
+/// Most groups of one token, and longest name of one: each is an entity in every decision.
+const MAX_GROUPS: usize = 1_024;
+const MAX_GROUP: usize = 256;
+
+/// Reads the claims; `name` is what the client asks to be.
+pub(super) fn read(
+    rules: &IssuerRules,
+    name: &UserName,
+    claims: &Map<String, Value>,
+    now_us: i64,
+) -> Result<Asserted, LoginRefusal> {
+    let expires_us = time(claims, "exp")?.ok_or(LoginRefusal::Proof)?;
+    let leeway_us = LEEWAY_S * 1_000_000;
+    if expires_us.saturating_add(leeway_us) <= now_us {
+        return Err(LoginRefusal::Expired);
+    }
+    if time(claims, "nbf")?.is_some_and(|from| from.saturating_sub(leeway_us) > now_us) {
+        return Err(LoginRefusal::Proof);
+    }
+    let subject = claims.get(&rules.subject).and_then(Value::as_str).filter(|text| is_name(text));
+    let subject = subject.ok_or(LoginRefusal::Claims)?;
+    if name.identity != subject && !rules.aliases.contains(&name.identity) {
+        return Err(LoginRefusal::Name);
+    }
+    Ok(Asserted {
+        subject: subject.to_owned(),
+        kind: rules.kind,
+        groups: groups(rules, claims)?,
+        issuer: rules.issuer.clone(),
+        expires_us: expires_us.saturating_add(leeway_us),
+    })
+}
+
+/// A NumericDate (RFC 7519, 2), in microseconds. One that is no number is an error, not an absence.
+fn time(claims: &Map<String, Value>, name: &str) -> Result<Option<i64>, LoginRefusal> {
+    let Some(value) = claims.get(name) else { return Ok(None) };
+    let seconds = value.as_f64().filter(|seconds| (0.0..=1e11).contains(seconds));
+    let seconds = seconds.ok_or(LoginRefusal::Proof)?;
+    #[allow(clippy::cast_possible_truncation, reason = "at most 10^17, which fits")]
+    Ok(Some((seconds * 1e6) as i64))
+}
+
+/// What can be the name of an identity, written as a user name: no `;`, nothing invisible.
+fn is_name(text: &str) -> bool {
+    !text.is_empty()
+        && text.len() <= MAX_SUBJECT
+        && !text.chars().any(|c| c == ';' || c.is_control())
+}
+
+/// Its groups, sorted, without repeats. A claim that is not there is no groups; one of another form is an error, since
+/// rules that forbid by group would not see them.
+fn groups(rules: &IssuerRules, claims: &Map<String, Value>) -> Result<Vec<String>, LoginRefusal> {
+    let Some(path) = &rules.groups else { return Ok(Vec::new()) };
+    let listed: Vec<&str> = match at(claims, path) {
+        None | Some(Value::Null) => Vec::new(),
+        Some(Value::String(one)) => vec![one],
+        Some(Value::Array(all)) if all.len() <= MAX_GROUPS => {
+            let texts = all.iter().map(Value::as_str).collect::<Option<_>>();
+            texts.ok_or(LoginRefusal::Claims)?
+        }
+        Some(_) => return Err(LoginRefusal::Claims),
+    };
+    if listed.iter().any(|group| group.is_empty() || group.len() > MAX_GROUP) {
+        return Err(LoginRefusal::Claims);
+    }
+    let mut groups: Vec<String> = if rules.group_names.is_empty() {
+        listed.into_iter().map(str::to_owned).collect()
+    } else {
+        let named =
+            rules.group_names.iter().filter(|(theirs, _)| listed.contains(&theirs.as_str()));
+        named.map(|(_, ours)| ours.clone()).collect()
+    };
+    groups.sort();
+    groups.dedup();
+    Ok(groups)
+}
+
+/// The claim of that very name, or else the one that a path with dots leads to.
+fn at<'c>(claims: &'c Map<String, Value>, path: &str) -> Option<&'c Value> {
+    if let Some(value) = claims.get(path) {
+        return Some(value);
+    }
+    let mut steps = path.split('.');
+    let first = claims.get(steps.next()?)?;
+    steps.try_fold(first, |value, step| value.get(step))
+}

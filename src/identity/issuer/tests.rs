@@ -1,0 +1,244 @@
+use std::sync::LazyLock;
+
+use aws_lc_rs::encoding::AsDer as _;
+use aws_lc_rs::rsa::{KeyPair as RsaKeyPair, KeySize};
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::EncodingKey;
+use serde_json::json;
+
+use super::*;
+use crate::identity::{Directory, Proof};
+use crate::secret::Secret;
+
+const NOW_S: i64 = 1_800_000_000;
+const NOW_US: i64 = NOW_S * 1_000_000;
+const URL: &str = "https://idp.example";
+
+/// A key pair: what signs, and the JWK.
+struct Pair {
+    private: EncodingKey,
+    jwk: Value,
+}
+
+fn ec(kid: &str) -> Pair {
+    let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
+    let der = pair.to_pkcs8v1().unwrap();
+    let point = pair.public_key().as_ref()[1..].to_vec();
+    let [x, y] = [&point[..32], &point[32..]].map(|part| URL_SAFE_NO_PAD.encode(part));
+    let jwk = json!({"kty": "EC", "crv": "P-256", "kid": kid, "use": "sig", "alg": "ES256", "x": x, "y": y});
+    Pair { private: EncodingKey::from_ec_der(der.as_ref()), jwk }
+}
+
+fn rsa(kid: &str) -> Pair {
+    let pair = RsaKeyPair::generate(KeySize::Rsa2048).unwrap();
+    let der: aws_lc_rs::encoding::Pkcs8V1Der<'_> = pair.as_der().unwrap();
+    let public = pair.public_key();
+    let [n, e] = [
+        public.modulus().big_endian_without_leading_zero(),
+        public.exponent().big_endian_without_leading_zero(),
+    ]
+    .map(|part| URL_SAFE_NO_PAD.encode(part));
+    let jwk = json!({"kty": "RSA", "kid": kid, "n": n, "e": e});
+    // PKCS#1 is what PKCS#8 wraps, behind 26 bytes at this length.
+    Pair { private: EncodingKey::from_rsa_der(&der.as_ref()[26..]), jwk }
+}
+
+static EC: LazyLock<Pair> = LazyLock::new(|| ec("ec"));
+static OTHER: LazyLock<Pair> = LazyLock::new(|| ec("other"));
+static RSA: LazyLock<Pair> = LazyLock::new(|| rsa("rsa"));
+
+fn rules() -> IssuerRules {
+    IssuerRules {
+        name: "corp".into(),
+        issuer: URL.into(),
+        audiences: vec!["rowgate".into()],
+        algorithms: ["ES256", "RS256", "PS256"].map(String::from).into(),
+        subject: "sub".into(),
+        groups: Some("groups".into()),
+        group_names: vec![],
+        kind: PrincipalKind::Agent,
+        aliases: vec!["oidc".into()],
+    }
+}
+
+fn keys(pairs: &[&Pair]) -> Option<Arc<IssuerKeys>> {
+    let set = json!({"keys": pairs.iter().map(|pair| &pair.jwk).collect::<Vec<_>>()});
+    Some(Arc::new(IssuerKeys::parse(set.to_string().as_bytes(), NOW_US + 1).unwrap()))
+}
+
+fn issuers() -> Vec<Issuer> {
+    let other =
+        IssuerRules { name: "other".into(), issuer: "https://other.example".into(), ..rules() };
+    vec![
+        Issuer { rules: rules(), keys: keys(&[&EC, &RSA]) },
+        Issuer { rules: other, keys: keys(&[&OTHER]) },
+    ]
+}
+
+fn claims() -> Value {
+    json!({"iss": URL, "aud": "rowgate", "sub": "bot", "exp": NOW_S + 60, "groups": ["b", "a", "b"]})
+}
+
+fn with(key: &str, value: Value) -> Value {
+    let mut claims = claims();
+    claims[key] = value;
+    claims
+}
+
+fn header(algorithm: Algorithm, kid: &str) -> Header {
+    Header { kid: Some(kid.into()), ..Header::new(algorithm) }
+}
+
+fn token(claims: &Value) -> String {
+    jsonwebtoken::encode(&header(Algorithm::ES256, "ec"), claims, &EC.private).unwrap()
+}
+
+fn check(user: &str, token: &str) -> Result<Asserted, LoginRefusal> {
+    verify(&issuers(), &UserName::parse(user).unwrap(), token.as_bytes(), NOW_US)
+}
+
+#[test]
+fn who_it_is() {
+    let good = token(&claims());
+    for user in ["bot", "oidc", "bot;run=7"] {
+        let asserted = check(user, &good).unwrap();
+        assert_eq!(asserted.subject, "bot");
+        assert_eq!(asserted.groups, ["a", "b"]);
+        assert_eq!(asserted.expires_us, (NOW_S + 60 + LEEWAY_S) * 1_000_000);
+    }
+    for algorithm in [Algorithm::RS256, Algorithm::PS256] {
+        let signed =
+            jsonwebtoken::encode(&header(algorithm, "rsa"), &claims(), &RSA.private).unwrap();
+        assert!(check("bot", &signed).is_ok());
+    }
+    let directory = Directory::new(vec![], issuers());
+    let proof = Proof::Clear(Secret::new(good.into_bytes()));
+    let (principal, pass) = directory.admit("bot;run=7", &proof, NOW_US).unwrap();
+    assert_eq!((principal.subject.as_str(), principal.attributes["run"].as_str()), ("bot", "7"));
+    assert!(directory.holds(&pass) && !Directory::new(vec![], vec![]).holds(&pass));
+    assert!(!pass.has_expired(NOW_US) && pass.has_expired(NOW_US + 90_000_000));
+}
+
+#[test]
+fn signatures_that_don_t_count() {
+    use LoginRefusal::{Key, Proof};
+    let sign = |header: &Header, key| jsonwebtoken::encode(header, &claims(), key).unwrap();
+    let good = token(&claims());
+    let (signed, signature) = good.rsplit_once('.').unwrap();
+    let part = |json: &Value| URL_SAFE_NO_PAD.encode(json.to_string());
+    let none = format!("{}.{}.", part(&json!({"alg": "none"})), part(&claims()));
+    let altered = format!(
+        "{}.{}.{signature}",
+        part(&json!({"alg": "ES256", "kid": "ec"})),
+        part(&with("sub", json!("root")))
+    );
+    // HS256 with the public key as the secret.
+    let secret = EncodingKey::from_secret(EC.jwk["x"].as_str().unwrap().as_bytes()).unwrap();
+    let points_elsewhere = |set: fn(&mut Header)| {
+        let mut header = header(Algorithm::ES256, "ec");
+        set(&mut header);
+        sign(&header, &EC.private)
+    };
+    for (what, token, refusal) in [
+        ("none", none, Proof),
+        ("no signature", format!("{signed}."), Proof),
+        ("altered", altered, Proof),
+        ("HS256", sign(&header(Algorithm::HS256, "ec"), &secret), Proof),
+        ("not listed", sign(&header(Algorithm::RS512, "rsa"), &RSA.private), Proof),
+        ("another's key", sign(&header(Algorithm::ES256, "ec"), &OTHER.private), Proof),
+        ("another issuer's kid", sign(&header(Algorithm::ES256, "other"), &OTHER.private), Key(0)),
+        ("unknown kid", sign(&header(Algorithm::ES256, "new"), &EC.private), Key(0)),
+        ("a key of another kind", sign(&header(Algorithm::ES256, "rsa"), &EC.private), Key(0)),
+        ("jku", points_elsewhere(|header| header.jku = Some("https://evil.example".into())), Proof),
+        ("x5u", points_elsewhere(|header| header.x5u = Some("https://evil.example".into())), Proof),
+        ("x5c", points_elsewhere(|header| header.x5c = Some(vec![])), Proof),
+        ("crit", points_elsewhere(|header| header.crit = Some(vec!["exp".into()])), Proof),
+        ("long", token(&with("more", json!("x".repeat(MAX_TOKEN)))), Proof),
+        ("junk", "eyJ.x.y".into(), Proof),
+    ] {
+        assert_eq!(check("bot", &token).unwrap_err(), refusal, "{what}");
+    }
+}
+
+#[test]
+fn a_token_without_a_kid_needs_one_key_that_fits() {
+    let header = Header::new(Algorithm::ES256);
+    let token = jsonwebtoken::encode(&header, &claims(), &EC.private).unwrap();
+    let name = UserName::parse("bot").unwrap();
+    let of = |keys| [Issuer { rules: rules(), keys }];
+    assert!(verify(&of(keys(&[&EC, &RSA])), &name, token.as_bytes(), NOW_US).is_ok());
+    let two = verify(&of(keys(&[&OTHER, &EC])), &name, token.as_bytes(), NOW_US);
+    assert_eq!(two.unwrap_err(), LoginRefusal::Key(0));
+}
+
+#[test]
+fn claims_that_don_t_count() {
+    use LoginRefusal::{Claims, Expired, Name, Proof};
+    for (what, claims, refusal) in [
+        ("wrong issuer", with("iss", json!("https://evil.example")), Proof),
+        ("another issuer", with("iss", json!("https://other.example")), LoginRefusal::Key(1)),
+        ("two issuers", with("iss", json!([URL])), Proof),
+        ("audience", with("aud", json!(["other"])), Proof),
+        ("no audience", with("aud", Value::Null), Proof),
+        ("expired", with("exp", json!(NOW_S - LEEWAY_S)), Expired),
+        ("no end", with("exp", Value::Null), Proof),
+        ("no number", with("exp", json!("never")), Proof),
+        ("endless", with("exp", json!(1e300)), Proof),
+        ("not yet", with("nbf", json!(NOW_S + LEEWAY_S + 1)), Proof),
+        ("nbf no number", with("nbf", json!("now")), Proof),
+        ("someone else", with("sub", json!("ann")), Name),
+        ("no subject", with("sub", json!("")), Claims),
+        ("subject no text", with("sub", json!(7)), Claims),
+        ("subject with attributes", with("sub", json!("bot;run=1")), Claims),
+        ("groups of another form", with("groups", json!({"a": true})), Claims),
+        ("groups not all text", with("groups", json!(["a", 7])), Claims),
+        ("groups without end", with("groups", json!(vec!["a"; MANY])), Claims),
+    ] {
+        assert_eq!(check("bot", &token(&claims)).unwrap_err(), refusal, "{what}");
+    }
+}
+
+/// More groups than are read.
+const MANY: usize = 1_025;
+
+#[test]
+fn stale_keys_are_none() {
+    let name = UserName::parse("bot").unwrap();
+    let stale = verify(&issuers(), &name, token(&claims()).as_bytes(), NOW_US + 1);
+    assert_eq!(stale.unwrap_err(), LoginRefusal::Key(0));
+    let none = [Issuer { rules: rules(), keys: None }];
+    let unfetched = verify(&none, &name, token(&claims()).as_bytes(), NOW_US);
+    assert_eq!(unfetched.unwrap_err(), LoginRefusal::Key(0));
+}
+
+#[test]
+fn groups_by_path_and_by_name() {
+    let mut rules = rules();
+    rules.groups = Some("realm_access.roles".into());
+    rules.group_names =
+        vec![("db-agents".into(), "agents".into()), ("dba".into(), "admins".into())];
+    let nested = with("realm_access", json!({"roles": ["db-agents", "everyone"]}));
+    let issuers = [Issuer { rules, keys: keys(&[&EC]) }];
+    let name = UserName::parse("bot").unwrap();
+    let groups =
+        |claims: &Value| verify(&issuers, &name, token(claims).as_bytes(), NOW_US).unwrap().groups;
+    assert_eq!(groups(&nested), ["agents"]);
+    assert_eq!(groups(&claims()), [""; 0]);
+    assert_eq!(groups(&with("realm_access.roles", json!("dba"))), ["admins"]);
+}
+
+#[test]
+fn key_sets() {
+    let parse =
+        |json: Value| IssuerKeys::parse(json.to_string().as_bytes(), 0).map(|keys| keys.keys.len());
+    let mut encrypts = EC.jwk.clone();
+    encrypts["use"] = json!("enc");
+    let shared = json!({"kty": "oct", "k": "c2VjcmV0", "kid": "s"});
+    let odd = json!({"kty": "new", "kid": "n"});
+    assert_eq!(parse(json!({"keys": [EC.jwk, RSA.jwk, encrypts, shared, odd]})), Some(2));
+    for none in [json!({"keys": [shared]}), json!({"keys": []}), json!({}), json!([])] {
+        assert_eq!(parse(none), None);
+    }
+}

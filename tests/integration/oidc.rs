@@ -1,0 +1,256 @@
+//! Tokens of a real OpenID provider as the password of stock clients, and in MySQL's token file.
+
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use xtask::issuer::Issuer;
+use xtask::{mysql, shop};
+
+use crate::stand::{Flavour, Stand, errors, on_both, wait_for};
+
+on_both!(a_token_is_the_password_of_a_stock_client,);
+
+/// A gateway with TLS that takes tokens of this issuer.
+fn stand(flavour: Flavour, folder: &Path, issuer: &Issuer, more: &str) -> Stand {
+    crate::tls::make_pair(folder);
+    let (certificate, key) = (folder.join("rowgate.crt"), folder.join("rowgate.key"));
+    let tables = format!(
+        "[tls]\ncertificate = \"{}\"\nkey = \"{}\"\n{}",
+        certificate.display(),
+        key.display(),
+        issuer.table(more)
+    );
+    Stand::on_with(flavour, |options| options.more = tables)
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+}
+
+/// What etl-bot's tokens say, but for these claims.
+fn claims(issuer: &Issuer, changed: &str) -> String {
+    let (url, end) = (&issuer.url, now() + 600);
+    let comma = if changed.is_empty() { "" } else { "," };
+    // The later of two of one name counts, to JavaScript.
+    format!(
+        "{{\"iss\":\"{url}\",\"aud\":\"rowgate\",\"sub\":\"etl-bot\",\"exp\":{end},\"groups\":[\"agents\"]{comma}{changed}}}"
+    )
+}
+
+fn run(stand: &Stand, user: &str, password: &str, sql: &str) -> Output {
+    let mut client = stand.client(user, password);
+    match stand.flavour {
+        Flavour::MariaDb => client.arg("--ssl"),
+        Flavour::MySql => client.arg("--ssl-mode=REQUIRED"),
+    };
+    client.args(["--batch", "--database=shop", "-e", sql]).output().unwrap()
+}
+
+fn rows(stand: &Stand, user: &str, password: &str, sql: &str) -> String {
+    let output = run(stand, user, password, sql);
+    assert!(output.status.success(), "{}\n{}", errors(&output), stand.gateway.log());
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+const MASKED: &str = "SELECT name, ssn FROM customers WHERE id = 5";
+
+fn is_masked(text: &str) -> bool {
+    let customer = shop::customer(5);
+    text.contains(&customer.name) && !text.contains(&customer.ssn)
+}
+
+fn a_token_is_the_password_of_a_stock_client(flavour: Flavour) {
+    let issuer = Issuer::start().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let stand = stand(flavour, folder.path(), &issuer, "");
+    let token = issuer.of_etl_bot().unwrap();
+    for user in ["etl-bot", "oidc", "oidc;run=7"] {
+        assert!(is_masked(&rows(&stand, user, &token, MASKED)), "{user}");
+    }
+    let pymysql = format!(
+        r#"
+import pymysql, ssl
+c = pymysql.connect(host="127.0.0.1", port={port}, user="oidc", password="{token}", database="shop", ssl={{"ssl": {{}}}})
+with c.cursor() as k:
+    k.execute("{MASKED}")
+    print(k.fetchall())
+"#,
+        port = stand.gateway.port
+    );
+    let mut python = Command::new("python3");
+    let packages = xtask::sh::root().join("target/python");
+    let output = python.args(["-c", &pymysql]).env("PYTHONPATH", packages).output().unwrap();
+    assert!(is_masked(&String::from_utf8_lossy(&output.stdout)), "{}", errors(&output));
+    // A gateway's token of the same name still is a login, and nobody's token is not.
+    let own = stand.token("etl-bot", "agents");
+    assert!(is_masked(&rows(&stand, "etl-bot", &own, MASKED)));
+    // Who is in no group that a policy knows may not read.
+    let stranger = issuer.token("stranger", "another secret", "rowgate").unwrap();
+    let refused = errors(&run(&stand, "oidc", &stranger, MASKED));
+    assert!(refused.contains("ERROR 1142"), "{refused}");
+    let record = stand.gateway.cli_ok(&["audit", "tail", "--output", "json"]).unwrap();
+    assert!(
+        record.contains("\"stranger\"")
+            && record.contains("\"etl-bot\"")
+            && !record.contains(&token)
+    );
+    assert!(!stand.gateway.log().contains(&token));
+}
+
+#[test]
+fn mysqls_client_sends_the_token_in_its_file() {
+    if mysql::is_left_out() {
+        return;
+    }
+    let issuer = Issuer::start().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let stand = stand(Flavour::MySql, folder.path(), &issuer, "");
+    let file = folder.path().join("id_token");
+    let plugins = mysql::Tree::here().unwrap().plugins();
+    let run = |token: &str, more: &[&str]| -> Output {
+        std::fs::write(&file, token).unwrap();
+        let mut client = stand.client("oidc", "");
+        client.env_remove("MYSQL_PWD").arg(format!("--plugin-dir={}", plugins.display()));
+        client.arg(format!(
+            "--authentication-openid-connect-client-id-token-file={}",
+            file.display()
+        ));
+        client.args(["--ssl-mode=REQUIRED", "--batch", "--database=shop"]).args(more);
+        client.args(["-e", MASKED]).output().unwrap()
+    };
+    let token = issuer.of_etl_bot().unwrap();
+    for more in [&[][..], &["--default-auth=authentication_openid_connect_client"]] {
+        let output = run(&token, more);
+        assert!(
+            is_masked(&String::from_utf8_lossy(&output.stdout)),
+            "{more:?}: {}",
+            errors(&output)
+        );
+    }
+    let refused = errors(&run(&token[..token.len() - 4], &[]));
+    assert!(refused.contains("ERROR 1045 (28000)"), "{refused}");
+}
+
+#[test]
+fn what_is_no_good_token_gets_the_one_error() {
+    let issuer = Issuer::start().unwrap();
+    let other = Issuer::start().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let stand = stand(Flavour::MariaDb, folder.path(), &issuer, "");
+    let es256 = "{\"alg\":\"ES256\"}";
+    let sign =
+        |header: &str, changed: &str| issuer.sign(header, &claims(&issuer, changed)).unwrap();
+    let good = sign(es256, "");
+    assert!(is_masked(&rows(&stand, "etl-bot", &good, MASKED)));
+    let part = |json: &str| {
+        use base64::Engine as _;
+        base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(json)
+    };
+    let (signed, signature) = good.rsplit_once('.').unwrap();
+    let (head, _) = signed.split_once('.').unwrap();
+    let bad = [
+        ("alg none", format!("{}.{}.", part("{\"alg\":\"none\"}"), part(&claims(&issuer, "")))),
+        (
+            "other claims",
+            format!("{head}.{}.{signature}", part(&claims(&issuer, "\"groups\":[\"admins\"]"))),
+        ),
+        ("an algorithm that is not listed", sign("{\"alg\":\"PS256\"}", "")),
+        ("the issuer", sign(es256, "\"iss\":\"https://evil.example\"")),
+        ("another issuer's", other.of_etl_bot().unwrap()),
+        ("another's key", other.sign(es256, &claims(&issuer, "")).unwrap()),
+        ("the audience", issuer.token("etl-bot", "a secret of the agent", "other").unwrap()),
+        ("expired", sign(es256, &format!("\"exp\":{}", now() - 60))),
+        ("not yet", sign(es256, &format!("\"nbf\":{}", now() + 300))),
+        ("jku", sign(&format!("{{\"alg\":\"ES256\",\"jku\":\"{}/jwks\"}}", other.url), "")),
+        ("x5u", sign("{\"alg\":\"ES256\",\"x5u\":\"https://evil.example\"}", "")),
+        ("someone else", sign(es256, "\"sub\":\"root\"")),
+        ("no subject", sign(es256, "\"sub\":null")),
+        ("long", sign(es256, &format!("\"more\":\"{}\"", "x".repeat(40_000)))),
+    ];
+    let text = |user: &str, token: &str| {
+        let output = run(&stand, user, token, MASKED);
+        assert!(!output.status.success());
+        errors(&output)
+    };
+    let wrong = text("etl-bot", "rgt_wrong");
+    assert!(wrong.contains("ERROR 1045 (28000)"), "{wrong}");
+    for (what, token) in bad {
+        assert_eq!(text("etl-bot", &token), wrong, "{what}");
+    }
+    // Another name than the token's, and no alias.
+    assert_eq!(text("ann", &good), wrong.replace("etl-bot", "ann"));
+}
+
+#[test]
+fn new_keys_cost_no_login_and_made_up_ones_no_fetches() {
+    let issuer = Issuer::start().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let stand = stand(Flavour::MariaDb, folder.path(), &issuer, "");
+    let old = issuer.of_etl_bot().unwrap();
+    assert!(is_masked(&rows(&stand, "oidc", &old, MASKED)));
+    let before = issuer.fetches().unwrap();
+    // Made-up keys are asked for once in 30 s at the most; the first look at the start was one as well.
+    for at in 0..5 {
+        let header = format!("{{\"alg\":\"ES256\",\"kid\":\"made-up-{at}\"}}");
+        let token = issuer.sign(&header, &claims(&issuer, "")).unwrap();
+        assert!(!run(&stand, "oidc", &token, "SELECT 1").status.success());
+    }
+    assert!(issuer.fetches().unwrap() <= before + 1);
+    let refused = stand.gateway.metric("rowgate_logins_total{result=\"key\"").unwrap();
+    assert_eq!(refused, Some(5.0));
+}
+
+#[test]
+fn a_rotation_is_seen_with_the_first_new_token() {
+    let issuer = Issuer::start().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let stand = stand(Flavour::MariaDb, folder.path(), &issuer, "");
+    let old = issuer.of_etl_bot().unwrap();
+    assert!(is_masked(&rows(&stand, "oidc", &old, MASKED)));
+    // The first look at the start counts as one: the next may be 30 s after it.
+    std::thread::sleep(std::time::Duration::from_secs(30));
+    issuer.rotate().unwrap();
+    let new = issuer.of_etl_bot().unwrap();
+    assert!(is_masked(&rows(&stand, "oidc", &new, MASKED)));
+    assert!(!run(&stand, "oidc", &old, MASKED).status.success(), "its key is gone");
+}
+
+#[test]
+fn an_issuer_that_is_down_stops_nobody_while_its_keys_are_good() {
+    let issuer = Issuer::start().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let stand = stand(Flavour::MariaDb, folder.path(), &issuer, "refresh_s = 30\nkeep_keys_s = 30");
+    let token = issuer.of_etl_bot().unwrap();
+    assert!(is_masked(&rows(&stand, "oidc", &token, MASKED)));
+    let port = issuer.port();
+    drop(issuer);
+    assert!(is_masked(&rows(&stand, "oidc", &token, MASKED)));
+    wait_for("the keys to be too old", || {
+        (!run(&stand, "oidc", &token, MASKED).status.success()).then_some(())
+    });
+    // It has other keys now, and the next try gets them.
+    let issuer = Issuer::start_at(port).unwrap();
+    let token = issuer.of_etl_bot().unwrap();
+    wait_for("the new keys", || run(&stand, "oidc", &token, MASKED).status.success().then_some(()));
+}
+
+#[test]
+fn a_session_ends_with_its_token() {
+    let issuer = Issuer::start().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let stand = stand(Flavour::MariaDb, folder.path(), &issuer, "");
+    // Clocks may differ by 30 s.
+    let token = issuer
+        .sign("{\"alg\":\"ES256\"}", &claims(&issuer, &format!("\"exp\":{}", now() - 26)))
+        .unwrap();
+    let sql = "SELECT 1; SELECT SLEEP(6); SELECT 'still here'";
+    let output = run(&stand, "oidc", &token, sql);
+    let said = errors(&output);
+    assert!(said.contains("RG-LOGIN") && said.contains("ERROR 1045"), "{said}");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        text.contains("SLEEP(6)\n0") && !text.contains("still here"),
+        "a running statement ends: {text}"
+    );
+}

@@ -1,0 +1,108 @@
+//! A real OpenID provider on a free port of loopback: `tests/idp/provider.mjs`, which ends with whoever started it.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::process::{Child, ChildStdin, Command, Stdio};
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::setup;
+
+/// A running provider; ended when dropped.
+#[derive(Debug)]
+pub struct Issuer {
+    /// What its tokens say in `iss`.
+    pub url: String,
+    child: Child,
+    _input: ChildStdin,
+}
+
+impl Issuer {
+    /// Starts one.
+    pub fn start() -> Result<Self> {
+        Self::start_at(0)
+    }
+
+    /// Starts one on this port, where another was.
+    pub fn start_at(port: u16) -> Result<Self> {
+        let folder = setup::issuer()?;
+        let mut node = Command::new("node");
+        node.arg("provider.mjs").arg(port.to_string()).current_dir(folder);
+        node.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = node.spawn().context("starting node")?;
+        let input = child.stdin.take().context("no stdin")?;
+        let mut url = String::new();
+        BufReader::new(child.stdout.take().context("no stdout")?).read_line(&mut url)?;
+        let url = url.trim().to_owned();
+        ensure!(url.starts_with("http://"), "the provider did not start");
+        Ok(Self { url, child, _input: input })
+    }
+
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.url.rsplit(':').next().and_then(|port| port.parse().ok()).unwrap_or(0)
+    }
+
+    /// The `[[issuers]]` table for it.
+    pub fn table(&self, more: &str) -> String {
+        let url = &self.url;
+        format!(
+            "[[issuers]]\nname = \"idp\"\nurl = \"{url}\"\naudience = [\"rowgate\"]\n\
+             algorithms = [\"ES256\", \"RS256\", \"EdDSA\"]\ngroups = \"groups\"\nkind = \"agent\"\naliases = [\"oidc\"]\n{more}\n"
+        )
+    }
+
+    /// An access token of an agent for this audience, by the client credentials grant (RFC 6749, RFC 8707).
+    pub fn token(&self, agent: &str, secret: &str, audience: &str) -> Result<String> {
+        let form = format!(
+            "grant_type=client_credentials&scope=sql&client_id={agent}&client_secret={}&resource=http://gateway/{audience}",
+            secret.replace(' ', "%20")
+        );
+        let answer = self.ask("POST", "/token", "application/x-www-form-urlencoded", &form)?;
+        let (_, rest) = answer.split_once("\"access_token\":\"").context(answer.clone())?;
+        Ok(rest.split('"').next().unwrap_or_default().to_owned())
+    }
+
+    /// The token of `etl-bot`, who is in the group `agents`.
+    pub fn of_etl_bot(&self) -> Result<String> {
+        self.token("etl-bot", "a secret of the agent", "rowgate")
+    }
+
+    /// A token with this header and these claims (JSON objects), signed with a key of the provider's.
+    pub fn sign(&self, header: &str, claims: &str) -> Result<String> {
+        let body = format!("{{\"header\":{header},\"claims\":{claims}}}");
+        self.ask("POST", "/test/sign", "application/json", &body)
+    }
+
+    /// New keys.
+    pub fn rotate(&self) -> Result<()> {
+        self.ask("POST", "/test/rotate", "application/json", "{}").map(drop)
+    }
+
+    /// How often its keys were asked for.
+    pub fn fetches(&self) -> Result<u32> {
+        Ok(self.ask("GET", "/test/fetches", "text/plain", "")?.trim().parse()?)
+    }
+
+    fn ask(&self, method: &str, path: &str, kind: &str, body: &str) -> Result<String> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port()))?;
+        write!(
+            stream,
+            "{method} {path} HTTP/1.0\r\nHost: 127.0.0.1:{}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\r\n{body}",
+            self.port(),
+            body.len()
+        )?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        let (head, body) = answer.split_once("\r\n\r\n").context("no answer")?;
+        ensure!(head.contains(" 200 "), "{head}\n{body}");
+        Ok(body.to_owned())
+    }
+}
+
+impl Drop for Issuer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
