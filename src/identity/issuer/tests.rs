@@ -1,3 +1,5 @@
+//! Tokens good and bad, as an issuer and others would sign them.
+
 use std::sync::LazyLock;
 
 use aws_lc_rs::encoding::AsDer as _;
