@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::Path;
 
+use super::certificates::certificates;
 use super::issuers::issuers;
 use super::parse::{Complaint, Step};
 use super::{Config, LabelRule, Target, UpstreamTls};
@@ -25,6 +26,7 @@ pub(super) fn check(config: &Config) -> Checked {
     labels(&config.labels)?;
     plugins(config)?;
     issuers(config)?;
+    certificates(config)?;
     targets(config)
 }
 

@@ -1,5 +1,6 @@
 //! `rowgate.toml` → validated types. Unknown keys are refused; every error names the file, the key and the mend.
 
+mod certificates;
 mod check;
 mod issuers;
 mod network;
@@ -11,6 +12,7 @@ mod tests;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+pub use certificates::CertificateName;
 pub use issuers::{IdentityKind, Issuer};
 pub use network::Network;
 pub use parse::ConfigError;
@@ -53,6 +55,9 @@ pub struct Config {
     /// Whose signed tokens are a login.
     #[serde(default)]
     pub issuers: Vec<Issuer>,
+    /// Whose clients' certificates are.
+    #[serde(default)]
+    pub certificates: Vec<CertificateName>,
     /// Approval defaults.
     #[serde(default)]
     pub approvals: Approvals,

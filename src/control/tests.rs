@@ -264,7 +264,7 @@ fn tokens_are_made_listed_and_revoked() {
         let (status, made) = call(&socket, "POST", "/v1/tokens", body).await;
         assert_eq!((status, &made["kind"]), (200, &json!("agent")));
         let token = made["token"].as_str().unwrap().to_owned();
-        let directory = Directory::new(house.store.token_records().await.unwrap(), vec![]);
+        let directory = Directory::new(house.store.token_records().await.unwrap(), vec![], vec![]);
         let proof = Proof::Clear(Secret::from(token.as_str()));
         assert_eq!(directory.verify("bot", &proof, 0).unwrap().groups, ["agents"]);
         let (_, list) = call(&socket, "GET", "/v1/tokens", "").await;
@@ -272,7 +272,7 @@ fn tokens_are_made_listed_and_revoked() {
         assert!(!list.to_string().contains(&token) && !list.to_string().contains("sha"));
         let path = format!("/v1/tokens/{}/revoke", made["id"].as_str().unwrap());
         assert_eq!(call(&socket, "POST", &path, "").await.0, 200);
-        let directory = Directory::new(house.store.token_records().await.unwrap(), vec![]);
+        let directory = Directory::new(house.store.token_records().await.unwrap(), vec![], vec![]);
         assert!(directory.verify("bot", &proof, 0).is_err());
         assert_eq!(call(&socket, "POST", &path, "").await.0, 409);
         assert_eq!(call(&socket, "POST", "/v1/tokens/tok_x/revoke", "").await.0, 404);

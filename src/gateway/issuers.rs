@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::GatewayError;
 use crate::config;
-use crate::identity::{IssuerKeys, IssuerRules, PrincipalKind};
+use crate::identity::IssuerKeys;
 use crate::net::KeyRefresh;
 
 /// Logins that may wait for one fetch: more than this many at once share the next one.
@@ -107,26 +107,6 @@ impl KeyRefresh for Issuers {
 
     fn patience(&self) -> Duration {
         PATIENCE
-    }
-}
-
-/// What identity makes of an issuer's table.
-pub(super) fn rules(issuer: &config::Issuer) -> IssuerRules {
-    let named = issuer.group_names.iter();
-    IssuerRules {
-        name: issuer.name.clone(),
-        issuer: issuer.url.clone(),
-        audiences: issuer.audience.clone(),
-        algorithms: issuer.algorithms.clone(),
-        subject: issuer.subject.clone(),
-        groups: issuer.groups.clone(),
-        group_names: named.map(|(theirs, ours)| (theirs.clone(), ours.clone())).collect(),
-        kind: match issuer.kind {
-            config::IdentityKind::Human => PrincipalKind::Human,
-            config::IdentityKind::Agent => PrincipalKind::Agent,
-            config::IdentityKind::Service => PrincipalKind::Service,
-        },
-        aliases: issuer.aliases.clone(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The composition root: configuration → snapshot → threads → drain. It decides nothing itself.
 
 mod classify;
+mod identities;
 mod inputs;
 mod issuers;
 mod logging;

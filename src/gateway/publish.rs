@@ -6,12 +6,12 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use crate::catalog::{self, Raw};
-use crate::identity::{Directory, Issuer, IssuerKeys, TokenRecord};
+use crate::identity::{Directory, IssuerKeys, TokenRecord};
 use crate::policy::{PluginHost, Snapshot};
 use crate::schema::Catalog;
 
+use super::identities::directory;
 use super::inputs::Inputs;
-use super::issuers::rules;
 
 /// What snapshots are made of, and the last one made.
 pub(super) struct Publisher {
@@ -36,7 +36,7 @@ impl Publisher {
     /// The first snapshot: no schema has been read yet, so everything is refused until it has.
     pub(super) fn new(inputs: Inputs, tokens: Vec<TokenRecord>) -> Self {
         let keys = HashMap::new();
-        let directory = Arc::new(directory(&inputs, &tokens, &keys));
+        let directory = Arc::new(directory(&inputs.config, &tokens, &keys));
         let mut targets = Vec::new();
         targets.resize_with(inputs.config.targets.len(), TargetSchema::default);
         let first = snapshot(&inputs, &directory, &targets, 1);
@@ -83,7 +83,7 @@ impl Publisher {
     }
 
     fn set_directory(&mut self) {
-        self.directory = Arc::new(directory(&self.inputs, &self.tokens, &self.keys));
+        self.directory = Arc::new(directory(&self.inputs.config, &self.tokens, &self.keys));
         self.publish();
     }
 
@@ -119,17 +119,6 @@ impl Publisher {
         let next = snapshot(&self.inputs, &self.directory, &self.targets, self.serial);
         self.published.store(Arc::new(next));
     }
-}
-
-fn directory(
-    inputs: &Inputs,
-    tokens: &[TokenRecord],
-    keys: &HashMap<String, Arc<IssuerKeys>>,
-) -> Directory {
-    let issuers = inputs.config.issuers.iter();
-    let issuers =
-        issuers.map(|issuer| Issuer { rules: rules(issuer), keys: keys.get(&issuer.url).cloned() });
-    Directory::new(tokens.to_vec(), issuers.collect())
 }
 
 fn snapshot(

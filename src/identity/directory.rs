@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use aws_lc_rs::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY, SHA256, digest};
 
+use super::certificate::{Certificate, CertificateRule};
 use super::issuer::{self, Issuer};
 use super::{Principal, PrincipalKind, UserName};
 use crate::secret::{self, Secret};
@@ -100,6 +101,8 @@ enum Source {
     Token(String),
     /// A token of the issuer with this URL.
     Issuer(String),
+    /// A certificate, by a rule of this pattern.
+    Certificate(String),
 }
 
 /// Why a login was refused: for the record and the metrics, never for the client.
@@ -148,6 +151,7 @@ impl Pass {
 pub struct Directory {
     tokens: HashMap<String, Vec<Entry>>,
     issuers: Vec<Issuer>,
+    certificates: Vec<CertificateRule>,
     /// Tried for unknown names, so that they cost what known ones do.
     decoy: Verifier,
 }
@@ -189,8 +193,12 @@ impl Entry {
 }
 
 impl Directory {
-    /// A directory of these tokens, and of whom these issuers vouch for.
-    pub fn new(records: Vec<TokenRecord>, issuers: Vec<Issuer>) -> Self {
+    /// A directory of these tokens, of whom these issuers vouch for, and of whose certificates are whose.
+    pub fn new(
+        records: Vec<TokenRecord>,
+        issuers: Vec<Issuer>,
+        certificates: Vec<CertificateRule>,
+    ) -> Self {
         let mut tokens: HashMap<String, Vec<Entry>> = HashMap::new();
         for record in records {
             tokens.entry(record.identity.clone()).or_default().push(Entry::new(record));
@@ -200,7 +208,7 @@ impl Directory {
             of_one
                 .sort_by_key(|Entry { record, .. }| (record.revoked, record.expires_us.is_some()));
         }
-        Self { tokens, issuers, decoy: Verifier::of(b"nobody holds this") }
+        Self { tokens, issuers, certificates, decoy: Verifier::of(b"nobody holds this") }
     }
 
     /// Checks a login. `user` is the whole user name; `now_us` the wall clock.
@@ -210,17 +218,24 @@ impl Directory {
         proof: &Proof,
         now_us: i64,
     ) -> Result<Arc<Principal>, LoginRefusal> {
-        self.admit(user, proof, now_us).map(|(principal, _)| principal)
+        self.admit(user, proof, None, now_us).map(|(principal, _)| principal)
     }
 
-    /// Checks a login; who it is, and what that rests on.
+    /// Checks a login; who it is, and what that rests on. A `certificate` that TLS has verified, and that is the
+    /// identity's by a rule, is proof enough.
     pub fn admit(
         &self,
         user: &str,
         proof: &Proof,
+        certificate: Option<&Certificate>,
         now_us: i64,
     ) -> Result<(Arc<Principal>, Arc<Pass>), LoginRefusal> {
         let name = UserName::parse(user);
+        if let (Some(name), Some(certificate)) = (&name, certificate)
+            && let Some(rule) = certificate.is_of(&self.certificates, &name.identity, now_us)
+        {
+            return Ok(certified(name, rule, certificate));
+        }
         if let Proof::Clear(secret) = proof
             && issuer::is_token(secret.expose())
         {
@@ -273,6 +288,9 @@ impl Directory {
                 let mut entries = self.tokens.get(&pass.identity).into_iter().flatten();
                 entries.any(|Entry { record, .. }| record.id == *id && !record.revoked)
             }
+            Source::Certificate(pattern) => {
+                self.certificates.iter().any(|rule| rule.pattern == *pattern)
+            }
             Source::Issuer(url) => self.issuers.iter().any(|issuer| issuer.rules.issuer == *url),
         }
     }
@@ -291,6 +309,26 @@ impl Directory {
     pub fn is_empty(&self) -> bool {
         self.tokens.is_empty() && self.issuers.is_empty()
     }
+}
+
+/// Whose certificate it is.
+fn certified(
+    name: &UserName,
+    rule: &CertificateRule,
+    certificate: &Certificate,
+) -> (Arc<Principal>, Arc<Pass>) {
+    let pass = Pass {
+        identity: name.identity.clone(),
+        source: Source::Certificate(rule.pattern.clone()),
+        expires_us: Some(certificate.ends_us()),
+    };
+    let principal = Principal {
+        subject: name.identity.clone(),
+        kind: rule.principal,
+        groups: rule.groups.clone(),
+        attributes: name.attributes.clone(),
+    };
+    (Arc::new(principal), Arc::new(pass))
 }
 
 fn sha256(parts: &[&[u8]]) -> [u8; 32] {
@@ -345,7 +383,8 @@ mod tests {
 
     #[test]
     fn every_way_in() {
-        let directory = Directory::new(vec![record("bot", b"old"), record("bot", b"new")], vec![]);
+        let directory =
+            Directory::new(vec![record("bot", b"old"), record("bot", b"new")], vec![], vec![]);
         for token in [b"old", b"new"] {
             for proof in [native(token), sha2(token), Proof::Clear(Secret::new(token.to_vec()))] {
                 let principal = directory.verify("bot;run=7", &proof, 0).unwrap();
@@ -360,14 +399,15 @@ mod tests {
         let mut token = record("bot", b"t");
         token.expires_us = Some(10);
         let proof = || native(b"t");
-        let (_, pass) =
-            Directory::new(vec![token.clone()], vec![]).admit("bot;run=7", &proof(), 0).unwrap();
+        let (_, pass) = Directory::new(vec![token.clone()], vec![], vec![])
+            .admit("bot;run=7", &proof(), None, 0)
+            .unwrap();
         assert!(!pass.has_expired(9) && pass.has_expired(10));
         let other = TokenRecord { id: "tok_2".into(), ..token.clone() };
-        assert!(Directory::new(vec![other.clone(), token.clone()], vec![]).holds(&pass));
-        assert!(!Directory::new(vec![other], vec![]).holds(&pass));
+        assert!(Directory::new(vec![other.clone(), token.clone()], vec![], vec![]).holds(&pass));
+        assert!(!Directory::new(vec![other], vec![], vec![]).holds(&pass));
         token.revoked = true;
-        assert!(!Directory::new(vec![token], vec![]).holds(&pass));
+        assert!(!Directory::new(vec![token], vec![], vec![]).holds(&pass));
     }
 
     #[test]
@@ -376,7 +416,7 @@ mod tests {
         expired.expires_us = Some(10);
         let mut revoked = record("gone", b"t");
         revoked.revoked = true;
-        let directory = Directory::new(vec![record("bot", b"t"), expired, revoked], vec![]);
+        let directory = Directory::new(vec![record("bot", b"t"), expired, revoked], vec![], vec![]);
         let check = |user: &str, proof: Proof| directory.verify(user, &proof, 10).unwrap_err();
         assert_eq!(check("bot", native(b"x")), LoginRefusal::Proof);
         assert_eq!(check("bot", sha2(b"x")), LoginRefusal::Proof);

@@ -1,5 +1,6 @@
 //! Who is asking: token + keys + time → principal. Verification only: no I/O, no clock.
 
+mod certificate;
 mod directory;
 mod issuer;
 mod login_key;
@@ -8,6 +9,7 @@ mod user_name;
 
 use std::collections::BTreeMap;
 
+pub use certificate::{Certificate, CertificateRule, NameKind};
 pub use directory::{Directory, LoginRefusal, Pass, Proof, TokenRecord, Verifier};
 pub use issuer::{Issuer, IssuerKeys, IssuerRules};
 pub use login_key::LoginKey;
@@ -48,4 +50,12 @@ pub struct Principal {
     pub groups: Vec<String>,
     /// The `;key=value` attributes of the user name: recorded and offered to policy, never trusted for permission.
     pub attributes: BTreeMap<String, String>,
+}
+
+/// Longest name of an identity: what MySQL's own clients send at most, less the one length that they cut at.
+const MAX_NAME: usize = 95;
+
+/// What can be the name of an identity, written as a user name: no `;`, nothing invisible.
+fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.len() <= MAX_NAME && !text.chars().any(|c| c == ';' || c.is_control())
 }

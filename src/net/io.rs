@@ -24,6 +24,7 @@ use monoio::io::{
 use monoio::net::TcpStream;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
+use rustls::pki_types::CertificateDer;
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 use super::buffers::{Buffers, LARGE, SMALL};
@@ -258,8 +259,8 @@ impl Leg {
         Ok(())
     }
 
-    /// The fingerprint of the certificate that the client showed, if any.
-    pub(super) fn client_certificate(&self) -> Option<String> {
+    /// The certificate that the client showed, if any: it leads to a CA that clients' must lead to.
+    pub(super) fn client_certificate(&self) -> Option<&CertificateDer<'static>> {
         self.tls.as_ref().and_then(|tls| tls.client_certificate())
     }
 

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use rustls::client::UnbufferedClientConnection;
+use rustls::pki_types::CertificateDer;
 use rustls::pki_types::ServerName;
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{
@@ -101,9 +102,9 @@ impl Records {
     }
 
     /// The fingerprint of the client's certificate, if it showed one.
-    pub(super) fn client_certificate(&self) -> Option<String> {
+    pub(super) fn client_certificate(&self) -> Option<&CertificateDer<'static>> {
         let Machine::Server(server) = &self.machine else { return None };
-        server.peer_certificates()?.first().map(super::tls::fingerprint)
+        server.peer_certificates()?.first()
     }
 
     fn work(&mut self, plain: &mut Vec<u8>, data: &[u8]) -> Result<(), TlsFault> {

@@ -1,6 +1,10 @@
 //! The login, and COM_CHANGE_USER: an enum of what is expected next, so that an illegal order can't be written.
 
+mod issued;
+
 use std::sync::Arc;
+
+use issued::is_blank;
 
 use super::machine::{Pending, Phase, broken, wait};
 use super::{Login, Op, Session, Settings, Side, StatementKind, Step, Text};
@@ -223,12 +227,6 @@ impl Session {
             None => Some(Plugin::Native),
         };
         match plugin {
-            // A token in a file is no password, and one that has neither is not let in.
-            Some(Plugin::CachingSha2 | Plugin::Native)
-                if is_blank(response) && may_have_token_file(&claim) && self.takes_issued() =>
-            {
-                self.switch(claim, Plugin::OpenIdConnect, out)
-            }
             Some(plugin) if !response.is_empty() => self.prove(claim, plugin, response, out),
             Some(plugin) => self.switch(claim, plugin, out),
             None => {
@@ -315,25 +313,6 @@ impl Session {
             && (self.is_private() || self.settings.login_key.is_some())
     }
 
-    /// Whether a wrong proof is not the end yet.
-    fn asks_again(&self, claim: &Claim, plugin: Plugin) -> bool {
-        self.asks_for_the_whole(claim, plugin) || self.asks_by_another(claim, plugin)
-    }
-
-    /// Whether an issuer's token may come here, and as it stands.
-    fn takes_issued(&self) -> bool {
-        self.settings.issuers && self.is_private()
-    }
-
-    /// Whether a wrong proof by a plugin that can carry a hash only is answered by asking for one that carries a token.
-    fn asks_by_another(&self, claim: &Claim, plugin: Plugin) -> bool {
-        plugin == Plugin::Native
-            && !claim.switched
-            && !claim.blank
-            && self.capabilities.has(Capabilities::PLUGIN_AUTH)
-            && self.takes_issued()
-    }
-
     /// The whole secret, or the request for the key to seal it under.
     fn whole(&mut self, mut claim: Claim, payload: &[u8], out: &mut Vec<u8>) -> Step {
         if self.is_private() {
@@ -373,13 +352,17 @@ impl Session {
                 self.phase = Phase::Handshake(Handshaking::Full(claim));
                 return Step { consumed: 0, op: Op::Emit(Side::Client) };
             }
-            Err(fault) if self.asks_by_another(&claim, plugin) && may_retry(&fault) => {
-                return self.switch(claim, Plugin::CachingSha2, out);
+            Err(fault) => {
+                let another = self.asks_by(&claim, plugin).filter(|_| may_retry(&fault));
+                return match another {
+                    Some(another) => self.switch(claim, another, out),
+                    None => self.fail(&fault, claim.seq, out),
+                };
             }
-            Err(fault) => return self.fail(&fault, claim.seq, out),
         };
         self.principal = Some(principal);
-        if plugin == Plugin::CachingSha2 {
+        // (Who has no password waits for nothing but the end.)
+        if plugin == Plugin::CachingSha2 && !claim.blank {
             write_frame(out, claim.seq, |out| write_auth_more(out, &[AUTH_FAST_OK]));
             claim.seq = claim.seq.wrapping_add(1);
         }
@@ -426,21 +409,6 @@ fn login_packet(bytes: &[u8]) -> Result<Option<(Header, &[u8])>, Fault> {
         return Err(broken("a packet before the login is longer than 64 KiB"));
     }
     Ok(header.payload(bytes).map(|payload| (header, payload)))
-}
-
-/// Whether an answer says that there is no password: caching_sha2_password does so with a NUL.
-fn is_blank(response: &[u8]) -> bool {
-    matches!(response, [] | [0])
-}
-
-/// Whether this is MySQL's own library, of which a token file can be asked from 9.1 on.
-fn may_have_token_file(claim: &Claim) -> bool {
-    let says = |key: &str| {
-        claim.attributes.iter().find(|(name, _)| name == key).map_or("", |(_, value)| value)
-    };
-    let mut version = says("_client_version").split('.').map(|part| part.parse().unwrap_or(0_u32));
-    let version = (version.next().unwrap_or(0), version.next().unwrap_or(0));
-    !claim.change_user && says("_client_name") == "libmysql" && version >= (9, 1)
 }
 
 /// A wrong proof may be another kind of secret; a limit may not be tried again.

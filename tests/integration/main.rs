@@ -11,6 +11,7 @@ mod approvals;
 mod attributes;
 mod bad_input;
 mod bulk;
+mod certificates;
 mod clients;
 mod collected;
 mod commands;

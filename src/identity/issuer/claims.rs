@@ -3,10 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::{Asserted, IssuerRules, LEEWAY_S};
-use crate::identity::{LoginRefusal, UserName};
-
-/// Longest name of an identity: what MySQL's own clients send at most, less the one length that they cut at.
-const MAX_SUBJECT: usize = 95;
+use crate::identity::{LoginRefusal, UserName, is_name};
 
 /// Most groups of one token, and longest name of one: each is an entity in every decision.
 const MAX_GROUPS: usize = 1_024;
@@ -48,13 +45,6 @@ fn time(claims: &Map<String, Value>, name: &str) -> Result<Option<i64>, LoginRef
     let seconds = seconds.ok_or(LoginRefusal::Proof)?;
     #[allow(clippy::cast_possible_truncation, reason = "at most 10^17, which fits")]
     Ok(Some((seconds * 1e6) as i64))
-}
-
-/// What can be the name of an identity, written as a user name: no `;`, nothing invisible.
-fn is_name(text: &str) -> bool {
-    !text.is_empty()
-        && text.len() <= MAX_SUBJECT
-        && !text.chars().any(|c| c == ';' || c.is_control())
 }
 
 /// Its groups, sorted, without repeats. A claim that is not there is no groups; one of another form is an error, since

@@ -115,11 +115,11 @@ fn who_it_is() {
             jsonwebtoken::encode(&header(algorithm, "rsa"), &claims(), &RSA.private).unwrap();
         assert!(check("bot", &signed).is_ok());
     }
-    let directory = Directory::new(vec![], issuers());
+    let directory = Directory::new(vec![], issuers(), vec![]);
     let proof = Proof::Clear(Secret::new(good.into_bytes()));
-    let (principal, pass) = directory.admit("bot;run=7", &proof, NOW_US).unwrap();
+    let (principal, pass) = directory.admit("bot;run=7", &proof, None, NOW_US).unwrap();
     assert_eq!((principal.subject.as_str(), principal.attributes["run"].as_str()), ("bot", "7"));
-    assert!(directory.holds(&pass) && !Directory::new(vec![], vec![]).holds(&pass));
+    assert!(directory.holds(&pass) && !Directory::new(vec![], vec![], vec![]).holds(&pass));
     assert!(!pass.has_expired(NOW_US) && pass.has_expired(NOW_US + 90_000_000));
 }
 

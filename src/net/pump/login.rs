@@ -5,9 +5,10 @@ use std::net::IpAddr;
 use super::waits::until_ended;
 use super::{Pump, Stop};
 use crate::fault::{Fault, FaultKind};
-use crate::identity::{LoginRefusal, Pass, Principal};
+use crate::identity::{Certificate, LoginRefusal, Pass, Principal};
 use crate::net::acceptor::THIS_MACHINE;
 use crate::net::worker::End;
+use crate::net::tls;
 use crate::record::Event;
 use crate::session::Login;
 use std::sync::Arc;
@@ -75,8 +76,11 @@ impl Pump {
     }
 
     fn verify_now(&self, login: &Login) -> Verified {
+        let shown = self.client.client_certificate();
+        let shown = shown.and_then(|certificate| Certificate::parse(certificate));
         self.worker.with_snapshot(|snapshot| {
-            let admitted = snapshot.directory.admit(&login.user, &login.proof, self.now.wall_us);
+            let (user, proof, now_us) = (&login.user, &login.proof, self.now.wall_us);
+            let admitted = snapshot.directory.admit(user, proof, shown.as_ref(), now_us);
             admitted.map(|(principal, pass)| (principal, pass, snapshot.serial))
         })
     }
@@ -100,7 +104,7 @@ impl Pump {
         let mut attributes: Vec<_> = own.chain(login.attributes.iter().cloned()).collect();
         // What a client says of itself under this name is not what was verified.
         attributes.retain(|(key, _)| key != CERTIFICATE);
-        let shown = self.client.client_certificate();
+        let shown = self.client.client_certificate().map(tls::fingerprint);
         attributes.extend(shown.map(|fingerprint| (CERTIFICATE.to_owned(), fingerprint)));
         let opened = Event::SessionOpened {
             session: self.id,

@@ -349,7 +349,7 @@ fn snapshot() -> Snapshot {
         serial: 1,
         version: "test".to_owned(),
         policies: Arc::new(Policies::load(&[("test.cedar", POLICIES)]).unwrap()),
-        directory: Arc::new(Directory::new(vec![token, asker], vec![])),
+        directory: Arc::new(Directory::new(vec![token, asker], vec![], vec![])),
         plugins: Arc::new(NoPlugins),
         catalogs: vec![Some(Arc::new(catalog))],
     }

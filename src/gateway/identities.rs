@@ -1,0 +1,61 @@
+//! What identity makes of the configuration's tables.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::config::{self, Config, IdentityKind};
+use crate::identity::{
+    CertificateRule, Directory, Issuer, IssuerKeys, IssuerRules, NameKind, PrincipalKind,
+    TokenRecord,
+};
+
+/// Who may log in: by these tokens, by these issuers' keys (by their URLs), and by what the configuration says.
+pub(super) fn directory(
+    config: &Config,
+    tokens: &[TokenRecord],
+    keys: &HashMap<String, Arc<IssuerKeys>>,
+) -> Directory {
+    let issuers = config.issuers.iter();
+    let issuers =
+        issuers.map(|issuer| Issuer { rules: rules(issuer), keys: keys.get(&issuer.url).cloned() });
+    let certificates = config.certificates.iter().filter_map(certificate);
+    Directory::new(tokens.to_vec(), issuers.collect(), certificates.collect())
+}
+
+fn rules(issuer: &config::Issuer) -> IssuerRules {
+    let named = issuer.group_names.iter();
+    IssuerRules {
+        name: issuer.name.clone(),
+        issuer: issuer.url.clone(),
+        audiences: issuer.audience.clone(),
+        algorithms: issuer.algorithms.clone(),
+        subject: issuer.subject.clone(),
+        groups: issuer.groups.clone(),
+        group_names: named.map(|(theirs, ours)| (theirs.clone(), ours.clone())).collect(),
+        kind: kind(issuer.kind),
+        aliases: issuer.aliases.clone(),
+    }
+}
+
+/// `None` only for what the configuration's check refuses.
+fn certificate(rule: &config::CertificateName) -> Option<CertificateRule> {
+    let (of, pattern) = rule.parts()?;
+    let mut groups = rule.groups.clone();
+    groups.sort();
+    groups.dedup();
+    Some(CertificateRule {
+        kind: NameKind::from_word(of)?,
+        pattern: pattern.to_owned(),
+        identity: rule.identity.clone(),
+        groups,
+        principal: kind(rule.kind),
+    })
+}
+
+fn kind(kind: IdentityKind) -> PrincipalKind {
+    match kind {
+        IdentityKind::Human => PrincipalKind::Human,
+        IdentityKind::Agent => PrincipalKind::Agent,
+        IdentityKind::Service => PrincipalKind::Service,
+    }
+}
