@@ -1,0 +1,121 @@
+//! What the check of a login costs, without the wire and without TLS: by a gateway token's hash and whole, by a token of an
+//! OpenID issuer whose keys are known, by a certificate.
+
+use std::hint::black_box;
+use std::sync::Arc;
+
+use aws_lc_rs::encoding::AsDer as _;
+use aws_lc_rs::rsa::{KeyPair as RsaKeyPair, KeySize};
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use criterion::{Criterion, criterion_group, criterion_main};
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use rowgate::identity::{
+    Certificate, CertificateRule, Directory, Issuer, IssuerKeys, IssuerRules, NameKind,
+    PrincipalKind, Proof, TokenRecord, Verifier,
+};
+use rowgate::secret::Secret;
+use serde_json::json;
+
+const URL: &str = "https://login.example.com";
+const NOW_S: i64 = 1_800_000_000;
+const TOKEN: &[u8] = b"rgt_0123456789abcdefghijklmnopqrstuvwxyz0123456";
+
+fn encoded(bytes: &[u8]) -> String {
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
+/// An issuer's keys as it publishes them, and a token by each.
+fn issued() -> (serde_json::Value, [String; 2]) {
+    let ec = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
+    let point = &ec.public_key().as_ref()[1..];
+    let ec_jwk = json!({"kty": "EC", "crv": "P-256", "kid": "ec", "x": encoded(&point[..32]), "y": encoded(&point[32..])});
+    let rsa = RsaKeyPair::generate(KeySize::Rsa2048).unwrap();
+    let public = rsa.public_key();
+    let (n, e) = (public.modulus(), public.exponent());
+    let rsa_jwk = json!({
+        "kty": "RSA", "kid": "rsa",
+        "n": encoded(n.big_endian_without_leading_zero()),
+        "e": encoded(e.big_endian_without_leading_zero()),
+    });
+    let claims = json!({
+        "iss": URL, "aud": "rowgate", "sub": "etl-bot", "exp": NOW_S + 60, "iat": NOW_S,
+        "groups": ["agents", "everyone", "europe"], "jti": "0123456789abcdef", "scope": "sql",
+    });
+    let sign = |algorithm, kid: &str, key: &EncodingKey| {
+        let header = Header { kid: Some(kid.into()), ..Header::new(algorithm) };
+        jsonwebtoken::encode(&header, &claims, key).unwrap()
+    };
+    let ec = EncodingKey::from_ec_der(ec.to_pkcs8v1().unwrap().as_ref());
+    let der: aws_lc_rs::encoding::Pkcs8V1Der<'_> = rsa.as_der().unwrap();
+    // PKCS#1 is what PKCS#8 wraps, behind 26 bytes at this length.
+    let rsa = EncodingKey::from_rsa_der(&der.as_ref()[26..]);
+    let tokens = [sign(Algorithm::ES256, "ec", &ec), sign(Algorithm::RS256, "rsa", &rsa)];
+    (json!({"keys": [ec_jwk, rsa_jwk]}), tokens)
+}
+
+fn directory(keys: &serde_json::Value) -> Directory {
+    let record = TokenRecord {
+        id: "tok_1".into(),
+        identity: "etl-bot".into(),
+        kind: PrincipalKind::Agent,
+        groups: vec!["agents".into()],
+        verifier: Verifier::of(TOKEN),
+        expires_us: None,
+        revoked: false,
+    };
+    let rules = IssuerRules {
+        name: "corp".into(),
+        issuer: URL.into(),
+        audiences: vec!["rowgate".into()],
+        algorithms: vec!["ES256".into(), "RS256".into()],
+        subject: "sub".into(),
+        groups: Some("groups".into()),
+        group_names: vec![],
+        kind: PrincipalKind::Agent,
+        aliases: vec![],
+    };
+    let keys = IssuerKeys::parse(keys.to_string().as_bytes(), i64::MAX).map(Arc::new);
+    let rule = CertificateRule {
+        kind: NameKind::Uri,
+        pattern: "spiffe://prod.example/agent/*".into(),
+        identity: None,
+        groups: vec!["agents".into()],
+        principal: PrincipalKind::Agent,
+    };
+    Directory::new(vec![record], vec![Issuer { rules, keys }], vec![rule])
+}
+
+fn logins(c: &mut Criterion) {
+    let (keys, [es256, rs256]) = issued();
+    let directory = directory(&keys);
+    let now_us = NOW_S * 1_000_000;
+    let clear = |text: &[u8]| Proof::Clear(Secret::new(text.to_vec()));
+    // A hash that is wrong costs what a right one does.
+    let hash = Proof::CachingSha2 { scramble: [7; 20], response: vec![7; 32] };
+    for (name, proof, admitted) in [
+        ("gateway token, hash", hash, false),
+        ("gateway token, whole", clear(TOKEN), true),
+        ("issuer's token, ES256", clear(es256.as_bytes()), true),
+        ("issuer's token, RS256", clear(rs256.as_bytes()), true),
+    ] {
+        let check = || directory.admit("etl-bot;run=42", &proof, None, now_us);
+        assert_eq!(check().is_ok(), admitted, "{name}");
+        c.bench_function(&format!("login: {name}"), |b| b.iter(|| black_box(check())));
+    }
+    let mut params = rcgen::CertificateParams::new(vec![]).unwrap();
+    let name = "spiffe://prod.example/agent/etl-bot".try_into().unwrap();
+    params.subject_alt_names = vec![rcgen::SanType::URI(name)];
+    let der = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().der().to_vec();
+    let nothing = clear(b"");
+    let check = || {
+        let certificate = Certificate::parse(&der);
+        directory.admit("etl-bot;run=42", &nothing, certificate.as_ref(), now_us)
+    };
+    assert!(check().is_ok());
+    c.bench_function("login: certificate", |b| b.iter(|| black_box(check())));
+}
+
+criterion_group!(benches, logins);
+criterion_main!(benches);
