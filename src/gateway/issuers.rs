@@ -55,12 +55,12 @@ pub(super) struct Issuers {
 struct Task {
     issuer: config::Issuer,
     requests: mpsc::Sender<oneshot::Sender<()>>,
-    task: JoinHandle<()>,
+    running: JoinHandle<()>,
 }
 
 impl Drop for Task {
     fn drop(&mut self) {
-        self.task.abort();
+        self.running.abort();
     }
 }
 
@@ -88,7 +88,7 @@ impl Issuers {
     fn start(&self, issuer: &config::Issuer, client: Client) -> Task {
         let (requests, requested) = mpsc::channel(WAITING);
         let watch = Watch { issuer: issuer.clone(), client, found: self.found.clone() };
-        Task { issuer: issuer.clone(), requests, task: tokio::spawn(watch.run(requested)) }
+        Task { issuer: issuer.clone(), requests, running: tokio::spawn(watch.run(requested)) }
     }
 }
 

@@ -58,7 +58,7 @@ struct Key {
     id: Option<String>,
     /// The only algorithm it is for, where the issuer says so.
     algorithm: Option<Algorithm>,
-    key: DecodingKey,
+    public: DecodingKey,
 }
 
 impl IssuerKeys {
@@ -81,7 +81,7 @@ impl IssuerKeys {
             {
                 continue;
             }
-            keys.push(Key { id: jwk.common.key_id, algorithm, key });
+            keys.push(Key { id: jwk.common.key_id, algorithm, public: key });
         }
         (!keys.is_empty()).then_some(Self { keys, until_us })
     }
@@ -89,7 +89,7 @@ impl IssuerKeys {
     /// The key that a token names; without a name, the only one that could be meant.
     fn find(&self, header: &Header) -> Option<&Key> {
         let fits = |key: &&Key| {
-            key.key.family().algorithms().contains(&header.alg)
+            key.public.family().algorithms().contains(&header.alg)
                 && key.algorithm.is_none_or(|algorithm| algorithm == header.alg)
         };
         let mut fitting = self.keys.iter().filter(fits);
@@ -121,7 +121,7 @@ pub struct Issuer {
 
 /// Whether a secret can be nothing but a signed token: three parts, the first of which is a JSON object in base64url.
 pub(super) fn is_token(secret: &[u8]) -> bool {
-    secret.starts_with(b"eyJ") && secret.iter().filter(|byte| **byte == b'.').count() == 2
+    secret.starts_with(b"eyJ") && secret.split(|byte| *byte == b'.').count() == 3
 }
 
 /// Checks a token. `issuers` are all that there are: the token's own `iss` says whose it must be, and only that one's
@@ -156,7 +156,7 @@ pub(super) fn verify(
     }
     let Some(key) = keys.find(&header) else { return Err(LoginRefusal::Key(at)) };
     let validation = rules.validation(header.alg);
-    let proven = jsonwebtoken::decode::<Map<String, Value>>(token, &key.key, &validation)
+    let proven = jsonwebtoken::decode::<Map<String, Value>>(token, &key.public, &validation)
         .map_err(|_| LoginRefusal::Proof)?;
     claims::read(rules, name, &proven.claims, now_us)
 }

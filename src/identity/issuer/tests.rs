@@ -65,6 +65,7 @@ fn rules() -> IssuerRules {
     }
 }
 
+#[allow(clippy::unnecessary_wraps, reason = "as an issuer has them")]
 fn keys(pairs: &[&Pair]) -> Option<Arc<IssuerKeys>> {
     let set = json!({"keys": pairs.iter().map(|pair| &pair.jwk).collect::<Vec<_>>()});
     Some(Arc::new(IssuerKeys::parse(set.to_string().as_bytes(), NOW_US + 1).unwrap()))
