@@ -1,6 +1,7 @@
 //! What must hold for any input, once for all targets. Each oracle also runs as a plain test on a few seeds, so that it is
 //! checked where no fuzzer is.
 
+mod identity;
 mod session;
 
 use rowgate::codec::{
@@ -14,6 +15,7 @@ use rowgate::schema::{
 };
 use rowgate::sql::{Context, Tokens, analyse, analyse_tokens, split};
 
+pub use identity::{jwt, user_name};
 pub use session::session;
 
 /// Frames: what is written is read back, and a header never points outside.

@@ -9,7 +9,8 @@ use xtask::{mysql, setup};
 use crate::{chaos, demo, drivers, plugins};
 
 /// The fuzz targets; each is smoked for [`FUZZ_SECONDS`].
-const FUZZ_TARGETS: [&str; 5] = ["frame", "login", "resultset", "lexer", "session"];
+const FUZZ_TARGETS: [&str; 7] =
+    ["frame", "login", "resultset", "lexer", "session", "jwt", "user_name"];
 const FUZZ_SECONDS: u32 = 30;
 
 /// Sets up whatever is missing, then runs every test of the workspace.
