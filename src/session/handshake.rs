@@ -450,7 +450,9 @@ fn allowed_collation(id: u16, profile: &ServerProfile) -> Option<u16> {
     /// MariaDB's collations that don't pad are those that do, and this.
     const NO_PAD: u16 = 1_024;
     match (profile.flavour, id) {
-        (_, 0) => Some(u16::from(DEFAULT_COLLATION)),
+        // Those that this server does not know, though the other one's clients may ask for them, its SETs would refuse.
+        (_, 0 | 216..=223) | (Flavour::MariaDb, 255) => Some(u16::from(DEFAULT_COLLATION)),
+        (Flavour::MariaDb, 76) => Some(33),
         // latin1, ascii, utf8mb3, utf8mb4, binary
         (_, 5 | 8 | 11 | 15 | 31 | 33 | 45..=49 | 63 | 65 | 76 | 83 | 94) => Some(id),
         (_, 192..=247 | 255) => Some(id),
