@@ -47,6 +47,13 @@ impl SqlMode {
     pub fn has(self, bits: u8) -> bool {
         self.0 & bits == bits
     }
+
+    /// Whether what is said of a text under the one holds under the other. A space in front of a parenthesis makes no
+    /// difference to it: a name there counts as a function of the server's and as a stored one, whatever the server takes
+    /// it for.
+    pub fn reads_as(self, other: Self) -> bool {
+        (self.0 ^ other.0) & !Self::IGNORE_SPACE == 0
+    }
 }
 
 /// The server behind a target, as it described itself.

@@ -35,14 +35,14 @@ impl Capabilities {
     pub const MARIADB_CACHE_METADATA: u64 = 1 << 36;
 
     /// What is advertised to clients (with [`Self::SSL`] where a certificate is configured). Nothing is advertised
-    /// whose replies are not parsed, nor what would have no effect: IGNORE_SPACE is a part of `sql_mode`, which is the
-    /// target's own on each connection to it, and INTERACTIVE is about the database's patience with idle connections, which
-    /// are the gateway's.
+    /// whose replies are not parsed, nor what would have no effect: INTERACTIVE is about the database's patience with idle
+    /// connections, which are the gateway's.
     pub const PROXIED: u64 = Self::LONG_PASSWORD
         | Self::FOUND_ROWS
         | Self::LONG_FLAG
         | Self::CONNECT_WITH_DB
         | Self::LOCAL_FILES
+        | Self::IGNORE_SPACE
         | Self::PROTOCOL_41
         | Self::TRANSACTIONS
         | Self::RESERVED2
@@ -67,6 +67,7 @@ impl Capabilities {
     /// The flags of a client that change the bytes of its results or the reading of its text: an upstream
     /// connection must have the same. Not MULTI_STATEMENTS: the database is sent one at a time.
     pub const SHAPING: u64 = Self::FOUND_ROWS
+        | Self::IGNORE_SPACE
         | Self::MULTI_RESULTS
         | Self::PS_MULTI_RESULTS
         | Self::DEPRECATE_EOF
@@ -82,6 +83,7 @@ impl Capabilities {
     pub const UPSTREAM: u64 = Self::LONG_PASSWORD
         | Self::LONG_FLAG
         | Self::LOCAL_FILES
+        | Self::IGNORE_SPACE
         | Self::PROTOCOL_41
         | Self::TRANSACTIONS
         | Self::SESSION_TRACK

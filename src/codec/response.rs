@@ -148,11 +148,18 @@ impl Reply {
 
     /// The status flags of a terminator.
     pub fn terminator_status(payload: &[u8], deprecate_eof: bool) -> Result<Status, CodecError> {
+        Self::terminator(payload, deprecate_eof).map(|(status, _)| status)
+    }
+
+    /// The status flags of a terminator, and how many warnings it tells of.
+    pub fn terminator(payload: &[u8], deprecate_eof: bool) -> Result<(Status, u16), CodecError> {
         if deprecate_eof {
-            return OkPacket::parse(payload).map(|ok| ok.status);
+            return OkPacket::parse(payload).map(|ok| (ok.status, ok.warnings));
         }
         match *payload {
-            [0xFE, _, _, low, high] => Ok(Status(u16::from_le_bytes([low, high]))),
+            [0xFE, few, many, low, high] => {
+                Ok((Status(u16::from_le_bytes([low, high])), u16::from_le_bytes([few, many])))
+            }
             _ => Err(CodecError::Truncated),
         }
     }

@@ -236,7 +236,7 @@ fn targets(config: &Config) -> Checked {
         }
         socket(target, &path, &mut sockets)?;
         upstream(target, &path)?;
-        let all: [Bound; 6] = [
+        let all: [Bound; 7] = [
             (
                 "statement_timeout_s",
                 target.statement_timeout_s,
@@ -257,6 +257,7 @@ fn targets(config: &Config) -> Checked {
             ),
             ("max_age_s", target.max_age_s, 1..=31_536_000, "to a year"),
             ("queue_timeout_s", target.queue_timeout_s, 1..=3_600, "a client waits for so long"),
+            ("idle_release_s", target.idle_release_s, 0..=31_536_000, "0 means never"),
             (
                 "catalog_refresh_s",
                 target.catalog_refresh_s,

@@ -416,6 +416,9 @@ pub struct Target {
     /// Seconds that a session waits for a connection while all are in use.
     #[serde(default = "default_queue_timeout_s")]
     pub queue_timeout_s: u64,
+    /// Seconds after which the connection of an idle session that would not miss it is lent to others; 0: never.
+    #[serde(default = "default_idle_release_s")]
+    pub idle_release_s: u64,
     /// Seconds between looks at the target's schema.
     #[serde(default = "default_catalog_refresh_s")]
     pub catalog_refresh_s: u64,
@@ -431,6 +434,10 @@ fn default_max_age_s() -> u64 {
 
 fn default_queue_timeout_s() -> u64 {
     10
+}
+
+fn default_idle_release_s() -> u64 {
+    1
 }
 
 fn default_catalog_refresh_s() -> u64 {

@@ -51,6 +51,7 @@ fn the_sample_names_every_default() {
     assert_eq!(sample.targets[0].min_idle, minimum.targets[0].min_idle);
     assert_eq!(sample.targets[0].max_age_s, minimum.targets[0].max_age_s);
     assert_eq!(sample.targets[0].queue_timeout_s, minimum.targets[0].queue_timeout_s);
+    assert_eq!(sample.targets[0].idle_release_s, minimum.targets[0].idle_release_s);
 }
 
 #[test]
@@ -61,7 +62,7 @@ fn keys() {
         "user =",
         "colour =",
         "r.toml:20:1: targets.colour: unknown key; known here: name, listen, \
-         socket, socket_mode, socket_uid, socket_gid, address, user, password, tls, tls_ca, tls_pin, server_public_key, client_tls, statement_timeout_s, compression, proxy_protocol, max_upstream, min_idle, max_age_s, queue_timeout_s, catalog_refresh_s",
+         socket, socket_mode, socket_uid, socket_gid, address, user, password, tls, tls_ca, tls_pin, server_public_key, client_tls, statement_timeout_s, compression, proxy_protocol, max_upstream, min_idle, max_age_s, queue_timeout_s, idle_release_s, catalog_refresh_s",
     );
     check("user = \"rowgate\"\n", "", "r.toml:16:1: targets.user: missing; add user");
     check(

@@ -122,6 +122,8 @@ pub(super) fn targets(
             min_idle: target.min_idle,
             max_age: Duration::from_secs(target.max_age_s),
             queue_timeout: Duration::from_secs(target.queue_timeout_s),
+            idle_release: (target.idle_release_s > 0)
+                .then(|| Duration::from_secs(target.idle_release_s)),
             profile: Arc::new(unseen()),
         })
     };

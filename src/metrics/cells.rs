@@ -82,6 +82,7 @@ pub struct CoreCells {
     pub(super) bytes: Cell,
     pub(super) masked_cells: Cell,
     pub(super) upstream_errors: Cell,
+    pub(super) given_back: Cell,
     /// The gateway's own time.
     pub(super) gateway: Times,
     /// The database's.
@@ -107,6 +108,11 @@ impl CoreCells {
     /// A statement was refused because its record had no room.
     pub fn audit_refused(&self) {
         self.audit_refused.add(1);
+    }
+
+    /// An idle session gave its connection back.
+    pub fn gave_back(&self) {
+        self.given_back.add(1);
     }
 
     /// A statement was decided.

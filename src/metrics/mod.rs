@@ -211,8 +211,10 @@ impl Collector for Cores {
             faults.map(|(at, kind)| count(self.sum(|c| &c.faults[at]), &[("kind", kind.label())]));
         let logins = LOGIN_RESULTS.iter().enumerate();
         let logins = logins.map(|(at, r)| count(self.sum(|c| &c.logins[at]), &[("result", r)]));
-        let one = |value: u64| vec![count(value, &[])];
         let (counter, histogram) = (MetricType::COUNTER, MetricType::HISTOGRAM);
+        let total = |name, help, pick: fn(&CoreCells) -> &Cell| {
+            family(name, help, counter, vec![count(self.sum(pick), &[])])
+        };
         vec![
             family("rowgate_statements_total", "Statements decided.", counter, statements),
             family(
@@ -222,30 +224,27 @@ impl Collector for Cores {
                 faults.collect(),
             ),
             family("rowgate_logins_total", "Logins by how they ended.", counter, logins.collect()),
-            family(
+            total(
                 "rowgate_audit_refusals_total",
                 "Statements refused for lack of room in the record.",
-                counter,
-                one(self.sum(|core| &core.audit_refused)),
+                |core| &core.audit_refused,
             ),
-            family("rowgate_rows_total", "Rows released.", counter, one(self.sum(|c| &c.rows))),
-            family(
-                "rowgate_response_bytes_total",
-                "Bytes of responses released.",
-                counter,
-                one(self.sum(|core| &core.bytes)),
-            ),
-            family(
-                "rowgate_masked_cells_total",
-                "Cells that a mask changed.",
-                counter,
-                one(self.sum(|core| &core.masked_cells)),
-            ),
-            family(
+            total("rowgate_rows_total", "Rows released.", |core| &core.rows),
+            total("rowgate_response_bytes_total", "Bytes of responses released.", |core| {
+                &core.bytes
+            }),
+            total("rowgate_masked_cells_total", "Cells that a mask changed.", |core| {
+                &core.masked_cells
+            }),
+            total(
                 "rowgate_upstream_errors_total",
                 "Errors of the databases, passed on or withheld.",
-                counter,
-                one(self.sum(|core| &core.upstream_errors)),
+                |core| &core.upstream_errors,
+            ),
+            total(
+                "rowgate_upstream_given_back_total",
+                "Connections that idle sessions gave back to the pool.",
+                |core| &core.given_back,
             ),
             family(
                 "rowgate_gateway_latency_seconds",

@@ -23,7 +23,7 @@ use super::worker::Worker;
 use crate::codec::{Command, ProxyHeader, write_frame};
 use crate::fault::Fault;
 use crate::session::UpstreamKey;
-use crate::session::upstream::{Login, Query};
+use crate::session::upstream::{self, Login, Query};
 use crate::sql::Trace;
 
 /// An idle connection is closed after so long: well below the servers' own `wait_timeout`.
@@ -48,6 +48,8 @@ pub(super) struct Wanted<'a> {
     pub(super) client: Option<IpAddr>,
     /// What its first statement may see.
     pub(super) trace: Trace,
+    /// What that is to see of the session's own last one, which ran on another connection.
+    pub(super) found_rows: Option<u16>,
 }
 
 /// The pool of one worker for one target.
@@ -59,6 +61,8 @@ pub(super) struct Pool {
     usual: RefCell<Option<(UpstreamKey, Option<String>)>>,
     /// No connection is made ahead before then, or while one is being made.
     fill_at_ns: Cell<u64>,
+    /// Sessions that wait for one, of which none was asked for at this tick yet.
+    asks_for: Cell<usize>,
 }
 
 /// utf8mb4, for the gateway's own statements.
@@ -67,25 +71,28 @@ const OWN_COLLATION: u16 = 45;
 impl Pool {
     pub(super) fn new(target: Arc<TargetState>) -> Self {
         let (idle, usual) = (RefCell::default(), RefCell::default());
-        Self { target, idle, usual, fill_at_ns: Cell::new(0) }
+        Self { target, idle, usual, fill_at_ns: Cell::new(0), asks_for: Cell::new(0) }
     }
 
     /// A connection as it is wanted: a kept one, or a new one.
     pub(super) async fn take(
         &self,
         worker: &Worker,
-        Wanted { key, schema, client, trace }: Wanted<'_>,
+        Wanted { key, schema, client, trace, found_rows }: Wanted<'_>,
     ) -> Result<Box<Upstream>, Fault> {
         let origin = client.filter(|_| self.target.runtime.proxy_protocol);
+        let found_rows = found_rows.filter(|_| trace != Trace::None);
+        let wanted = upstream::Wanted { schema, found_rows, ..upstream::Wanted::default() };
         self.remember(key, schema);
         while let Some(mut kept) = self.kept(key, schema, origin) {
             let unseen = kept.is_unseen(trace);
-            if unseen && kept.is_fresh(worker.now().mono_ns, &self.target, schema) {
+            let now_ns = worker.now().mono_ns;
+            if unseen && found_rows.is_none() && kept.is_fresh(now_ns, &self.target, schema) {
                 return Ok(kept);
             }
             // Also tells whether the database still listens on it.
-            let (target, reset) = (&self.target, !unseen);
-            match kept.rebase(worker, target, reset, schema).await {
+            let wanted = upstream::Wanted { reset: !unseen, ..wanted };
+            match kept.rebase(worker, &self.target, wanted).await {
                 Ok(()) => return Ok(kept),
                 // The database's own answer (no such schema) would be the same on a new connection.
                 Err(fault) if fault.code == UNKNOWN_DATABASE => return Err(fault),
@@ -93,15 +100,15 @@ impl Pool {
             }
         }
         let permit = self.permit().await?;
-        self.make(worker, key, schema, (permit, origin)).await
+        self.make(worker, key, wanted, (permit, origin)).await
     }
 
-    /// A new connection, in `schema`.
+    /// A new connection.
     async fn make(
         &self,
         worker: &Worker,
         key: UpstreamKey,
-        schema: Option<&str>,
+        wanted: upstream::Wanted<'_>,
         (permit, origin): (OwnedSemaphorePermit, Option<IpAddr>),
     ) -> Result<Box<Upstream>, Fault> {
         let establish = self.establish(worker, key, Some(permit), origin);
@@ -110,7 +117,9 @@ impl Pool {
             made.unwrap_or_else(|_| Err(Fault::upstream_down("the database does not answer")));
         let mut made = made.inspect_err(|fault| self.target.failed(fault))?;
         self.target.succeeded();
-        made.rebase(worker, &self.target, false, schema).await?;
+        // MariaDB has it from whoever had the thread before, on a new connection, too.
+        let wanted = upstream::Wanted { found_rows: wanted.found_rows.or(Some(0)), ..wanted };
+        made.rebase(worker, &self.target, wanted).await?;
         Ok(made)
     }
 
@@ -122,8 +131,7 @@ impl Pool {
         schema: Option<&str>,
         traces: bool,
     ) {
-        let full = self.idle.borrow().len() >= MAX_IDLE.max(self.least(worker));
-        if full
+        if !self.has_room(worker)
             || self.is_old(&upstream, worker.now().mono_ns)
             || worker.draining()
             || upstream.leg.eof
@@ -139,7 +147,9 @@ impl Pool {
             (Rc::clone(worker), self.index(worker), schema.map(str::to_owned));
         monoio::spawn(async move {
             let Some(pool) = worker.pool(index) else { return };
-            if upstream.rebase(&worker, &pool.target, true, schema.as_deref()).await.is_ok() {
+            let schema = schema.as_deref();
+            let wanted = upstream::Wanted { reset: true, schema, ..upstream::Wanted::default() };
+            if upstream.rebase(&worker, &pool.target, wanted).await.is_ok() {
                 pool.keep(&worker, upstream);
             }
         });
@@ -182,11 +192,30 @@ impl Pool {
             spare -= usize::from(goes);
             !goes
         });
-        if self.target.waiting.load(Ordering::Relaxed) > 0 {
-            idle.pop();
+        let waiting = self.target.waiting.load(Ordering::Relaxed);
+        self.asks_for.set(waiting);
+        if waiting > 0 {
+            self.asks_for.set(waiting - usize::from(idle.pop().is_some()));
         } else if idle.len() < least && now_ns >= self.fill_at_ns.get() && !worker.draining() {
             self.fill(worker);
         }
+    }
+
+    /// Whether the connection of an idle session is asked for at this tick: one that waits for one each, and beyond that
+    /// what may go (`is_due`) and can be kept. A connection that would be closed is better left where it is.
+    pub(super) fn asks_back(&self, worker: &Worker, is_due: bool) -> bool {
+        let asks_for = self.asks_for.get();
+        self.asks_for.set(asks_for.saturating_sub(1));
+        asks_for > 0 || (is_due && self.has_room(worker))
+    }
+
+    /// Whether what is given back is kept, or waited for.
+    pub(super) fn takes_back(&self, worker: &Worker) -> bool {
+        self.has_room(worker) || self.target.waiting.load(Ordering::Relaxed) > 0
+    }
+
+    fn has_room(&self, worker: &Worker) -> bool {
+        self.idle.borrow().len() < MAX_IDLE.max(self.least(worker))
     }
 
     /// Makes what is to be ready, one after the other.
@@ -200,7 +229,9 @@ impl Pool {
                 let Ok(permit) = Arc::clone(&pool.target.permits).try_acquire_owned() else {
                     break;
                 };
-                let made = pool.make(&worker, key, schema.as_deref(), (permit, None)).await;
+                let schema = schema.as_deref();
+                let wanted = upstream::Wanted { schema, ..upstream::Wanted::default() };
+                let made = pool.make(&worker, key, wanted, (permit, None)).await;
                 let Ok(made) = made else { break };
                 pool.keep(&worker, made);
             }
@@ -312,6 +343,7 @@ impl Pool {
             origin,
             schema: None,
             mode: None,
+            reads_by: None,
             left: Left::Nothing,
             made_ns: idle_since_ns,
             idle_since_ns,

@@ -89,6 +89,11 @@ impl SessionCell {
         }
     }
 
+    /// The index of its target.
+    pub(super) fn target(&self) -> usize {
+        self.target
+    }
+
     /// From where it comes.
     pub(super) fn comes_from(&self, source: Arc<str>) {
         let _ = self.source.set(source);

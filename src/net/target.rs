@@ -49,6 +49,8 @@ pub struct TargetRuntime {
     pub max_age: Duration,
     /// How long a session waits for one while all are in use.
     pub queue_timeout: Duration,
+    /// After which an idle session's connection may go back to the pool; none: when the session ends.
+    pub idle_release: Option<Duration>,
     /// What the handshake says until the server was first seen.
     pub profile: Arc<ServerProfile>,
 }

@@ -12,8 +12,9 @@ use super::target::TargetState;
 use super::tls::UpstreamTls;
 use super::worker::Worker;
 use crate::fault::Fault;
+use crate::schema::SqlMode;
 use crate::session::UpstreamKey;
-use crate::session::upstream::Baseline;
+use crate::session::upstream::{Baseline, Wanted};
 use crate::sql::Trace;
 
 /// How long a reset may take before the connection is given up.
@@ -36,6 +37,8 @@ pub(super) struct Upstream {
     pub(super) schema: Option<String>,
     /// The target's `sql_mode` that its baseline set.
     pub(super) mode: Option<Arc<String>>,
+    /// How text is read by that; none before it was set.
+    pub(super) reads_by: Option<SqlMode>,
     pub(super) left: Left,
     pub(super) made_ns: u64,
     pub(super) idle_since_ns: u64,
@@ -76,18 +79,18 @@ impl Upstream {
         };
     }
 
-    /// The baseline, within its time. With `reset` it is nobody's again: all that its sessions left is forgotten.
+    /// The baseline under the target's `sql_mode`, within its time. After a reset it is nobody's again: all that its
+    /// sessions left is forgotten.
     pub(super) async fn rebase(
         &mut self,
         worker: &Worker,
         target: &TargetState,
-        reset: bool,
-        schema: Option<&str>,
+        wanted: Wanted<'_>,
     ) -> Result<(), Fault> {
-        let baseline = self.baseline(worker, target, reset, schema);
+        let baseline = self.baseline(worker, target, wanted);
         let silent = |_| Err(Fault::upstream_down("the database does not answer"));
         monoio::time::timeout(RESET, baseline).await.unwrap_or_else(silent)?;
-        if reset {
+        if wanted.reset {
             self.left = Left::Nothing;
         }
         Ok(())
@@ -98,17 +101,17 @@ impl Upstream {
         &mut self,
         worker: &Worker,
         target: &TargetState,
-        reset: bool,
-        schema: Option<&str>,
+        wanted: Wanted<'_>,
     ) -> Result<(), Fault> {
         let mode = target.sql_mode.load_full();
         let mut out = worker.buffers.take(1);
-        let text = mode.as_deref().map(String::as_str);
-        let mut baseline = Baseline::start(&mut out, self.key, reset, text, schema);
+        let sql_mode = mode.as_deref().map(String::as_str);
+        let mut baseline = Baseline::start(&mut out, self.key, Wanted { sql_mode, ..wanted });
         let step = |bytes: &[u8], _: &mut Vec<u8>| baseline.on_bytes(bytes);
         converse(&mut self.leg, &mut *self.port, &worker.buffers, out, &UpstreamTls::Off, step)
             .await?;
-        self.schema = schema.map(str::to_owned);
+        self.schema = wanted.schema.map(str::to_owned);
+        self.reads_by = sql_mode.map(|mode| self.key.reads_by(SqlMode::of(mode)));
         self.mode = mode;
         // What nobody asked for would be read as the answer to the next statement.
         let used_up = self.leg.is_used_up();

@@ -104,6 +104,10 @@ pub(super) struct Control {
     deadline: Cell<Deadline>,
     /// When a write that waits for its client must be over; 0: none waits.
     write_deadline_ns: Cell<u64>,
+    /// From when on the connection of the idle session may go back to the pool; 0: it may not.
+    give_back_from_ns: Cell<u64>,
+    /// It is asked for.
+    asked_back: Cell<bool>,
 }
 
 /// By when what a session does must be over: there is one at a time, since it does one thing at a time.
@@ -148,6 +152,28 @@ impl Control {
     /// It is over in time, or was so by the time that anybody looked.
     pub(super) fn in_time(&self) {
         self.deadline.set(Deadline::None);
+        self.give_back_from_ns.set(0);
+    }
+
+    /// From when on its connection may go back to the pool, while it is idle; 0: it may not.
+    pub(super) fn may_give_back_from(&self, at_ns: u64) {
+        self.give_back_from_ns.set(at_ns);
+        self.asked_back.set(false);
+    }
+
+    /// Whether it was asked for since this was last looked at.
+    pub(super) fn is_asked_back(&self) -> bool {
+        self.asked_back.take()
+    }
+
+    /// Asks for the connection of a session that may do without.
+    fn ask_back(&self, now_ns: u64, pool: Option<&Pool>, worker: &Worker) {
+        let from_ns = self.give_back_from_ns.get();
+        let may = from_ns != 0;
+        if may && pool.is_some_and(|pool| pool.asks_back(worker, now_ns >= from_ns)) {
+            self.asked_back.set(true);
+            self.wake();
+        }
     }
 
     /// A write waits for its client from now on, or no longer.
@@ -339,6 +365,7 @@ impl Worker {
         let past_deadline = self.drain_ends_ns.get().is_some_and(|ends| now >= ends);
         for Seen { control, cell } in self.controls.borrow().values() {
             control.tick(now);
+            control.ask_back(now, self.pool(cell.target()), self);
             if cell.is_killed() && control.end.get().is_none() {
                 control.end(End::Killed);
             }

@@ -158,6 +158,7 @@ impl Session {
         self.capabilities = Capabilities(login.capabilities.0 & self.offered());
         self.compression = Compression::agreed(self.capabilities);
         self.collation = collation;
+        self.sql_mode = self.fresh_mode();
         let claim = Claim {
             user: login.user.to_owned(),
             schema: login.schema.map(str::to_owned),

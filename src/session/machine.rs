@@ -253,6 +253,10 @@ impl Session {
         self.phase = match (std::mem::replace(&mut self.phase, Phase::Closed), answer) {
             (Phase::Connecting(pending, ruling), Ok(_)) => {
                 self.bound = true;
+                if let Ruling::Run { uses: Some(name), .. } = &ruling {
+                    // It is there already, whatever becomes of the statement.
+                    self.schema = Some(name.clone());
+                }
                 Phase::Ruled(pending, ruling)
             }
             (Phase::Connecting(pending, ruling), Err(fault)) => {
@@ -397,7 +401,7 @@ impl Session {
     pub(super) fn forget(&mut self) {
         self.statements.clear();
         self.last_prepared = None;
-        self.sql_mode = self.settings.profile.sql_mode;
+        self.sql_mode = self.fresh_mode();
         self.status = Status(Status::AUTOCOMMIT);
         if self.bound {
             self.bound = false;

@@ -22,6 +22,7 @@ mod response;
 mod room;
 mod rows;
 mod track;
+mod unbound;
 pub mod upstream;
 
 use std::ops::Range;
@@ -239,6 +240,8 @@ pub struct Outcome {
     pub masked_cells: u64,
     /// Rows affected, from the OK packet.
     pub affected_rows: u64,
+    /// Warnings that the database told of.
+    pub warnings: u16,
     /// The error number that the client saw; 0 for none.
     pub error_code: u16,
     /// Our fault's kind, where the error was ours.

@@ -264,8 +264,9 @@ impl Response {
             }
             At::Rows if payload.first() == Some(&0xFF) => self.error(header, payload, out),
             At::Rows => {
-                let status =
-                    Reply::terminator_status(payload, self.deprecate_eof).map_err(malformed)?;
+                let (status, warnings) =
+                    Reply::terminator(payload, self.deprecate_eof).map_err(malformed)?;
+                self.outcome.warnings = warnings;
                 self.ends_untold(status);
                 let tells = self.tells_state(payload);
                 self.end_of_result(status)?;
@@ -285,6 +286,7 @@ impl Response {
             let ok = PrepareOk::parse(payload, self.capabilities).map_err(malformed)?;
             self.statement_id = ok.statement_id;
             self.parameters = ok.parameters;
+            self.outcome.warnings = ok.warnings;
             self.defined = ok.defined.unwrap_or(true);
             let columns = u64::from(ok.columns);
             if let Some(binding) = self.binding.as_ref().filter(|_| columns > 0) {
@@ -372,6 +374,7 @@ impl Response {
     fn ok(&mut self, header: Header, payload: &[u8], out: &mut Vec<u8>) -> Result<Packet, Fault> {
         let ok = OkPacket::parse(payload).map_err(|_| upstream_broken("an OK packet"))?;
         self.outcome.affected_rows = self.outcome.affected_rows.saturating_add(ok.affected_rows);
+        self.outcome.warnings = ok.warnings;
         let tells = self.tells_state(payload);
         self.end_of_result(ok.status)?;
         if tells {

@@ -174,6 +174,18 @@ pub enum Trace {
     None,
 }
 
+/// What of a statement its session could look for later, so that another connection would not do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Leaves {
+    /// Its messages, and the number of its rows, which is what FOUND_ROWS() tells.
+    Rows,
+    /// What tells of it as the last one.
+    Last,
+    /// Anything.
+    #[default]
+    More,
+}
+
 /// A column of the catalogue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ColumnRef {
@@ -295,6 +307,8 @@ pub struct Facts {
     pub takes_lock: bool,
     /// What it sees and leaves on its connection.
     pub trace: Trace,
+    /// What of it its own session could look for later.
+    pub leaves: Leaves,
 }
 
 impl Facts {

@@ -22,7 +22,8 @@ mod verb;
 mod words;
 
 pub use facts::{
-    Access, ColumnRef, ColumnUse, Facts, Lineage, Output, Place, TableUse, Trace, Unknown, Verb,
+    Access, ColumnRef, ColumnUse, Facts, Leaves, Lineage, Output, Place, TableUse, Trace, Unknown,
+    Verb,
 };
 pub use form::{Form, Tokens};
 pub use kill::{Kill, kill};
@@ -146,6 +147,7 @@ fn classify(
     facts.calls_sensitive = named.calls_sensitive;
     facts.misses = named.misses;
     facts.trace = trace::of(&words, facts, !named.others);
+    facts.leaves = trace::left_by(&words, facts);
     // A SET that is understood sets nothing globally; it may read what session tracking has there.
     facts.sets_globally =
         head.verb == Verb::Set && head.unknown.is_some() && words.says_any(&GLOBALLY);
@@ -155,7 +157,7 @@ fn classify(
     if let Some(unknown) = head.unknown.or(opaque).or(named.unknown) {
         return Some(unknown);
     }
-    let same_mode = cx.sql_mode == cx.catalog.profile.sql_mode;
+    let same_mode = cx.sql_mode.reads_as(cx.catalog.profile.sql_mode);
     let program = matches!(head.verb, Verb::Create | Verb::Alter) && words.says_any(&STORED);
     if program && !same_mode {
         // The catalogue would read its text by the server's own mode.

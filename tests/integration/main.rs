@@ -24,6 +24,7 @@ mod fresh;
 mod greeting;
 mod half_open;
 mod hostile;
+mod idle;
 mod leaks;
 mod login;
 mod metadata;

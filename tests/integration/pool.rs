@@ -156,7 +156,7 @@ fn a_session_sees_its_own_last_statement(flavour: Flavour) {
 }
 
 /// A stand whose gateway has one worker, and this in its target.
-fn one_connection(flavour: Flavour, target: &str) -> Stand {
+pub(crate) fn one_connection(flavour: Flavour, target: &str) -> Stand {
     Stand::on_with(flavour, |options| {
         options.workers = 1;
         options.more.clear();
@@ -190,18 +190,21 @@ fn some_are_kept_ready(flavour: Flavour) {
     let stand = one_connection(flavour, "min_idle = 3\n");
     let token = stand.token("ann", "dba");
     stand.sql_ok("ann", &token, "SELECT 1");
-    let ready = wait_for("three connections", || Some(stand.lent()).filter(|ids| ids.len() == 3));
+    // (One more where they were made before the first session gave back its own.)
+    let ready = wait_for("three connections", || Some(stand.lent()).filter(|ids| ids.len() >= 3));
+    // The last of them may still have an answer to hear.
+    std::thread::sleep(Duration::from_millis(500));
     let together: Vec<Child> =
         (0..3).map(|_| stand.spawn(&token, "SELECT CONNECTION_ID() + 0 * SLEEP(2)")).collect();
-    let mut used: Vec<u64> = together
+    let used: Vec<u64> = together
         .into_iter()
         .map(|client| {
             let output = client.wait_with_output().unwrap();
             String::from_utf8_lossy(&output.stdout).trim().parse().unwrap()
         })
         .collect();
-    used.sort_unstable();
-    assert_eq!(used, ready, "three at once had the three that were ready");
+    let were_ready = used.iter().all(|id| ready.contains(id));
+    assert!(were_ready, "three at once had {used:?}, of {ready:?} that were ready");
 }
 
 #[test]

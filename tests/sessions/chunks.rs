@@ -677,12 +677,13 @@ proptest! {
 
         let (ok, eof) = ("1: 00 00 00 02 00 00 00", "3: fe 00 00 02 00");
         let told = "1: 00 00 00 02 40 00 00";
-        let answers = [ok, ok, told, "1: 01", "2: 03 \"def\" 00", eof, eof, ok];
+        let answers = [ok, ok, told, ok, "1: 01", "2: 03 \"def\" 00", eof, eof];
         let answers: Vec<u8> = answers.iter().flat_map(|packet| bytes_of(packet)).collect();
         let base = |cuts: &Cuts| {
             let key = UpstreamKey { capabilities: 0, collation: 45 };
-            let (mode, schema) = (Some("ANSI"), Some("shop"));
-            let mut baseline = upstream::Baseline::start(&mut Vec::new(), key, true, mode, schema);
+            let (sql_mode, schema) = (Some("ANSI"), Some("shop"));
+            let wanted = upstream::Wanted { reset: true, sql_mode, schema, found_rows: None };
+            let mut baseline = upstream::Baseline::start(&mut Vec::new(), key, wanted);
             own(&answers, cuts, |bytes, _| baseline.on_bytes(bytes))
         };
         prop_assert_eq!(base(&cuts), "Done, 0 left");

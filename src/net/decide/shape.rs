@@ -7,7 +7,7 @@ use crate::fault::Fault;
 use crate::policy::{Effect, MaskPlan, PluginFault, PluginHost, Snapshot, Verdict};
 use crate::schema::Catalog;
 use crate::session::{Ruling, StatementKind};
-use crate::sql::{Analysis, Digest, Facts, Trace, Unknown, Verb};
+use crate::sql::{Analysis, Digest, Facts, Leaves, Trace, Unknown, Verb};
 
 /// What was decided, for this text.
 #[derive(Clone)]
@@ -54,6 +54,8 @@ pub struct Shape {
     pub locks: bool,
     /// What it sees and leaves on its connection.
     pub trace: Trace,
+    /// What of it its own session could look for later, sent as a query.
+    pub leaves: Leaves,
     /// The version of the policy that decided.
     pub policy_version: String,
     /// The plugins of the snapshot that decided: what was decided under one policy is masked under it.
@@ -107,6 +109,7 @@ impl Shape {
             unknown_name: false,
             locks: false,
             trace: Trace::Any,
+            leaves: Leaves::More,
             policy_version: snapshot.version.clone(),
             plugins: Arc::clone(&snapshot.plugins),
         }
@@ -158,6 +161,7 @@ pub(super) fn shape_of(
         locks: facts.takes_lock,
         // By other commands statements stay, or databases change.
         trace: if query.kind == StatementKind::Query { facts.trace } else { Trace::Any },
+        leaves: facts.leaves,
         policy_version: snapshot.version.clone(),
         plugins: Arc::clone(&snapshot.plugins),
         effect,

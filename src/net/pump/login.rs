@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use super::idle::Past;
 use super::waits::until_ended;
 use super::{Pump, Stop};
 use crate::fault::{Fault, FaultKind};
@@ -26,6 +27,8 @@ impl Pump {
     /// Answers [`crate::session::Op::Authenticate`].
     pub(super) async fn authenticate(&mut self, login: Login) -> Result<(), Stop> {
         let shared = Arc::clone(&self.worker.shared);
+        // (Where nothing is bound, nothing is released that would forget it.)
+        self.past = Past::default();
         let verified = if shared.rate.allows(self.counted_as(), self.now) {
             self.verify(&login).await?.map_err(LoginRefusal::label)
         } else {

@@ -6,6 +6,7 @@
 
 mod arrival;
 mod attributes;
+mod idle;
 mod kill;
 mod login;
 mod record;
@@ -72,6 +73,8 @@ struct Pump {
     locked: bool,
     /// One has left what the next session could see.
     traces: bool,
+    /// What this one could look for.
+    past: idle::Past,
     /// A write to the client has not ended: it may have got a part of a packet.
     cut: bool,
     /// Until the first login.
@@ -142,6 +145,7 @@ async fn begin(
         current: Current::default(),
         locked: false,
         traces: false,
+        past: idle::Past::default(),
         cut: false,
         unproven: Some(Box::new(unproven)),
         asked_again: None,

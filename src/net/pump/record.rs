@@ -1,5 +1,6 @@
 //! A statement's two records, its timings and its counts; and when its record is durable enough to go on.
 
+use super::idle::left_by;
 use super::waits::until_ended;
 use super::{Pump, Stop, attributes};
 use crate::audit::{Permit, Ticket};
@@ -9,7 +10,7 @@ use crate::fault::Fault;
 use crate::net::decide::Shape;
 use crate::record::{Completion, Event, Intent};
 use crate::session::{Outcome, StatementKind};
-use crate::sql::{Digest, Trace, Verb};
+use crate::sql::{Digest, Leaves, Trace, Verb};
 
 /// Refused commands that one session has recorded in a minute: each is cheap to send, and says no more than the first.
 const MAX_REFUSED: u8 = 10;
@@ -34,8 +35,12 @@ pub(super) struct Current {
     locks: bool,
     /// What it sees and leaves on its connection.
     pub(super) trace: Trace,
+    /// What of it the session could look for later.
+    pub(super) leaves: Leaves,
+    /// It was prepared before.
+    pub(super) prepared: bool,
     /// It reads a table: if it succeeds, what tells of the last statement is its own.
-    reads: bool,
+    pub(super) reads: bool,
     verb: Verb,
     verdict: &'static str,
     arrived_ns: u64,
@@ -170,6 +175,8 @@ impl Pump {
         current.defines = shape.defines;
         current.locks = shape.locks;
         current.trace = shape.trace;
+        current.leaves = left_by(kind, shape.leaves);
+        current.prepared = kind.is_prepared();
         current.reads = !shape.tables.is_empty();
         current.verb = shape.verb;
         current.verdict = shape.label();
@@ -261,6 +268,7 @@ impl Pump {
         if let Some(upstream) = self.upstream.as_mut().filter(|_| self.current.reads) {
             upstream.has_read(outcome.error_code == 0);
         }
+        self.remember(&outcome);
         self.complete(&outcome);
         self.control.in_time();
         if defined {

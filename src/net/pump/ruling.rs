@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::idle::left_by;
 use super::record::Admission;
 use super::{Activity, Pump, Stop, attributes};
 use crate::approval::{GrantScope, NewRequest};
@@ -28,8 +29,11 @@ impl Pump {
             if let Some(most) = self.target.runtime.statement_timeout {
                 self.control.must_end_by(self.now.after(most), End::StatementTimeout);
             }
-            if self.current.trace != Trace::None && self.upstream.is_some() {
-                self.unseen().await?;
+            if self.upstream.is_some() {
+                if self.current.trace != Trace::None {
+                    self.unseen().await?;
+                }
+                self.past.begins(self.current.leaves);
             }
         }
         self.session.on_ruling(ruling);
@@ -49,6 +53,9 @@ impl Pump {
         }
         if let Err(fault) = self.reserve() {
             return Ruled::Now(Ruling::Refuse(fault));
+        }
+        if self.upstream.is_none() {
+            self.reads_by_todays_mode();
         }
         match self.decide(statement) {
             None => Ruled::Now(Ruling::RefuseAndClose(Fault::internal())),
@@ -162,6 +169,17 @@ impl Pump {
         }
     }
 
+    /// Of a session without a connection: text is read as the next one will read it.
+    fn reads_by_todays_mode(&mut self) {
+        let seen = self.worker.with_snapshot(|snapshot| {
+            let catalog = snapshot.catalogs.get(self.target_index).and_then(Option::as_ref);
+            catalog.map(|catalog| catalog.profile.sql_mode)
+        });
+        if let Some(mode) = seen {
+            self.session.reads_by(mode);
+        }
+    }
+
     fn decide(&self, statement: &Statement) -> Option<Decision> {
         let facets = self.session.facets()?;
         let query = Query {
@@ -220,6 +238,7 @@ impl Pump {
             return Ok(Ruling::RefuseAndClose(Fault::internal()));
         };
         self.current.trace = today.shape.trace;
+        self.current.leaves = left_by(statement.kind, today.shape.leaves);
         match &today.shape.effect {
             Effect::Deny { rule, message } => {
                 let refusal = today.shape.refusal.clone();

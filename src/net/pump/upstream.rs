@@ -3,9 +3,12 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::idle::Past;
 use super::{Pump, Stop};
+use crate::fault::{Fault, FaultKind};
 use crate::net::pool::Wanted;
-use crate::session::UpstreamReady;
+use crate::net::upstream::Upstream;
+use crate::session::{UpstreamReady, upstream};
 use crate::sql::Trace;
 
 impl Pump {
@@ -15,12 +18,20 @@ impl Pump {
         let Some(pool) = worker.pool(self.target_index) else {
             return Err(super::waits::lost("there is no such target"));
         };
-        let (key, schema) = (self.session.upstream_key(), self.session.schema().map(str::to_owned));
+        let key = self.session.upstream_key();
+        let schema = self.session.wanted_schema().map(str::to_owned);
         let asked = self.worker.now();
-        let trace = self.current.trace;
-        let wanted = Wanted { key, schema: schema.as_deref(), client: self.address, trace };
+        let (trace, found_rows) = (self.current.trace, self.past.rows);
+        let client = self.address;
+        let wanted = Wanted { key, schema: schema.as_deref(), client, trace, found_rows };
         let taken = self.while_client_lives(pool.take(&worker, wanted)).await?;
+        if taken.as_ref().is_ok_and(|upstream| !self.reads_as_it_was_read(upstream)) {
+            return Err(Stop::UpstreamLost(mode_changed()));
+        }
         self.traces = trace != Trace::None;
+        if taken.is_ok() {
+            self.past.begins(self.current.leaves);
+        }
         self.now = self.worker.now();
         self.current.queued(asked, self.now);
         let answer = taken.map(|upstream| {
@@ -33,6 +44,13 @@ impl Pump {
         Ok(())
     }
 
+    /// Whether the text that comes was read by the `sql_mode` of this connection: a DBA may have changed the server's just
+    /// now.
+    fn reads_as_it_was_read(&self, upstream: &Upstream) -> bool {
+        let read_by = self.session.facets().map(|facets| facets.sql_mode);
+        upstream.reads_by.is_none() || upstream.reads_by == read_by
+    }
+
     /// The statement that comes may see what another session left, or leave what its next would see: nothing of the one
     /// is there any more, and the pool will be told of the other.
     pub(super) async fn unseen(&mut self) -> Result<(), Stop> {
@@ -42,9 +60,15 @@ impl Pump {
         let Some(mut upstream) = seen else { return Ok(()) };
         let (worker, target) = (Rc::clone(&self.worker), Arc::clone(&self.target));
         let schema = self.session.schema().map(str::to_owned);
-        let reset = upstream.rebase(&worker, &target, true, schema.as_deref());
+        // What it may ask of its own last one is told to the new connection.
+        let (schema, found_rows) = (schema.as_deref(), self.past.rows);
+        let wanted = upstream::Wanted { reset: true, schema, found_rows, sql_mode: None };
+        let reset = upstream.rebase(&worker, &target, wanted);
         let reset = Box::pin(self.while_client_lives(reset)).await?;
         reset.map_err(Stop::UpstreamLost)?;
+        if !self.reads_as_it_was_read(&upstream) {
+            return Err(Stop::UpstreamLost(mode_changed()));
+        }
         self.upstream = Some(upstream);
         Ok(())
     }
@@ -52,6 +76,7 @@ impl Pump {
     /// Gives the connection back to the pool, which resets it if it must.
     pub(super) fn release(&mut self, schema: Option<&str>) {
         self.sets = None;
+        self.past = Past::default();
         let in_transaction = self.session.facets().is_none_or(|facets| facets.in_transaction);
         let traces = std::mem::take(&mut self.traces) || in_transaction;
         let Some(upstream) = self.upstream.take() else { return };
@@ -76,4 +101,9 @@ impl Pump {
             pool.kill(&self.worker, upstream);
         }
     }
+}
+
+fn mode_changed() -> Fault {
+    let text = "Rowgate [RG-MODE]: the database's sql_mode has just been changed; the session ends";
+    Fault::new(FaultKind::Analysis, 1231, *b"42000", text)
 }

@@ -39,6 +39,7 @@ impl Pump {
             if idle {
                 let patience = self.worker.shared.limits.idle_timeout;
                 self.control.must_end_by(self.now.after(patience), End::IdleTimeout);
+                self.control.may_give_back_from(self.gives_back_at());
                 if self.client.len() == 0 {
                     self.settle();
                 }
@@ -68,9 +69,15 @@ impl Pump {
                     if let Some(end) = ended {
                         return Poll::Ready(Err(Stop::Ended(end)));
                     }
-                    port.poll_done(cx).map(Ok)
+                    match port.poll_done(cx) {
+                        Poll::Pending if control.is_asked_back() => Poll::Ready(Ok(None)),
+                        done => done.map(|done| Ok(Some(done))),
+                    }
                 });
-                let (result, buffer) = done.await?;
+                let Some((result, buffer)) = done.await? else {
+                    self.give_back();
+                    continue;
+                };
                 self.absorb_client(result, buffer)?;
             }
             self.now = self.worker.now();

@@ -138,6 +138,7 @@ impl Stand {
                 min_idle: 0,
                 max_age: Duration::from_hours(1),
                 queue_timeout: Duration::from_secs(10),
+                idle_release: None,
                 profile: Arc::new(profile()),
             }],
             snapshot: Arc::new(ArcSwap::from_pointee(snapshot())),

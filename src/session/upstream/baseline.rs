@@ -10,9 +10,26 @@ use crate::session::UpstreamKey;
 pub struct Baseline {
     /// How the packets begin that are still to come, the last one first.
     expected: Vec<u8>,
-    /// The last of them answers INIT_DB.
-    uses: bool,
+    /// How many are to come when the answer to INIT_DB is due; 0: none is.
+    uses: usize,
 }
+
+/// What a connection is made to be.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wanted<'a> {
+    /// It was used before: nothing of that may be left.
+    pub reset: bool,
+    /// The target's own `sql_mode`, so that a DBA's SET GLOBAL does not change how the next session's text is read.
+    pub sql_mode: Option<&'a str>,
+    /// The database to be in.
+    pub schema: Option<&'a str>,
+    /// What FOUND_ROWS() is to tell, up to [`MAX_FOUND_ROWS`]: the rows of its session's last statement, which ran on
+    /// another connection.
+    pub found_rows: Option<u16>,
+}
+
+/// More rows than these are not selected for FOUND_ROWS() only.
+pub const MAX_FOUND_ROWS: u16 = 1_000;
 
 const OK: u8 = 0;
 
@@ -32,20 +49,11 @@ impl Baseline {
     ///
     /// The character sets are set to those that the login chose: after a reset, MySQL leaves the server's default ones, in
     /// which text could be read otherwise. That must be told, too: a MariaDB whose global list of tracked variables is
-    /// empty keeps to that whatever a session sets (measured with 10.11).
-    ///
-    /// `reset`: the connection was used before. Both servers leave FOUND_ROWS as it
-    /// was, and MySQL warns of some character sets: a SELECT of no rows makes both as on a new connection. `sql_mode`: the
-    /// target's own, so that a DBA's SET GLOBAL does not change how the next session's text is read. Session tracking is
-    /// as the servers have it by themselves, so that no SET GLOBAL keeps a change of those from the gateway. `schema`:
-    /// the database to be in.
-    pub fn start(
-        out: &mut Vec<u8>,
-        key: UpstreamKey,
-        reset: bool,
-        sql_mode: Option<&str>,
-        schema: Option<&str>,
-    ) -> Self {
+    /// empty keeps to that whatever a session sets (measured with 10.11). Session tracking is as the servers have it by
+    /// themselves, so that no SET GLOBAL keeps a change of those from the gateway. At the end a SELECT: both servers leave
+    /// FOUND_ROWS as it was, MariaDB even to a new connection, and MySQL warns of some character sets.
+    pub fn start(out: &mut Vec<u8>, key: UpstreamKey, wanted: Wanted<'_>) -> Self {
+        let Wanted { reset, sql_mode, schema, found_rows } = wanted;
         let (collation, capabilities) = (key.collation, Capabilities(key.capabilities));
         let mut expected = Vec::with_capacity(8);
         let mut command = |command: Command, body: &[u8], answers: &[u8]| {
@@ -61,8 +69,13 @@ impl Baseline {
         if reset {
             command(Command::RESET_CONNECTION, &[], &[OK]);
         }
-        let mode = sql_mode.filter(|mode| is_mode(mode));
-        let mode = mode.map(|mode| format!("sql_mode='{mode}',")).unwrap_or_default();
+        // What the login asked for of the mode goes over the target's own.
+        let spaces = capabilities.has(Capabilities::IGNORE_SPACE);
+        let mode = sql_mode.filter(|mode| is_mode(mode)).map_or_else(String::new, |mode| {
+            let comma = if spaces && !mode.is_empty() { "," } else { "" };
+            let more = if spaces { "IGNORE_SPACE" } else { "" };
+            format!("sql_mode='{mode}{comma}{more}',")
+        });
         command(Command::QUERY, format!("SET SESSION {mode}{TRACKING}").as_bytes(), &[OK]);
         let charset = charset_of(collation);
         let text = format!(
@@ -70,18 +83,16 @@ impl Baseline {
              collation_connection={collation}"
         );
         command(Command::QUERY, text.as_bytes(), &[TOLD]);
-        // One column, its definition (which begins with "def"), and the ends of definitions and rows, which may be one.
-        let answers: &[u8] = if capabilities.has(Capabilities::DEPRECATE_EOF) {
-            &[1, 3, 0xFE]
-        } else {
-            &[1, 3, 0xFE, 0xFE]
-        };
-        command(Command::QUERY, b"SELECT 1 LIMIT 0", answers);
         if let Some(schema) = schema {
             command(Command::INIT_DB, schema.as_bytes(), &[OK]);
         }
+        // (The last of all: ROW_COUNT() then tells of a SELECT, too.)
+        let rows = found_rows.unwrap_or(0).min(MAX_FOUND_ROWS);
+        let answers = selected(rows, capabilities);
+        command(Command::QUERY, rows_of(rows).as_bytes(), &answers);
+        let uses = if schema.is_some() { answers.len() + 1 } else { 0 };
         expected.reverse();
-        Self { expected, uses: schema.is_some() }
+        Self { expected, uses }
     }
 
     /// Looks at the answers.
@@ -114,7 +125,7 @@ impl Baseline {
     /// INIT_DB's error is the client's own; the others are the gateway's.
     fn refused(&self, payload: &[u8]) -> Fault {
         let Ok(error) = ErrPacket::parse(payload) else { return malformed() };
-        if self.uses && self.expected.len() == 1 {
+        if self.uses == self.expected.len() {
             let text = match error.code {
                 1049 => "Unknown database",
                 _ => "Rowgate [RG-UPSTREAM]: the database can't be selected",
@@ -149,6 +160,29 @@ fn untold() -> Fault {
     Fault::upstream_down(text)
 }
 
+/// A SELECT of so many rows, from no table.
+fn rows_of(count: u16) -> String {
+    const TEN: &str = "SELECT 1 UNION ALL SELECT 1 UNION ALL SELECT 1 UNION ALL SELECT 1 UNION ALL SELECT 1 \
+                       UNION ALL SELECT 1 UNION ALL SELECT 1 UNION ALL SELECT 1 UNION ALL SELECT 1 UNION ALL SELECT 1";
+    const { assert!(MAX_FOUND_ROWS == 10 * 10 * 10) };
+    match count {
+        0 | 1 => format!("SELECT 1 LIMIT {count}"),
+        _ => format!("SELECT 1 FROM ({TEN}) a, ({TEN}) b, ({TEN}) c LIMIT {count}"),
+    }
+}
+
+/// How the packets of its answer begin: one column, its definition (which begins with "def"), the rows, and the ends of
+/// definitions and rows, which may be one.
+fn selected(rows: u16, capabilities: Capabilities) -> Vec<u8> {
+    let mut answers = vec![1, 3];
+    if !capabilities.has(Capabilities::DEPRECATE_EOF) {
+        answers.push(0xFE);
+    }
+    answers.extend(std::iter::repeat_n(1, usize::from(rows)));
+    answers.push(0xFE);
+    answers
+}
+
 /// A list of mode names, and nothing that could end the literal.
 fn is_mode(mode: &str) -> bool {
     mode.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b',')
@@ -160,23 +194,26 @@ mod tests {
 
     const KEY: UpstreamKey = UpstreamKey { capabilities: 0, collation: 8 };
 
+    const WANTED: Wanted<'_> =
+        Wanted { reset: true, sql_mode: Some("ANSI"), schema: Some("shop"), found_rows: None };
+
     #[test]
     fn texts_come_behind_no_attributes_where_the_connection_has_such() {
         let key = UpstreamKey { capabilities: Capabilities::QUERY_ATTRIBUTES, ..KEY };
         for (reset, texts) in [(false, 3), (true, 3)] {
             let mut out = Vec::new();
-            Baseline::start(&mut out, key, reset, Some("ANSI"), Some("shop"));
+            let wanted = Wanted { reset, ..WANTED };
+            Baseline::start(&mut out, key, wanted);
             let sent = out.escape_ascii().to_string();
             assert_eq!(sent.matches("\\x00\\x03\\x00\\x01SE").count(), texts, "{sent}");
-            assert!(sent.ends_with("\\x02shop"), "{sent}");
+            assert!(sent.contains("\\x02shop"), "{sent}");
         }
     }
 
     #[test]
     fn answers_in_order() {
         let mut out = Vec::new();
-        let mut baseline =
-            Baseline::start(&mut out, KEY, true, Some("STRICT_TRANS_TABLES"), Some("shop"));
+        let mut baseline = Baseline::start(&mut out, KEY, WANTED);
         assert_eq!(out[..5], [1, 0, 0, 0, 0x1F]);
         let sent = String::from_utf8_lossy(&out);
         assert!(sent.contains("_client=8,") && sent.contains("_results=8,"), "{sent}");
@@ -185,9 +222,9 @@ mod tests {
         let none = [&b"\x01\0\0\x01\x01\x04\0\0\x02\x03def"[..], eof, eof].concat();
         let told = b"\x07\0\0\x01\0\0\0\x02\x40\0\0";
         let untold = [&ok[..], ok, ok].concat();
-        let step = Baseline::start(&mut Vec::new(), KEY, true, None, None).on_bytes(&untold);
+        let step = Baseline::start(&mut Vec::new(), KEY, WANTED).on_bytes(&untold);
         assert!(matches!(step.op, Op::Failed(fault) if fault.code == 1429));
-        let three = [&ok[..], ok, told, &none].concat();
+        let three = [&ok[..], ok, told].concat();
         let step = baseline.on_bytes(&three);
         assert_eq!(step.consumed, three.len());
         assert!(matches!(step.op, Op::Read { .. }));
@@ -195,13 +232,33 @@ mod tests {
         assert!(matches!(baseline.on_bytes(error).op, Op::Failed(fault) if fault.code == 1049));
         let unasked = b"\x0f\0\0\0\xff\xbf\x0f#HY000Goodbye";
         assert!(matches!(baseline.on_bytes(unasked).op, Op::Failed(fault) if fault.code == 1158));
+        let step = baseline.on_bytes(&[&ok[..], &none].concat());
+        assert!(matches!(step.op, Op::Done), "{step:?}");
     }
 
     #[test]
     fn a_mode_cannot_end_its_literal() {
         let mut out = Vec::new();
-        Baseline::start(&mut out, KEY, false, Some("A','B"), None);
+        let wanted = Wanted { sql_mode: Some("A','B"), ..Wanted::default() };
+        Baseline::start(&mut out, KEY, wanted);
         let sent = String::from_utf8_lossy(&out);
         assert!(sent.contains("SESSION session_track") && !sent.contains("sql_mode"), "{sent}");
+    }
+
+    #[test]
+    fn rows_are_selected_to_be_found() {
+        let row = b"\x02\0\0\x01\x011";
+        let end = b"\x07\0\0\x01\xfe\0\0\x02\0\0\0";
+        for count in [0_u16, 1, 2, 999] {
+            let key = UpstreamKey { capabilities: Capabilities::DEPRECATE_EOF, ..KEY };
+            let mut out = Vec::new();
+            let wanted = Wanted { found_rows: Some(count), ..Wanted::default() };
+            let mut baseline = Baseline::start(&mut out, key, wanted);
+            assert!(String::from_utf8_lossy(&out).ends_with(&format!(" LIMIT {count}")));
+            let first = &b"\x01\0\0\x01\x01\x04\0\0\x02\x03def"[..];
+            let rows = row.repeat(usize::from(count));
+            assert!(matches!(baseline.on_bytes(&[first, &rows].concat()).op, Op::Read { .. }));
+            assert!(matches!(baseline.on_bytes(end).op, Op::Done));
+        }
     }
 }

@@ -6,7 +6,7 @@ mod login;
 mod proof;
 mod query;
 
-pub use baseline::Baseline;
+pub use baseline::{Baseline, MAX_FOUND_ROWS, Wanted};
 pub use login::{Account, Channel, Established, Login};
 pub use query::Query;
 

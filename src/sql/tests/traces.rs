@@ -84,6 +84,73 @@ fn everything_else_may_see_and_leave_anything() {
     }
 }
 
+fn leaves(sql: &str) -> Leaves {
+    run(sql, Flavour::MySql).facts.leaves
+}
+
+#[test]
+fn what_a_session_could_look_for_later() {
+    for sql in [
+        "SELECT ssn FROM customers WHERE id = 5",
+        "SELECT id FROM orders ORDER BY id LIMIT 3",
+        "SELECT DISTINCT state FROM orders GROUP BY state HAVING COUNT(*) > 1",
+        "SELECT id FROM orders WHERE id IN (SELECT id FROM payments)",
+        "SELECT 1",
+        "SELECT @@version_comment LIMIT 1",
+        "select @@max_allowed_packet,@@session.wait_timeout AS w, @@GLOBAL . socket",
+    ] {
+        assert_eq!(leaves(sql), Leaves::Rows, "{sql}");
+    }
+    for sql in [
+        "SELECT id FROM orders LIMIT 5, 3",
+        "SELECT id FROM orders LIMIT 3 OFFSET 5",
+        "SELECT id FROM orders UNION ALL SELECT id FROM payments",
+        "SHOW WARNINGS",
+        "USE shop",
+        "BEGIN",
+        "begin work",
+        "START TRANSACTION",
+        "COMMIT",
+        "ROLLBACK",
+    ] {
+        assert_eq!(leaves(sql), Leaves::Last, "{sql}");
+    }
+    for sql in [
+        "SELECT FOUND_ROWS()",
+        "SELECT SQL_CALC_FOUND_ROWS id FROM orders",
+        "SELECT @@last_insert_id",
+        "SELECT @@pseudo_thread_id",
+        "SELECT @@session.timestamp, @@version",
+        "SELECT @@version, @a",
+        "SELECT @@version, CONNECTION_ID()",
+        "SELECT @@version INTO @a",
+        "SELECT @@version FROM orders",
+        "SELECT @@version LIMIT 1, 2",
+        "EXPLAIN SELECT @@version",
+        "SELECT CONNECTION_ID()",
+        "SELECT id FROM orders FOR UPDATE",
+        "START TRANSACTION WITH CONSISTENT SNAPSHOT",
+        "SET TRANSACTION READ ONLY",
+        "COMMIT AND CHAIN",
+        "ROLLBACK TO a",
+        "SAVEPOINT a",
+        "SET NAMES utf8mb4",
+        "INSERT INTO orders VALUES (1, 2, 'a')",
+        "UPDATE orders SET state = 'a' WHERE id = 1",
+        "KILL 5",
+        "LOCK TABLES orders READ",
+        "DO GET_LOCK('a', 0)",
+        "CREATE TEMPORARY TABLE t (a INT)",
+        "CALL peek()",
+        "SELECT 1; SELECT 2",
+        "PREPARE p FROM 'SELECT 1'",
+        "HANDLER orders OPEN",
+        "XA START 'a'",
+    ] {
+        assert_eq!(leaves(sql), Leaves::More, "{sql}");
+    }
+}
+
 #[test]
 fn views_and_generated_columns_run_what_they_like() {
     let mut tables = Vec::new();
