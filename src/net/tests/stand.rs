@@ -85,6 +85,14 @@ impl Options {
     }
 }
 
+fn account() -> Account {
+    Account {
+        user: "gate".to_owned(),
+        password: Arc::new(Secret::from(PASSWORD)),
+        public_key: None,
+    }
+}
+
 impl Stand {
     /// `None` where MariaDB, or the driver, is not here.
     pub(super) fn start(options: Options) -> Option<Self> {
@@ -121,11 +129,7 @@ impl Stand {
             targets: vec![TargetRuntime {
                 name: "shop".to_owned(),
                 address: format!("127.0.0.1:{}", database.port()),
-                account: Account {
-                    user: "gate".to_owned(),
-                    password: Arc::new(Secret::from(PASSWORD)),
-                    public_key: None,
-                },
+                account: account(),
                 tls: options.upstream_tls,
                 client_tls: options.client_tls,
                 client_tls_required: false,

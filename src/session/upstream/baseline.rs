@@ -255,9 +255,11 @@ mod tests {
             let wanted = Wanted { found_rows: Some(count), ..Wanted::default() };
             let mut baseline = Baseline::start(&mut out, key, wanted);
             assert!(String::from_utf8_lossy(&out).ends_with(&format!(" LIMIT {count}")));
-            let first = &b"\x01\0\0\x01\x01\x04\0\0\x02\x03def"[..];
+            let ok = &b"\x07\0\0\x01\0\0\0\x02\0\0\0"[..];
+            let told = &b"\x07\0\0\x01\0\0\0\x02\x40\0\0"[..];
+            let first = [ok, told, b"\x01\0\0\x01\x01\x04\0\0\x02\x03def"].concat();
             let rows = row.repeat(usize::from(count));
-            assert!(matches!(baseline.on_bytes(&[first, &rows].concat()).op, Op::Read { .. }));
+            assert!(matches!(baseline.on_bytes(&[first, rows].concat()).op, Op::Read { .. }));
             assert!(matches!(baseline.on_bytes(end).op, Op::Done));
         }
     }
