@@ -42,7 +42,7 @@ const KEPT: [(&str, &str, Option<&str>); 9] = [
     ("SET NAMES latin1", "SELECT @@character_set_client", Some("utf8mb4")),
     ("SET autocommit = 0", "SELECT @@autocommit + 6", Some("7")),
     ("SELECT LAST_INSERT_ID(77)", "SELECT LAST_INSERT_ID() + 5", Some("5")),
-    ("SELECT GET_LOCK('kept', 0)", "SELECT IFNULL(IS_USED_LOCK('kept'), 'gone')", Some("gone")),
+    ("SELECT GET_LOCK('kept', 0)", "SELECT IF(GET_LOCK('kept', 10), 'gone', 'kept')", Some("gone")),
     (
         "BEGIN; UPDATE payments SET amount_cents = -7 WHERE id = 1",
         "SELECT IF(amount_cents = -7, 'kept', 'gone') FROM payments WHERE id = 1",
