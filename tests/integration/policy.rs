@@ -11,6 +11,7 @@ use crate::stand::{Flavour, Stand, on_both, wait_for};
 on_both!(
     a_swap_reaches_the_next_statement_of_a_live_connection,
     a_new_table_is_known_before_its_first_select,
+    texts_of_errors_are_withheld_once_labelled_data_was_used,
 );
 
 fn a_swap_reaches_the_next_statement_of_a_live_connection(flavour: Flavour) {
@@ -47,6 +48,28 @@ fn a_swap_reaches_the_next_statement_of_a_live_connection(flavour: Flavour) {
     assert_eq!(ask(), card);
     child.kill().unwrap();
     child.wait().unwrap();
+}
+
+/// Even where a policy permits SHOW WARNINGS to whoever has masks: they may quote what was masked.
+fn texts_of_errors_are_withheld_once_labelled_data_was_used(flavour: Flavour) {
+    let stand = Stand::on(flavour);
+    let file = stand.gateway.dir().join("policy.cedar");
+    let text = fs::read_to_string(&file).unwrap();
+    let at = text.find("@id(\"agents-diagnostics\")").unwrap();
+    let end = at + text[at..].find("resource);").unwrap() + "resource);".len();
+    let permit = "@id(\"all-diagnostics\")\npermit (principal, action == Action::\"diagnostics\", resource);";
+    fs::write(&file, format!("{}{permit}{}", &text[..at], &text[end..])).unwrap();
+    stand.gateway.cli_ok(&["reload"]).unwrap();
+    let token = stand.token("bot", "agents");
+    let plain = stand.sql_ok("bot", &token, "SELECT id / 0 FROM orders LIMIT 1; SHOW WARNINGS");
+    assert!(plain.contains("1365"), "{plain}");
+    for asks in ["SHOW WARNINGS", "SHOW ERRORS", "SHOW COUNT(*) WARNINGS", "SHOW WARNINGS LIMIT 1"]
+    {
+        let sql =
+            format!("SELECT ssn FROM customers LIMIT 1; SELECT id / 0 FROM orders LIMIT 1; {asks}");
+        let refused = stand.sql_refused("bot", &token, &sql);
+        assert!(refused.contains("withheld-diagnostics"), "{asks}: {refused}");
+    }
 }
 
 fn a_new_table_is_known_before_its_first_select(flavour: Flavour) {

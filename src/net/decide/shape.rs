@@ -19,6 +19,7 @@ pub struct Decision {
 }
 
 /// What statements with equal facts share: the verdict, and what the record says of them.
+#[derive(Clone)]
 pub struct Shape {
     /// What to do.
     pub effect: Effect,
@@ -75,6 +76,14 @@ impl Shape {
 }
 
 impl Decision {
+    /// The same statement, refused.
+    pub fn refused(&self, rule: &str, message: &str) -> Self {
+        let effect = Effect::Deny { rule: rule.to_owned(), message: message.to_owned() };
+        let rules = vec![rule.to_owned()];
+        let shape = Shape { effect, refusal: None, rules, ..Shape::clone(&self.shape) };
+        Self { shape: Arc::new(shape), canonical: self.canonical.clone() }
+    }
+
     /// The ruling that runs the statement (allowed, or approved after a hold).
     pub fn run(&self) -> Ruling {
         Ruling::Run {

@@ -73,6 +73,8 @@ struct Pump {
     locked: bool,
     /// One has left what the next session could see.
     traces: bool,
+    /// Labelled data was used: texts of errors and warnings at the database may quote it.
+    quotable: bool,
     /// What this one could look for.
     past: idle::Past,
     /// A write to the client has not ended: it may have got a part of a packet.
@@ -145,6 +147,7 @@ async fn begin(
         current: Current::default(),
         locked: false,
         traces: false,
+        quotable: false,
         past: idle::Past::default(),
         cut: false,
         unproven: Some(Box::new(unproven)),

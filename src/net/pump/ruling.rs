@@ -66,6 +66,7 @@ impl Pump {
 
     /// Records the intent, and tells what the decision comes to.
     fn weigh(&mut self, statement: &Statement, decision: Decision) -> Ruled {
+        let decision = self.without_withheld_texts(decision);
         self.now = self.worker.now();
         self.current.decided(self.now);
         let shape = &decision.shape;
@@ -86,6 +87,22 @@ impl Pump {
             }
             Effect::Allow | Effect::Hold(_) => Ruled::Now(decision.run()),
         }
+    }
+
+    /// Whoever permits SHOW WARNINGS permits the texts of errors and warnings. Once the session has read labelled data,
+    /// they may quote it, whatever its columns showed.
+    fn without_withheld_texts(&mut self, decision: Decision) -> Decision {
+        let shape = &decision.shape;
+        if !shape.governed || matches!(shape.effect, Effect::Deny { .. }) {
+            return decision;
+        }
+        if shape.trace == Trace::Messages && self.quotable {
+            let message = "errors and warnings may quote the labelled data that this session has used; \
+                           log in anew to see those of other statements";
+            return decision.refused("withheld-diagnostics", message);
+        }
+        self.quotable |= shape.rewrite_errors && shape.trace != Trace::Messages;
+        decision
     }
 
     async fn rule_later(&mut self, statement: &Statement, ruled: Ruled) -> Result<Ruling, Stop> {
