@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a bench that can't be set up ends")]
 
+use std::collections::HashSet;
 use std::hint::black_box;
 use std::sync::Arc;
 
@@ -14,8 +15,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use criterion::{Criterion, criterion_group, criterion_main};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use rowgate::identity::{
-    Certificate, CertificateRule, Directory, Issuer, IssuerKeys, IssuerRules, NameKind,
-    PrincipalKind, Proof, TokenRecord, Verifier,
+    Attempt, Certificate, CertificateRule, Directory, Issuer, IssuerKeys, IssuerRules, NameKind,
+    PrincipalKind, Proof, Scope, TokenRecord, Verifier,
 };
 use rowgate::secret::Secret;
 use serde_json::json;
@@ -63,6 +64,7 @@ fn directory(keys: &serde_json::Value) -> Directory {
         identity: "etl-bot".into(),
         kind: PrincipalKind::Agent,
         groups: vec!["agents".into()],
+        scope: Scope::default(),
         verifier: Verifier::of(TOKEN),
         expires_us: None,
         revoked: false,
@@ -86,7 +88,12 @@ fn directory(keys: &serde_json::Value) -> Directory {
         groups: vec!["agents".into()],
         principal: PrincipalKind::Agent,
     };
-    Directory::new(vec![record], vec![Issuer { rules, keys }], vec![rule])
+    Directory::new(vec![record], vec![Issuer { rules, keys }], vec![rule], HashSet::new())
+}
+
+fn attempt<'a>(proof: &'a Proof, certificate: Option<&'a Certificate>) -> Attempt<'a> {
+    let address = Some([10, 0, 0, 1].into());
+    Attempt { user: "etl-bot;run=42", proof, certificate, target: "shop", address }
 }
 
 fn logins(c: &mut Criterion) {
@@ -102,7 +109,8 @@ fn logins(c: &mut Criterion) {
         ("issuer's token, ES256", clear(es256.as_bytes()), true),
         ("issuer's token, RS256", clear(rs256.as_bytes()), true),
     ] {
-        let check = || directory.admit("etl-bot;run=42", &proof, None, now_us);
+        let attempt = attempt(&proof, None);
+        let check = || directory.admit(&attempt, now_us);
         assert_eq!(check().is_ok(), admitted, "{name}");
         c.bench_function(&format!("login: {name}"), |b| b.iter(|| black_box(check())));
     }
@@ -113,7 +121,7 @@ fn logins(c: &mut Criterion) {
     let nothing = clear(b"");
     let check = || {
         let certificate = Certificate::parse(&der);
-        directory.admit("etl-bot;run=42", &nothing, certificate.as_ref(), now_us)
+        directory.admit(&attempt(&nothing, certificate.as_ref()), now_us)
     };
     assert!(check().is_ok());
     c.bench_function("login: certificate", |b| b.iter(|| black_box(check())));

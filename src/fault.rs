@@ -92,10 +92,15 @@ impl Fault {
         Self::new(FaultKind::Login, 1045, *b"28000", text)
     }
 
-    /// 1045/28000: the token that a live session rests on is revoked, or has expired.
-    pub fn token_ended() -> Self {
-        let text =
-            "Rowgate [RG-LOGIN]: this session's token was revoked or has expired; log in anew";
+    /// 1045/28000: what a live session rests on has expired, or is no longer configured.
+    pub fn login_ended() -> Self {
+        let text = "Rowgate [RG-LOGIN]: this session's login has ended; log in anew";
+        Self::new(FaultKind::Login, 1045, *b"28000", text)
+    }
+
+    /// 1045/28000: what a live session rests on was revoked.
+    pub fn revoked() -> Self {
+        let text = "Rowgate [RG-LOGIN]: this session's login was revoked";
         Self::new(FaultKind::Login, 1045, *b"28000", text)
     }
 

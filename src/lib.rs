@@ -8,6 +8,7 @@
 pub mod clock;
 pub mod codec;
 pub mod fault;
+pub mod network;
 pub mod schema;
 pub mod secret;
 // layer 1

@@ -1,9 +1,10 @@
 //! Who logs in: tokens, keys and certificates that anyone may send, and user names.
 
+use std::collections::HashSet;
 use std::sync::{Arc, LazyLock};
 
 use rowgate::identity::{
-    Certificate, CertificateRule, Directory, Issuer, IssuerKeys, IssuerRules, NameKind,
+    Attempt, Certificate, CertificateRule, Directory, Issuer, IssuerKeys, IssuerRules, NameKind,
     PrincipalKind, Proof, UserName,
 };
 use rowgate::secret::Secret;
@@ -33,14 +34,14 @@ static DIRECTORY: LazyLock<Directory> = LazyLock::new(|| {
         groups: vec![],
         principal: PrincipalKind::Agent,
     };
-    Directory::new(vec![], vec![Issuer { rules, keys }], vec![rule])
+    Directory::new(vec![], vec![Issuer { rules, keys }], vec![rule], HashSet::new())
 });
 
 /// Tokens: none is let in that the issuer's key did not sign; and key sets and certificates, which don't panic either.
 pub fn jwt(data: &[u8]) {
     let admitted = |token: &[u8]| {
         let proof = Proof::Clear(Secret::new(token.to_vec()));
-        DIRECTORY.admit("oidc", &proof, None, 0).is_ok()
+        DIRECTORY.admit(&attempt(&proof, None), 0).is_ok()
     };
     assert!(!admitted(data), "nobody signed it");
     // The same as the parts of a token that has the right form.
@@ -52,8 +53,12 @@ pub fn jwt(data: &[u8]) {
     }
     if let Some(certificate) = Certificate::parse(data) {
         let nobody = Proof::Clear(Secret::new(Vec::new()));
-        let _ = DIRECTORY.admit("oidc", &nobody, Some(&certificate), 0);
+        let _ = DIRECTORY.admit(&attempt(&nobody, Some(&certificate)), 0);
     }
+}
+
+fn attempt<'a>(proof: &'a Proof, certificate: Option<&'a Certificate>) -> Attempt<'a> {
+    Attempt { user: "oidc", proof, certificate, target: "shop", address: None }
 }
 
 fn base64url(bytes: &[u8]) -> String {

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use crate::network::Network;
+
 const EXAMPLES: &str = "\
 Examples:
   rowgate check                                        read everything, connect nowhere
@@ -20,8 +22,17 @@ const TOKEN_EXAMPLES: &str = "\
 Examples:
   rowgate token create --identity support-bot --group agents --expires 30d
   rowgate token create --identity backup --kind service --group dumps
+  rowgate token create --identity etl --group agents --target shop --from 10.20.0.0/16
   rowgate token list
+  rowgate token rotate tok_1f2e3d4c5b6a                  a new one; the old one ends in an hour
+  rowgate token rotate tok_1f2e3d4c5b6a --overlap 7d
   rowgate token revoke tok_1f2e3d4c5b6a";
+
+const IDENTITY_EXAMPLES: &str = "\
+Examples:
+  rowgate identity revoke support-bot --reason 'its host was broken into'
+  rowgate identity list --revoked
+  rowgate identity restore support-bot";
 
 const APPROVAL_EXAMPLES: &str = "\
 Examples:
@@ -109,9 +120,12 @@ pub(super) enum Verb {
     /// Read configuration, policies and plugins, and say what is wrong; connects nowhere
     #[command(after_help = CHECK_EXAMPLES)]
     Check,
-    /// Make, list and revoke gateway tokens
+    /// Make, list, rotate and revoke gateway tokens
     #[command(subcommand, after_help = TOKEN_EXAMPLES)]
     Token(TokenVerb),
+    /// Keep an identity out, whichever way it logs in
+    #[command(subcommand, after_help = IDENTITY_EXAMPLES)]
+    Identity(IdentityVerb),
     /// See and decide the statements that wait
     #[command(subcommand, after_help = APPROVAL_EXAMPLES)]
     Approvals(ApprovalVerb),
@@ -160,11 +174,49 @@ pub(super) enum TokenVerb {
     /// Every token, without its secret
     #[command(after_help = TOKEN_EXAMPLES)]
     List,
-    /// End a token
+    /// Make a token in another's place, for the same identity, groups, scope and time; it is shown this once
+    #[command(after_help = TOKEN_EXAMPLES)]
+    Rotate {
+        /// The old one's id, as `token list` shows it
+        id: String,
+        /// How long the old one still is good, such as 10m or 7d; 0s revokes it
+        #[arg(long, default_value = "1h", value_name = "TIME", value_parser = overlap_s)]
+        overlap: u64,
+    },
+    /// End a token, and its live sessions
     #[command(after_help = TOKEN_EXAMPLES)]
     Revoke {
         /// Its id, as `token list` shows it
         id: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum IdentityVerb {
+    /// The identities that have tokens, or were revoked
+    #[command(after_help = IDENTITY_EXAMPLES)]
+    List {
+        /// Only those that were revoked
+        #[arg(long)]
+        revoked: bool,
+    },
+    /// Let nobody log in under this name any more, by a token, an issuer's token or a certificate; end its live sessions
+    #[command(after_help = IDENTITY_EXAMPLES)]
+    Revoke {
+        /// Its name, as the record and policies have it
+        name: String,
+        /// Why, for the record
+        #[arg(long, default_value = "", hide_default_value = true)]
+        reason: String,
+    },
+    /// Let it log in again, with what is still good
+    #[command(after_help = IDENTITY_EXAMPLES)]
+    Restore {
+        /// Its name
+        name: String,
+        /// Why, for the record
+        #[arg(long, default_value = "", hide_default_value = true)]
+        reason: String,
     },
 }
 
@@ -182,6 +234,12 @@ pub(super) struct NewToken {
     /// How long it lives, such as 12h, 30d or 8w; without this, until it is revoked
     #[arg(long, value_name = "TIME", value_parser = duration_s)]
     pub(super) expires: Option<u64>,
+    /// Targets that it is for, by their names in the configuration; without this, all
+    #[arg(long = "target", value_name = "NAME", num_args = 1..)]
+    pub(super) targets: Vec<String>,
+    /// Networks or addresses from which it is accepted, such as 10.20.0.0/16; without this, all, and Unix sockets
+    #[arg(long = "from", value_name = "CIDR", num_args = 1..)]
+    pub(super) networks: Vec<Network>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -316,6 +374,11 @@ pub(super) enum SessionVerb {
     },
 }
 
+/// `7d` → seconds; `0s` is none.
+fn overlap_s(text: &str) -> Result<u64, String> {
+    if text == "0s" { Ok(0) } else { duration_s(text) }
+}
+
 /// `30d` → seconds.
 fn duration_s(text: &str) -> Result<u64, String> {
     let mend = "write a number and s, m, h, d or w, such as 30d";
@@ -351,5 +414,7 @@ mod tests {
         {
             assert!(duration_s(bad).is_err(), "{bad}");
         }
+        assert_eq!((overlap_s("0s"), overlap_s("1h")), (Ok(0), Ok(3_600)));
+        assert!(overlap_s("0").is_err());
     }
 }

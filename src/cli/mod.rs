@@ -6,6 +6,7 @@ mod approvals;
 mod args;
 mod audit;
 mod cert;
+mod identities;
 mod inspect;
 mod operate;
 mod output;
@@ -74,6 +75,7 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Verb::Plugin(args::PluginVerb::Inspect { file }) => inspect::plugin(&context, &file),
         Verb::Classify { target, samples } => inspect::classify(&context, &target, samples),
         Verb::Token(verb) => tokens::run(&context, verb),
+        Verb::Identity(verb) => identities::run(&context, verb),
         Verb::Approvals(verb) => approvals::run(&context, verb),
         Verb::Cert(verb) => cert::run(verb),
         Verb::Status => operate::status(&context),

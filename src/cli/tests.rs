@@ -47,7 +47,13 @@ fn verbs() {
         "token create --identity bot --group agents --group readers --expires 30d",
         "token create --identity backup --kind service --output json",
         "token list --output json",
+        "token create --identity etl --target shop crm --from 10.0.0.0/8 ::1",
+        "token rotate tok_1",
+        "token rotate tok_1 --overlap 0s",
         "token revoke tok_1",
+        "identity list --revoked",
+        "identity revoke bot --reason leak",
+        "identity restore bot",
         "approvals list",
         "approvals list --state all",
         "approvals approve apr_1",
@@ -58,10 +64,16 @@ fn verbs() {
     ];
     let parsed: Vec<String> = lines.iter().map(|line| parsed(line)).collect();
     insta::assert_snapshot!(parsed.join("\n"), @r#"
-    Token(Create(NewToken { identity: "bot", groups: ["agents", "readers"], kind: Agent, expires: Some(2592000) })) Table
-    Token(Create(NewToken { identity: "backup", groups: [], kind: Service, expires: None })) Json
+    Token(Create(NewToken { identity: "bot", groups: ["agents", "readers"], kind: Agent, expires: Some(2592000), targets: [], networks: [] })) Table
+    Token(Create(NewToken { identity: "backup", groups: [], kind: Service, expires: None, targets: [], networks: [] })) Json
     Token(List) Json
+    Token(Create(NewToken { identity: "etl", groups: [], kind: Agent, expires: None, targets: ["shop", "crm"], networks: [Network { address: 10.0.0.0, prefix: 8 }, Network { address: ::1, prefix: 128 }] })) Table
+    Token(Rotate { id: "tok_1", overlap: 3600 }) Table
+    Token(Rotate { id: "tok_1", overlap: 0 }) Table
     Token(Revoke { id: "tok_1" }) Table
+    Identity(List { revoked: true }) Table
+    Identity(Revoke { name: "bot", reason: "leak" }) Table
+    Identity(Restore { name: "bot", reason: "" }) Table
     Approvals(List { state: Pending }) Table
     Approvals(List { state: All }) Table
     Approvals(Approve { id: "apr_1", reason: "" }) Table
@@ -298,8 +310,8 @@ mod verbs_at_work {
             Box::pin(std::future::ready(Err("a.cedar: no".to_owned())))
         }
 
-        fn tokens_changed(&self) -> Answer<'_, ()> {
-            Box::pin(std::future::ready(()))
+        fn tokens_changed(&self) -> Answer<'_, bool> {
+            Box::pin(std::future::ready(true))
         }
 
         fn ready(&self) -> Result<(), String> {

@@ -3,7 +3,6 @@
 mod certificates;
 mod check;
 mod issuers;
-mod network;
 mod parse;
 mod paths;
 #[cfg(test)]
@@ -14,10 +13,10 @@ use std::path::PathBuf;
 
 pub use certificates::CertificateName;
 pub use issuers::{IdentityKind, Issuer};
-pub use network::Network;
 pub use parse::ConfigError;
 
 use crate::codec::Compression;
+use crate::network::Network;
 
 /// The whole configuration.
 #[derive(Clone, Debug, serde::Deserialize)]

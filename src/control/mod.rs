@@ -6,6 +6,7 @@
 
 mod approvals;
 mod error;
+mod identities;
 mod listen;
 mod operate;
 mod peer;
@@ -21,13 +22,15 @@ use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
 
 pub use error::{ControlError, ErrorAnswer, ErrorBody};
+pub use identities::{IdentityRefused, identities, restore_identity, revoke_identity};
 pub use listen::{Listeners, Peers};
 pub use peer::{ADMINS, Caller};
 pub use reply::{
-    ApprovalList, AuditStatus, NewTokenRequest, ReasonRequest, ReloadAnswer, SessionInfo,
-    SessionList, Status, TargetStatus, TokenAnswer, TokenInfo, TokenList, VersionList,
+    ApprovalList, AuditStatus, IdentityInfo, IdentityList, IdentityRequest, NewTokenRequest,
+    ReasonRequest, ReloadAnswer, RotateRequest, SessionInfo, SessionList, Status, TargetStatus,
+    TokenAnswer, TokenInfo, TokenList, VersionList,
 };
-pub use tokens::{Issued, TokenRefused, issue};
+pub use tokens::{Issued, TokenRefused, issue, rotate};
 
 use crate::approval::{Desk, EventSink};
 use crate::record::Event;
@@ -50,9 +53,9 @@ pub trait Gateway: Send + Sync {
     /// Reads configuration and policies again. The new policy version, or one line that names the file, the key and
     /// the mend; the old snapshot stays then.
     fn reload<'a>(&'a self, by: &'a str) -> Answer<'a, Result<String, String>>;
-    /// Tokens were made or revoked, which the store has. Ready once that is in force: who is told that a token exists, or
-    /// is revoked, may rely on it.
-    fn tokens_changed(&self) -> Answer<'_, ()>;
+    /// Tokens were made or revoked, or an identity was, which the store has. Ready once that is in force: who is told that
+    /// a token exists, or is revoked, may rely on it. False when it could not be told within a few seconds.
+    fn tokens_changed(&self) -> Answer<'_, bool>;
     /// Whether it takes traffic; if not, why.
     fn ready(&self) -> Result<(), String>;
     /// The metrics in Prometheus' text format.
@@ -83,6 +86,19 @@ impl ControlDeps {
     }
 }
 
+impl ControlDeps {
+    /// Brings a change of who may log in into force. An error says that it is kept and not yet in force: whoever revokes
+    /// in an emergency must know.
+    async fn logins_changed(&self) -> Result<(), ErrorAnswer> {
+        if self.gateway.tokens_changed().await {
+            return Ok(());
+        }
+        let text =
+            "it is in the store, but the gateway is busy or drains, and has not taken it over yet";
+        Err(ErrorAnswer::unavailable(text))
+    }
+}
+
 /// Serves until `stop` is ready. The listeners were bound before, so that a port in use ends the start with one line.
 pub async fn serve(listeners: Listeners, deps: ControlDeps, stop: impl Future<Output = ()>) {
     let (api, probes) = (api(deps.clone()), probe::router(deps.gateway));
@@ -107,7 +123,11 @@ fn api(deps: ControlDeps) -> Router {
         .route("/v1/approvals/{id}/deny", post(approvals::deny))
         .route("/v1/approvals/{id}/cancel", post(approvals::cancel))
         .route("/v1/tokens", get(tokens::list).post(tokens::create))
+        .route("/v1/tokens/{id}/rotate", post(tokens::rotated))
         .route("/v1/tokens/{id}/revoke", post(tokens::revoke))
+        .route("/v1/identities", get(identities::list))
+        .route("/v1/identities/revoke", post(identities::revoke))
+        .route("/v1/identities/restore", post(identities::restore))
         .fallback(async || ErrorAnswer::not_found("no such path in the admin API"))
         .method_not_allowed_fallback(async || ErrorAnswer::method_not_allowed())
         .layer(axum::middleware::from_fn(peer::known_only))

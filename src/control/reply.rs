@@ -1,6 +1,7 @@
 //! What travels over the admin API, in both directions: types only, shared with the command line.
 
 use crate::identity::PrincipalKind;
+use crate::network::Network;
 use crate::store::{Approval, PolicyVersion};
 
 /// `GET /v1/status`.
@@ -119,6 +120,32 @@ pub struct NewTokenRequest {
     /// Seconds until it ends; none: never.
     #[serde(default)]
     pub expires_s: Option<u64>,
+    /// The targets that it is for; none: all.
+    #[serde(default)]
+    pub targets: Vec<String>,
+    /// The networks from which it is accepted; none: all, and Unix sockets.
+    #[serde(default)]
+    pub networks: Vec<Network>,
+}
+
+/// `POST /v1/tokens/{id}/rotate`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RotateRequest {
+    /// Seconds for which the old token still is good; none: an hour. 0 revokes it.
+    #[serde(default)]
+    pub overlap_s: Option<u64>,
+}
+
+/// `POST /v1/identities/revoke` and `restore`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IdentityRequest {
+    /// Whom. (Not in the path: a name may hold any character.)
+    pub identity: String,
+    /// Why, for the record.
+    #[serde(default)]
+    pub reason: String,
 }
 
 fn agent() -> PrincipalKind {
@@ -152,6 +179,12 @@ pub struct TokenInfo {
     pub kind: PrincipalKind,
     /// The groups it confers.
     pub groups: Vec<String>,
+    /// The targets that it is for; none: all.
+    #[serde(default)]
+    pub targets: Vec<String>,
+    /// The networks from which it is accepted; none: all, and Unix sockets.
+    #[serde(default)]
+    pub networks: Vec<Network>,
     /// Microseconds since the epoch.
     pub created_us: i64,
     /// Who made it.
@@ -160,6 +193,37 @@ pub struct TokenInfo {
     pub expires_us: Option<i64>,
     /// Microseconds since the epoch.
     pub revoked_us: Option<i64>,
+    /// Microseconds since the epoch, of its last login; a few seconds late.
+    #[serde(default)]
+    pub used_us: Option<i64>,
+    /// From where that was: an address, or `localhost` for a Unix socket.
+    #[serde(default)]
+    pub used_from: Option<String>,
+    /// The token that was made in its place.
+    #[serde(default)]
+    pub replaced_by: Option<String>,
+}
+
+/// An identity that has tokens, or was revoked.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct IdentityInfo {
+    /// Its name.
+    pub identity: String,
+    /// Its tokens that are good now, were it not revoked.
+    pub live_tokens: usize,
+    /// Microseconds since the epoch; none: it is not revoked.
+    pub revoked_us: Option<i64>,
+    /// Who revoked it.
+    pub revoked_by: Option<String>,
+    /// Why.
+    pub reason: Option<String>,
+}
+
+/// `GET /v1/identities`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct IdentityList {
+    /// By name.
+    pub identities: Vec<IdentityInfo>,
 }
 
 /// `GET /v1/tokens`.

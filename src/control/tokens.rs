@@ -1,4 +1,4 @@
-//! `/v1/tokens`: made, listed, revoked. The token itself is in one answer and nowhere else.
+//! `/v1/tokens`: made, listed, replaced, revoked. The token itself is in one answer and nowhere else.
 
 use axum::extract::{Path, State};
 use axum::{Extension, Json, body::Bytes};
@@ -7,15 +7,19 @@ use super::ControlDeps;
 use super::error::ErrorAnswer;
 use super::operate::parsed;
 use super::peer::Caller;
-use super::reply::{NewTokenRequest, TokenAnswer, TokenInfo, TokenList};
-use crate::identity::{NewToken, TokenRecord, UserName};
+use super::reply::{NewTokenRequest, RotateRequest, TokenAnswer, TokenInfo, TokenList};
+use crate::identity::{MAX_LIVE_TOKENS, NewToken, Scope, TokenRecord, UserName};
 use crate::secret::Secret;
-use crate::store::{Store, StoreError, StoredToken};
+use crate::store::{Ending, Store, StoreError, StoredToken};
 
 /// Groups of one token: each is a Cedar parent at every decision.
 const MAX_GROUPS: usize = 64;
 /// Longest name of a group, as an identity's: user names of 96 bytes and more are refused at login.
 const MAX_NAME_BYTES: usize = 95;
+/// Targets and networks of one token: each is looked at by every login with it.
+const MAX_SCOPE: usize = 64;
+/// How long a replaced token is good, unless it is said: its holders take over the new one meanwhile.
+const OVERLAP_S: u64 = 3_600;
 
 /// A token that was made and stored.
 #[derive(Debug)]
@@ -40,6 +44,23 @@ pub enum TokenRefused {
     /// Too many.
     #[error("more than {MAX_GROUPS} groups")]
     TooManyGroups,
+    /// A scope of names that no target has, or of very many.
+    #[error(
+        "a scope lists at most {MAX_SCOPE} targets and {MAX_SCOPE} networks, without empty names"
+    )]
+    Scope,
+    /// Logins try no more.
+    #[error("{0:?} has {MAX_LIVE_TOKENS} live tokens, and no login tries more; revoke one first")]
+    TooManyTokens(String),
+    /// Nothing to replace.
+    #[error("there is no such token")]
+    Unknown,
+    /// It lets nobody in any more.
+    #[error("the token was revoked, or has expired; create a new one")]
+    Ended,
+    /// There is a token in its place.
+    #[error("the token was rotated already: {0} is in its place")]
+    Replaced(String),
     /// It would end before it begins, or after the end of time.
     #[error("the expiry must be at least a second and at most 100 years away")]
     Expiry,
@@ -56,6 +77,10 @@ impl From<TokenRefused> for ErrorAnswer {
         match refused {
             TokenRefused::Store(error) => Self::from(error),
             TokenRefused::NoRandomness => Self::unavailable(&refused.to_string()),
+            TokenRefused::Unknown => Self::not_found(&refused.to_string()),
+            TokenRefused::Ended | TokenRefused::Replaced(_) | TokenRefused::TooManyTokens(_) => {
+                Self::conflict(&refused.to_string())
+            }
             _ => Self::bad_request(&refused.to_string()),
         }
     }
@@ -70,41 +95,128 @@ pub async fn issue(
 ) -> Result<Issued, TokenRefused> {
     check(request)?;
     let expires_us = request.expires_s.map(|after| expiry(after, now_us)).transpose()?;
+    may_have_another(&store.tokens().await?, &request.identity, now_us)?;
     let token = NewToken::generate().ok_or(TokenRefused::NoRandomness)?;
-    let mut groups = request.groups.clone();
-    groups.sort();
-    groups.dedup();
-    let stored = StoredToken {
-        record: TokenRecord {
-            id: token.id,
-            identity: request.identity.clone(),
-            kind: request.kind,
-            groups,
-            verifier: token.verifier,
-            expires_us,
-            revoked: false,
-        },
-        created_us: now_us,
-        created_by: by.to_owned(),
-        revoked_us: None,
+    let scope = Scope { targets: sorted(&request.targets), networks: request.networks.clone() };
+    let record = TokenRecord {
+        id: token.id,
+        identity: request.identity.clone(),
+        kind: request.kind,
+        groups: sorted(&request.groups),
+        scope,
+        verifier: token.verifier,
+        expires_us,
+        revoked: false,
     };
+    let stored = new(record, by, now_us);
     store.insert_token(&stored).await?;
     Ok(Issued { secret: token.secret, info: TokenInfo::from(stored) })
 }
 
+/// Makes a token in the place of another, which is good for `overlap_s` longer: for the same identity, groups and scope,
+/// and for as long as that one was made for. Also what `rowgate token rotate` does where no gateway runs.
+pub async fn rotate(
+    store: &Store,
+    id: &str,
+    request: &RotateRequest,
+    by: &str,
+    now_us: i64,
+) -> Result<Issued, TokenRefused> {
+    let ending = match request.overlap_s.unwrap_or(OVERLAP_S) {
+        0 => Ending::At(now_us),
+        overlap_s => Ending::By(expiry(overlap_s, now_us)?),
+    };
+    let tokens = store.tokens().await?;
+    let old = tokens.iter().find(|token| token.record.id == id).ok_or(TokenRefused::Unknown)?;
+    let record = &old.record;
+    if let Some(new) = &old.replaced_by {
+        return Err(TokenRefused::Replaced(new.clone()));
+    }
+    if !is_live(record, now_us) {
+        return Err(TokenRefused::Ended);
+    }
+    // The old one counts for as long as both are good.
+    let stay =
+        tokens.iter().filter(|token| matches!(ending, Ending::By(_)) || token.record.id != id);
+    may_have_another(stay, &record.identity, now_us)?;
+    let lifetime_us = record.expires_us.map(|end| end.saturating_sub(old.created_us));
+    let token = NewToken::generate().ok_or(TokenRefused::NoRandomness)?;
+    let record = TokenRecord {
+        id: token.id,
+        verifier: token.verifier,
+        expires_us: lifetime_us.map(|lifetime| now_us.saturating_add(lifetime)),
+        ..record.clone()
+    };
+    let stored = new(record, by, now_us);
+    if !store.replace_token(id, &stored, ending, now_us).await? {
+        return Err(TokenRefused::Ended); // meanwhile, by someone else
+    }
+    Ok(Issued { secret: token.secret, info: TokenInfo::from(stored) })
+}
+
+/// A token that nobody has used yet.
+fn new(record: TokenRecord, by: &str, now_us: i64) -> StoredToken {
+    StoredToken {
+        record,
+        created_us: now_us,
+        created_by: by.to_owned(),
+        revoked_us: None,
+        used_us: None,
+        used_from: None,
+        replaced_by: None,
+    }
+}
+
+fn may_have_another<'t>(
+    tokens: impl IntoIterator<Item = &'t StoredToken>,
+    identity: &str,
+    now_us: i64,
+) -> Result<(), TokenRefused> {
+    let records = tokens.into_iter().map(|token| &token.record);
+    let live = records.filter(|record| record.identity == identity && is_live(record, now_us));
+    if live.count() < MAX_LIVE_TOKENS {
+        Ok(())
+    } else {
+        Err(TokenRefused::TooManyTokens(identity.to_owned()))
+    }
+}
+
+/// Whether it lets anyone in, now.
+pub(super) fn is_live(record: &TokenRecord, now_us: i64) -> bool {
+    !record.revoked && record.expires_us.is_none_or(|end| end > now_us)
+}
+
+fn sorted(words: &[String]) -> Vec<String> {
+    let mut words = words.to_vec();
+    words.sort();
+    words.dedup();
+    words
+}
+
 fn check(request: &NewTokenRequest) -> Result<(), TokenRefused> {
-    let parsed = UserName::parse(&request.identity);
-    let is_plain = parsed.is_some_and(|name| name.identity == request.identity);
-    if !is_plain || !is_name(&request.identity) {
+    if !is_identity(&request.identity) {
         return Err(TokenRefused::Identity(request.identity.clone()));
     }
     if request.groups.len() > MAX_GROUPS {
         return Err(TokenRefused::TooManyGroups);
     }
-    match request.groups.iter().find(|group| !is_name(group)) {
-        Some(bad) => Err(TokenRefused::Group(bad.clone())),
-        None => Ok(()),
+    if let Some(bad) = request.groups.iter().find(|group| !is_name(group)) {
+        return Err(TokenRefused::Group(bad.clone()));
     }
+    let (targets, networks) = (&request.targets, &request.networks);
+    if targets.len() > MAX_SCOPE
+        || networks.len() > MAX_SCOPE
+        || !targets.iter().all(|t| is_name(t))
+    {
+        return Err(TokenRefused::Scope);
+    }
+    Ok(())
+}
+
+/// Whether an identity can go by this name.
+pub(super) fn is_identity(text: &str) -> bool {
+    let parsed = UserName::parse(text);
+    parsed.is_some_and(|name| name.identity == text) && is_name(text)
 }
 
 fn is_name(text: &str) -> bool {
@@ -128,10 +240,15 @@ impl From<StoredToken> for TokenInfo {
             identity: record.identity,
             kind: record.kind,
             groups: record.groups,
+            targets: record.scope.targets,
+            networks: record.scope.networks,
             created_us: stored.created_us,
             created_by: stored.created_by,
             expires_us: record.expires_us,
             revoked_us: stored.revoked_us,
+            used_us: stored.used_us,
+            used_from: stored.used_from,
+            replaced_by: stored.replaced_by,
         }
     }
 }
@@ -153,10 +270,34 @@ pub(super) async fn create(
     caller.must_be_admin()?;
     let request: NewTokenRequest = parsed(body)?;
     check(&request)?;
+    // A misspelt name would make a token that opens nothing, or a target of a later day.
+    let known = deps.gateway.status().targets;
+    if let Some(bad) = request.targets.iter().find(|t| known.iter().all(|known| known.name != **t))
+    {
+        return Err(ErrorAnswer::bad_request(&format!("there is no target {bad:?}")));
+    }
     deps.record(&caller, "token.create", &request.identity)?;
     let now_us = jiff::Timestamp::now().as_microsecond();
     let issued = issue(&deps.store, &request, &caller.identity, now_us).await?;
-    deps.gateway.tokens_changed().await;
+    // Whether it counts already or in a moment: it is shown this once.
+    let _ = deps.gateway.tokens_changed().await;
+    let token = String::from_utf8_lossy(issued.secret.expose()).into_owned();
+    Ok(Json(TokenAnswer { token, info: issued.info }))
+}
+
+pub(super) async fn rotated(
+    State(deps): State<ControlDeps>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+    body: Result<Bytes, axum::extract::rejection::BytesRejection>,
+) -> Result<Json<TokenAnswer>, ErrorAnswer> {
+    caller.must_be_admin()?;
+    let request: RotateRequest = parsed(body)?;
+    deps.record(&caller, "token.rotate", &id)?;
+    let now_us = jiff::Timestamp::now().as_microsecond();
+    let issued = rotate(&deps.store, &id, &request, &caller.identity, now_us).await?;
+    // Whether it counts already or in a moment: it is shown this once.
+    let _ = deps.gateway.tokens_changed().await;
     let token = String::from_utf8_lossy(issued.secret.expose()).into_owned();
     Ok(Json(TokenAnswer { token, info: issued.info }))
 }
@@ -171,7 +312,7 @@ pub(super) async fn revoke(
     let revoked = deps.store.revoke_token(&id, jiff::Timestamp::now().as_microsecond()).await?;
     let tokens = deps.store.tokens().await?;
     if revoked {
-        deps.gateway.tokens_changed().await;
+        deps.logins_changed().await?;
     }
     match tokens.into_iter().find(|token| token.record.id == id) {
         None => Err(ErrorAnswer::not_found("there is no such token")),
@@ -191,6 +332,8 @@ mod tests {
             kind: PrincipalKind::Agent,
             groups: groups.iter().map(|group| (*group).to_owned()).collect(),
             expires_s,
+            targets: Vec::new(),
+            networks: Vec::new(),
         }
     }
 

@@ -6,20 +6,21 @@ use std::sync::Arc;
 use crate::config::{self, Config, IdentityKind};
 use crate::identity::{
     CertificateRule, Directory, Issuer, IssuerKeys, IssuerRules, NameKind, PrincipalKind,
-    TokenRecord,
 };
+use crate::store::Logins;
 
-/// Who may log in: by these tokens, by these issuers' keys (by their URLs), and by what the configuration says.
+/// Who may log in: by these tokens and unless revoked, by these issuers' keys (by their URLs), and by what the configuration says.
 pub(super) fn directory(
     config: &Config,
-    tokens: &[TokenRecord],
+    logins: &Logins,
     keys: &HashMap<String, Arc<IssuerKeys>>,
 ) -> Directory {
     let issuers = config.issuers.iter();
     let issuers =
         issuers.map(|issuer| Issuer { rules: rules(issuer), keys: keys.get(&issuer.url).cloned() });
     let certificates = config.certificates.iter().filter_map(certificate);
-    Directory::new(tokens.to_vec(), issuers.collect(), certificates.collect())
+    let Logins { tokens, revoked } = logins.clone();
+    Directory::new(tokens, issuers.collect(), certificates.collect(), revoked)
 }
 
 fn rules(issuer: &config::Issuer) -> IssuerRules {

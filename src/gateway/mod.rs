@@ -11,6 +11,7 @@ mod running;
 mod schemas;
 mod serve;
 mod settings;
+mod uses;
 
 pub use classify::{Proposed, classify};
 pub use inputs::{Inputs, Texts};

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use crate::catalog::{self, Raw};
-use crate::identity::{Directory, IssuerKeys, TokenRecord};
+use crate::identity::{Directory, IssuerKeys};
 use crate::policy::{PluginHost, Snapshot};
 use crate::schema::Catalog;
+use crate::store::Logins;
 
 use super::identities::directory;
 use super::inputs::Inputs;
@@ -16,7 +17,7 @@ use super::inputs::Inputs;
 /// What snapshots are made of, and the last one made.
 pub(super) struct Publisher {
     inputs: Inputs,
-    tokens: Vec<TokenRecord>,
+    logins: Logins,
     /// Issuers' keys, by their URLs.
     keys: HashMap<String, Arc<IssuerKeys>>,
     directory: Arc<Directory>,
@@ -34,14 +35,14 @@ struct TargetSchema {
 
 impl Publisher {
     /// The first snapshot: no schema has been read yet, so everything is refused until it has.
-    pub(super) fn new(inputs: Inputs, tokens: Vec<TokenRecord>) -> Self {
+    pub(super) fn new(inputs: Inputs, logins: Logins) -> Self {
         let keys = HashMap::new();
-        let directory = Arc::new(directory(&inputs.config, &tokens, &keys));
+        let directory = Arc::new(directory(&inputs.config, &logins, &keys));
         let mut targets = Vec::new();
         targets.resize_with(inputs.config.targets.len(), TargetSchema::default);
         let first = snapshot(&inputs, &directory, &targets, 1);
         let published = Arc::new(ArcSwap::from_pointee(first));
-        Self { inputs, tokens, keys, directory, targets, serial: 1, epoch: 0, published }
+        Self { inputs, logins, keys, directory, targets, serial: 1, epoch: 0, published }
     }
 
     /// Where workers read.
@@ -70,9 +71,9 @@ impl Publisher {
         self.set_directory();
     }
 
-    /// New tokens.
-    pub(super) fn set_tokens(&mut self, tokens: Vec<TokenRecord>) {
-        self.tokens = tokens;
+    /// New tokens, or others who are revoked.
+    pub(super) fn set_logins(&mut self, logins: Logins) {
+        self.logins = logins;
         self.set_directory();
     }
 
@@ -83,7 +84,7 @@ impl Publisher {
     }
 
     fn set_directory(&mut self) {
-        self.directory = Arc::new(directory(&self.inputs.config, &self.tokens, &self.keys));
+        self.directory = Arc::new(directory(&self.inputs.config, &self.logins, &self.keys));
         self.publish();
     }
 

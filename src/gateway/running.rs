@@ -27,8 +27,8 @@ pub(super) enum Command {
     },
     /// Tokens were made or revoked: the store knows which.
     Tokens {
-        /// Told once they are in force.
-        done: oneshot::Sender<()>,
+        /// Told once they are in force, or can't be read.
+        done: oneshot::Sender<bool>,
     },
 }
 
@@ -243,17 +243,18 @@ impl Gateway for Running {
         })
     }
 
-    fn tokens_changed(&self) -> Answer<'_, ()> {
+    fn tokens_changed(&self) -> Answer<'_, bool> {
         Box::pin(async move {
             let (done, taken) = oneshot::channel();
             let told = async {
-                if self.commands.send(Command::Tokens { done }).await.is_ok() {
-                    let _ = taken.await;
-                }
+                let sent = self.commands.send(Command::Tokens { done }).await.is_ok();
+                sent && taken.await.unwrap_or(false)
             };
-            if tokio::time::timeout(PATIENCE, told).await.is_err() {
+            let told = tokio::time::timeout(PATIENCE, told).await.unwrap_or(false);
+            if !told {
                 tracing::warn!("the gateway drains or is busy: changed tokens take effect later");
             }
+            told
         })
     }
 

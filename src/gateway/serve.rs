@@ -11,12 +11,14 @@ use super::issuers::{Fetched, Issuers};
 use super::running::{Command, Running};
 use super::schemas::{Look, Looks};
 use super::settings::{bind, limits, needs_restart, targets};
+use super::uses::Keeper;
 use super::{GatewayError, Inputs, Texts, logging, process};
 use crate::approval::{Desk, DeskService, EventSink, NotRecorded};
 use crate::audit::{Audit, Writer};
 use crate::config::Config;
 use crate::control::{ControlDeps, Listeners, Peers, serve};
 use crate::gateway::publish::Publisher;
+use crate::identity::Uses;
 use crate::metrics::Metrics;
 use crate::net::side::SideTarget;
 use crate::net::{KeyRefresh, Net, NetConfig};
@@ -58,6 +60,7 @@ struct Serving {
     fetched: mpsc::Receiver<Fetched>,
     commands: mpsc::Receiver<Command>,
     store: Store,
+    uses: Arc<Uses>,
     /// The configuration that it was started with: parts of it hold until a restart.
     started_with: Config,
     peers: Arc<Peers>,
@@ -87,9 +90,9 @@ impl Serving {
         let (desk, service) = Desk::open(store.clone(), &config.approvals, sink(&admin))
             .await
             .map_err(|error| failed("approvals", &error))?;
-        let tokens = store.token_records().await.map_err(|error| failed("tokens", &error))?;
+        let logins = store.logins().await.map_err(|error| failed("tokens", &error))?;
         let handled = Ok(inputs.watched);
-        let publisher = Publisher::new(inputs, tokens);
+        let publisher = Publisher::new(inputs, logins);
         let (found, looks) = mpsc::channel(LOOKS);
         let sides = config.targets.iter().zip(&targets).map(|(target, runtime)| {
             let account = runtime.account.clone();
@@ -116,6 +119,7 @@ impl Serving {
             fetched,
             commands,
             store,
+            uses: Arc::default(),
             started_with: config.clone(),
             peers: control.peers(),
             handled,
@@ -131,6 +135,7 @@ impl Serving {
             snapshot: serving.publisher.published(),
             schemas,
             keys: Arc::clone(&serving.issuers) as Arc<dyn KeyRefresh>,
+            uses: Arc::clone(&serving.uses),
             desk: desk.clone(),
             audit: (0..workers).map(|worker| audit.writer(worker)).collect(),
             cores: serving.running.metrics.cores(),
@@ -181,6 +186,7 @@ impl Serving {
         let desk = tokio::spawn(service.run(async {
             let _ = desk_stopped.await;
         }));
+        let keeper = Keeper::start(Arc::clone(&self.uses), self.store.clone());
         self.record("started");
         let outcome = self.main_loop(&net).await;
         tracing::info!("draining");
@@ -195,6 +201,7 @@ impl Serving {
         }
         let _ = stop_control.send(());
         let _ = control.await;
+        keeper.finish().await;
         self.store.close().await;
         drop(self);
         let _ = tokio::task::spawn_blocking(move || audit.close()).await;
@@ -227,8 +234,7 @@ impl Serving {
                         let _ = answer.send(self.reload(net, &by).await);
                     }
                     Some(Command::Tokens { done }) => {
-                        self.tokens_changed().await;
-                        let _ = done.send(());
+                        let _ = done.send(self.tokens_changed().await);
                     }
                     None => return Ok(()),
                 },
@@ -266,10 +272,16 @@ impl Serving {
     }
 
     /// The store is asked, since two changes at once may tell of themselves in either order.
-    async fn tokens_changed(&mut self) {
-        match self.store.token_records().await {
-            Ok(tokens) => self.publisher.set_tokens(tokens),
-            Err(error) => tracing::error!(%error, "changed tokens can't be read"),
+    async fn tokens_changed(&mut self) -> bool {
+        match self.store.logins().await {
+            Ok(logins) => {
+                self.publisher.set_logins(logins);
+                true
+            }
+            Err(error) => {
+                tracing::error!(%error, "changed tokens can't be read");
+                false
+            }
         }
     }
 

@@ -1,17 +1,21 @@
 //! Who may log in, by name; and the check of a proof against the verifiers kept for that name.
 
-use std::collections::{BTreeMap, HashMap};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY, SHA256, digest};
 
 use super::certificate::{Certificate, CertificateRule};
 use super::issuer::{self, Issuer};
-use super::{Principal, PrincipalKind, UserName};
+use super::pass::{Pass, PassEnd, Source};
+use super::{Principal, PrincipalKind, Scope, UserName};
 use crate::secret::{self, Secret};
 
-/// At most so many verifiers of one name are tried, so that a login costs a bounded time.
-const MAX_VERIFIERS: usize = 8;
+/// At most so many verifiers of one name are tried, so that a login costs a bounded time: more tokens than this can't be
+/// live at once.
+pub const MAX_LIVE_TOKENS: usize = 16;
 
 /// What is kept of a token: enough for both challenge-response plugins, useless as a password.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,31 +82,14 @@ pub struct TokenRecord {
     pub kind: PrincipalKind,
     /// The groups it confers.
     pub groups: Vec<String>,
+    /// Where it is good.
+    pub scope: Scope,
     /// The check.
     pub verifier: Verifier,
     /// Microseconds since the epoch.
     pub expires_us: Option<i64>,
     /// Revoked tokens stay, so that the record can tell why a login failed.
     pub revoked: bool,
-}
-
-/// What a session got in with: it holds for as long as that does.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pass {
-    identity: String,
-    source: Source,
-    expires_us: Option<i64>,
-}
-
-/// What a pass rests on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Source {
-    /// The gateway token with this id.
-    Token(String),
-    /// A token of the issuer with this URL.
-    Issuer(String),
-    /// A certificate, by a rule of this pattern.
-    Certificate(String),
 }
 
 /// Why a login was refused: for the record and the metrics, never for the client.
@@ -114,8 +101,10 @@ pub enum LoginRefusal {
     Proof,
     /// The token has expired.
     Expired,
-    /// The token was revoked.
+    /// The token, or whose it is, was revoked.
     Revoked,
+    /// The token is not for this target, or not from there.
+    Scope,
     /// The issuer at this place has no key by which the token could be checked, or none that is fresh enough.
     Key(usize),
     /// The user name is not that of the token's subject.
@@ -132,6 +121,7 @@ impl LoginRefusal {
             Self::Proof => "proof",
             Self::Expired => "expired",
             Self::Revoked => "revoked",
+            Self::Scope => "scope",
             Self::Key(_) => "key",
             Self::Name => "name",
             Self::Claims => "claims",
@@ -139,11 +129,19 @@ impl LoginRefusal {
     }
 }
 
-impl Pass {
-    /// Whether its time is over.
-    pub fn has_expired(&self, now_us: i64) -> bool {
-        self.expires_us.is_some_and(|end| end <= now_us)
-    }
+/// A login as it is checked.
+#[derive(Clone, Copy, Debug)]
+pub struct Attempt<'a> {
+    /// The whole user name.
+    pub user: &'a str,
+    /// What came as the password.
+    pub proof: &'a Proof,
+    /// The client's certificate, which TLS has verified.
+    pub certificate: Option<&'a Certificate>,
+    /// The name of the target.
+    pub target: &'a str,
+    /// The client's own address, also behind a balancer; none: it came by a Unix socket.
+    pub address: Option<IpAddr>,
 }
 
 /// Everyone who may log in. Immutable; a change makes another.
@@ -152,6 +150,8 @@ pub struct Directory {
     tokens: HashMap<String, Vec<Entry>>,
     issuers: Vec<Issuer>,
     certificates: Vec<CertificateRule>,
+    /// Identities that may not log in, whichever way.
+    revoked: HashSet<String>,
     /// Tried for unknown names, so that they cost what known ones do.
     decoy: Verifier,
 }
@@ -177,7 +177,7 @@ impl Entry {
         };
         let pass = Pass {
             identity: record.identity.clone(),
-            source: Source::Token(record.id.clone()),
+            source: Source::Token(record.id.as_str().into()),
             expires_us: record.expires_us,
         };
         Self { record, principal: Arc::new(principal), pass: Arc::new(pass) }
@@ -193,43 +193,48 @@ impl Entry {
 }
 
 impl Directory {
-    /// A directory of these tokens, of whom these issuers vouch for, and of whose certificates are whose.
+    /// A directory of these tokens, of whom these issuers vouch for, and of whose certificates are whose; but for the
+    /// `revoked` identities.
     pub fn new(
         records: Vec<TokenRecord>,
         issuers: Vec<Issuer>,
         certificates: Vec<CertificateRule>,
+        revoked: HashSet<String>,
     ) -> Self {
         let mut tokens: HashMap<String, Vec<Entry>> = HashMap::new();
         for record in records {
             tokens.entry(record.identity.clone()).or_default().push(Entry::new(record));
         }
         for of_one in tokens.values_mut() {
-            // live ones first: they are what the bounded number of tries is for
-            of_one
-                .sort_by_key(|Entry { record, .. }| (record.revoked, record.expires_us.is_some()));
+            // Live ones first, then those that ended last: the bounded number of tries is for them.
+            of_one.sort_by_key(|Entry { record, .. }| {
+                (record.revoked, Reverse(record.expires_us.unwrap_or(i64::MAX)))
+            });
         }
-        Self { tokens, issuers, certificates, decoy: Verifier::of(b"nobody holds this") }
+        Self { tokens, issuers, certificates, revoked, decoy: Verifier::of(b"nobody holds this") }
     }
 
-    /// Checks a login. `user` is the whole user name; `now_us` the wall clock.
-    pub fn verify(
-        &self,
-        user: &str,
-        proof: &Proof,
-        now_us: i64,
-    ) -> Result<Arc<Principal>, LoginRefusal> {
-        self.admit(user, proof, None, now_us).map(|(principal, _)| principal)
-    }
-
-    /// Checks a login; who it is, and what that rests on. A `certificate` that TLS has verified, and that is the
-    /// identity's by a rule, is proof enough.
+    /// Checks a login; who it is, and what that rests on. `now_us`: the wall clock.
     pub fn admit(
         &self,
-        user: &str,
-        proof: &Proof,
-        certificate: Option<&Certificate>,
+        attempt: &Attempt<'_>,
         now_us: i64,
     ) -> Result<(Arc<Principal>, Arc<Pass>), LoginRefusal> {
+        let (principal, pass) = self.identify(attempt, now_us)?;
+        // Last, and by who it is: an issuer's token and an alias name the identity otherwise than the user name does.
+        if self.revoked.contains(&principal.subject) {
+            return Err(LoginRefusal::Revoked);
+        }
+        Ok((principal, pass))
+    }
+
+    /// A certificate that is the identity's by a rule is proof enough.
+    fn identify(
+        &self,
+        attempt: &Attempt<'_>,
+        now_us: i64,
+    ) -> Result<(Arc<Principal>, Arc<Pass>), LoginRefusal> {
+        let Attempt { user, proof, certificate, target, address } = *attempt;
         let name = UserName::parse(user);
         if let (Some(name), Some(certificate)) = (&name, certificate)
             && let Some(rule) = certificate.is_of(&self.certificates, &name.identity, now_us)
@@ -247,7 +252,7 @@ impl Directory {
             let _ = self.decoy.accepts(proof);
             return Err(LoginRefusal::Unknown);
         };
-        let mut tried = entries.iter().take(MAX_VERIFIERS);
+        let mut tried = entries.iter().take(MAX_LIVE_TOKENS);
         let entry =
             tried.find(|entry| entry.record.verifier.accepts(proof)).ok_or(LoginRefusal::Proof)?;
         if entry.record.revoked {
@@ -255,6 +260,9 @@ impl Directory {
         }
         if entry.pass.has_expired(now_us) {
             return Err(LoginRefusal::Expired);
+        }
+        if !entry.record.scope.covers(target, address) {
+            return Err(LoginRefusal::Scope);
         }
         Ok((entry.principal(name), Arc::clone(&entry.pass)))
     }
@@ -281,18 +289,23 @@ impl Directory {
         Ok((Arc::new(principal), Arc::new(pass)))
     }
 
-    /// Whether what a session got in with still counts: the token is there and not revoked, the issuer still trusted.
-    pub fn holds(&self, pass: &Pass) -> bool {
-        match &pass.source {
+    /// What a session got in with, as it is now, for a token may end sooner than it was to; or why it counts no more.
+    pub fn renewed(&self, pass: &Arc<Pass>) -> Result<Arc<Pass>, PassEnd> {
+        if self.revoked.contains(&pass.identity) {
+            return Err(PassEnd::Revoked);
+        }
+        let holds = match &pass.source {
             Source::Token(id) => {
                 let mut entries = self.tokens.get(&pass.identity).into_iter().flatten();
-                entries.any(|Entry { record, .. }| record.id == *id && !record.revoked)
+                let live = entries.find(|entry| *entry.record.id == **id && !entry.record.revoked);
+                return live.map(|entry| Arc::clone(&entry.pass)).ok_or(PassEnd::Revoked);
             }
             Source::Certificate(pattern) => {
                 self.certificates.iter().any(|rule| rule.pattern == *pattern)
             }
             Source::Issuer(url) => self.issuers.iter().any(|issuer| issuer.rules.issuer == *url),
-        }
+        };
+        if holds { Ok(Arc::clone(pass)) } else { Err(PassEnd::Withdrawn) }
     }
 
     /// Whether a token of an issuer can be a login.
@@ -363,10 +376,20 @@ mod tests {
             identity: identity.into(),
             kind: PrincipalKind::Agent,
             groups: vec!["b".into(), "a".into(), "b".into()],
+            scope: Scope::default(),
             verifier: Verifier::of(token),
             expires_us: None,
             revoked: false,
         }
+    }
+
+    fn of(records: Vec<TokenRecord>) -> Directory {
+        Directory::new(records, vec![], vec![], HashSet::new())
+    }
+
+    fn attempt<'a>(user: &'a str, proof: &'a Proof) -> Attempt<'a> {
+        let address = Some([10, 0, 0, 1].into());
+        Attempt { user, proof, certificate: None, target: "shop", address }
     }
 
     fn native(token: &[u8]) -> Proof {
@@ -383,11 +406,10 @@ mod tests {
 
     #[test]
     fn every_way_in() {
-        let directory =
-            Directory::new(vec![record("bot", b"old"), record("bot", b"new")], vec![], vec![]);
+        let directory = of(vec![record("bot", b"old"), record("bot", b"new")]);
         for token in [b"old", b"new"] {
             for proof in [native(token), sha2(token), Proof::Clear(Secret::new(token.to_vec()))] {
-                let principal = directory.verify("bot;run=7", &proof, 0).unwrap();
+                let principal = directory.admit(&attempt("bot;run=7", &proof), 0).unwrap().0;
                 assert_eq!(principal.groups, ["a", "b"]);
                 assert_eq!(principal.attributes["run"], "7");
             }
@@ -398,16 +420,58 @@ mod tests {
     fn a_pass_holds_as_long_as_its_token() {
         let mut token = record("bot", b"t");
         token.expires_us = Some(10);
-        let proof = || native(b"t");
-        let (_, pass) = Directory::new(vec![token.clone()], vec![], vec![])
-            .admit("bot;run=7", &proof(), None, 0)
-            .unwrap();
+        let proof = native(b"t");
+        let (_, pass) = of(vec![token.clone()]).admit(&attempt("bot;run=7", &proof), 0).unwrap();
         assert!(!pass.has_expired(9) && pass.has_expired(10));
         let other = TokenRecord { id: "tok_2".into(), ..token.clone() };
-        assert!(Directory::new(vec![other.clone(), token.clone()], vec![], vec![]).holds(&pass));
-        assert!(!Directory::new(vec![other], vec![], vec![]).holds(&pass));
+        assert_eq!(of(vec![other.clone(), token.clone()]).renewed(&pass), Ok(pass.clone()));
+        assert_eq!(of(vec![other]).renewed(&pass), Err(PassEnd::Revoked));
+        // One that was rotated ends sooner than its sessions were told.
+        token.expires_us = Some(5);
+        let renewed = of(vec![token.clone()]).renewed(&pass).unwrap();
+        assert!(!renewed.has_expired(4) && renewed.has_expired(5));
+        let revoked = HashSet::from(["bot".to_owned()]);
+        let without = Directory::new(vec![token.clone()], vec![], vec![], revoked);
+        assert_eq!(without.renewed(&pass), Err(PassEnd::Revoked));
+        let refused = without.admit(&attempt("bot;run=7", &proof), 0).unwrap_err();
+        assert_eq!(refused, LoginRefusal::Revoked);
         token.revoked = true;
-        assert!(!Directory::new(vec![token], vec![], vec![]).holds(&pass));
+        assert_eq!(of(vec![token]).renewed(&pass), Err(PassEnd::Revoked));
+    }
+
+    #[test]
+    fn a_scope_is_looked_at_behind_the_proof() {
+        let mut near = record("bot", b"near");
+        near.scope.targets = vec!["shop".into()];
+        near.scope.networks = vec!["10.0.0.0/8".parse().unwrap()];
+        let directory = of(vec![near, record("bot", b"wide")]);
+        let check = |token: &[u8], target, address: Option<&str>| {
+            let proof = sha2(token);
+            let address = address.map(|address| address.parse().unwrap());
+            let attempt = Attempt { target, address, ..attempt("bot", &proof) };
+            directory.admit(&attempt, 0).map(drop)
+        };
+        assert_eq!(check(b"near", "shop", Some("10.9.9.9")), Ok(()));
+        assert_eq!(check(b"near", "crm", Some("10.9.9.9")), Err(LoginRefusal::Scope));
+        assert_eq!(check(b"near", "shop", Some("11.0.0.1")), Err(LoginRefusal::Scope));
+        assert_eq!(check(b"near", "shop", None), Err(LoginRefusal::Scope));
+        assert_eq!(check(b"wide", "crm", None), Ok(()));
+        assert_eq!(check(b"wrong", "crm", None), Err(LoginRefusal::Proof));
+    }
+
+    /// However many have ended, what is live is tried.
+    #[test]
+    fn what_ended_keeps_nobody_out() {
+        let tokens = (0..40_u8).map(|at| {
+            let mut token = record("bot", &[at]);
+            token.expires_us = Some(i64::from(at));
+            token.revoked = at % 2 == 1;
+            token
+        });
+        let directory = of(tokens.collect());
+        let check = |at: u8, now_us| directory.admit(&attempt("bot", &native(&[at])), now_us);
+        assert!(check(38, 37).is_ok());
+        assert_eq!(check(36, 37).unwrap_err(), LoginRefusal::Expired);
     }
 
     #[test]
@@ -416,8 +480,9 @@ mod tests {
         expired.expires_us = Some(10);
         let mut revoked = record("gone", b"t");
         revoked.revoked = true;
-        let directory = Directory::new(vec![record("bot", b"t"), expired, revoked], vec![], vec![]);
-        let check = |user: &str, proof: Proof| directory.verify(user, &proof, 10).unwrap_err();
+        let directory = of(vec![record("bot", b"t"), expired, revoked]);
+        let check =
+            |user: &str, proof: Proof| directory.admit(&attempt(user, &proof), 10).unwrap_err();
         assert_eq!(check("bot", native(b"x")), LoginRefusal::Proof);
         assert_eq!(check("bot", sha2(b"x")), LoginRefusal::Proof);
         assert_eq!(check("nobody", sha2(b"t")), LoginRefusal::Unknown);

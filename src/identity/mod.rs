@@ -4,17 +4,25 @@ mod certificate;
 mod directory;
 mod issuer;
 mod login_key;
+mod pass;
+mod scope;
 mod token;
 mod user_name;
+mod uses;
 
 use std::collections::BTreeMap;
 
 pub use certificate::{Certificate, CertificateRule, NameKind};
-pub use directory::{Directory, LoginRefusal, Pass, Proof, TokenRecord, Verifier};
+pub use directory::{
+    Attempt, Directory, LoginRefusal, MAX_LIVE_TOKENS, Proof, TokenRecord, Verifier,
+};
 pub use issuer::{Issuer, IssuerKeys, IssuerRules};
 pub use login_key::LoginKey;
+pub use pass::{Pass, PassEnd};
+pub use scope::Scope;
 pub use token::NewToken;
 pub use user_name::UserName;
+pub use uses::{Use, Uses};
 
 /// What kind of principal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]

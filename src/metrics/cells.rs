@@ -14,12 +14,14 @@ pub(super) const BOUNDS_US: [u64; 21] = [
 ];
 
 /// How a login ended.
-pub(super) const LOGIN_RESULTS: [&str; 16] = [
+pub(super) const LOGIN_RESULTS: [&str; 17] = [
     "ok",
     "unknown",
     "proof",
     "expired",
     "revoked",
+    // A gateway token that is not good here, or not from there.
+    "scope",
     // Of an issuer's token: no key of its, another's name, claims that don't say who.
     "key",
     "name",

@@ -47,8 +47,10 @@ pub use tls::{TlsError, UpstreamTls, server_config, upstream_config};
 
 use crate::approval::Desk;
 use crate::audit::Writer;
-use crate::config::{Driver, Network};
+use crate::config::Driver;
+use crate::identity::Uses;
 use crate::metrics::CoreCells;
+use crate::network::Network;
 use crate::policy::Snapshot;
 use logins::Logins;
 use rate::LoginRate;
@@ -119,6 +121,8 @@ pub struct NetConfig {
     pub schemas: Arc<dyn SchemaRefresh>,
     /// Fetches issuers' keys on demand.
     pub keys: Arc<dyn KeyRefresh>,
+    /// Where tokens' last uses are noted.
+    pub uses: Arc<Uses>,
     /// Where held statements are asked for.
     pub desk: Desk,
     /// The record: a writer for each worker. There are as many workers as writers; see [`worker_count`].
@@ -162,6 +166,7 @@ struct Shared {
     snapshot: Arc<ArcSwap<Snapshot>>,
     schemas: Arc<dyn SchemaRefresh>,
     keys: Arc<dyn KeyRefresh>,
+    uses: Arc<Uses>,
     desk: Desk,
     cores: Arc<Vec<CoreCells>>,
     proxies: Vec<Network>,
@@ -214,6 +219,7 @@ pub fn start(config: NetConfig) -> Result<Net, NetError> {
         snapshot: config.snapshot,
         schemas: config.schemas,
         keys: config.keys,
+        uses: config.uses,
         desk: config.desk,
         cores: config.cores,
         proxies: config.proxies,

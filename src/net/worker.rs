@@ -10,9 +10,9 @@ use std::net::{IpAddr, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, Weak};
 use std::task::{Poll, Waker};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -31,6 +31,7 @@ use super::pump;
 use super::registry::SessionCell;
 use crate::audit::Writer;
 use crate::clock::Now;
+use crate::identity::{Directory, Pass, PassEnd};
 use crate::policy::Snapshot;
 
 /// Sessions are walked this often: timeouts are that exact, and a wake from another thread that got lost is
@@ -75,6 +76,10 @@ pub(super) enum End {
     Kill,
     /// By a KILL of its own identity: at once when idle, otherwise after the statement, which the database ends.
     Killed,
+    /// Its token or its identity was revoked: at once, whatever runs.
+    Revoked,
+    /// What it got in with is no longer configured: at once when idle, otherwise after the statement.
+    Withdrawn,
     /// Its login took too long.
     LoginTimeout,
     /// Its client has said nothing for too long.
@@ -92,7 +97,7 @@ pub(super) enum End {
 impl End {
     /// Whether a running statement is let finish.
     fn waits(self) -> bool {
-        matches!(self, Self::Drain | Self::Killed)
+        matches!(self, Self::Drain | Self::Killed | Self::Withdrawn)
     }
 }
 
@@ -108,6 +113,8 @@ pub(super) struct Control {
     give_back_from_ns: Cell<u64>,
     /// It is asked for.
     asked_back: Cell<bool>,
+    /// What the login rests on; the snapshot in which that was last looked up.
+    pass: RefCell<Option<(Arc<Pass>, u64)>>,
 }
 
 /// By when what a session does must be over: there is one at a time, since it does one thing at a time.
@@ -142,6 +149,37 @@ impl Control {
 
     fn overdue(&self) -> Option<End> {
         if let Deadline::Passed(why) = self.deadline.get() { Some(why) } else { None }
+    }
+
+    /// Its login has succeeded, by this snapshot.
+    pub(super) fn admitted(&self, pass: Arc<Pass>, serial: u64) {
+        *self.pass.borrow_mut() = Some((pass, serial));
+    }
+
+    /// Whether what the login rests on still counts: looked up once for each snapshot.
+    pub(super) fn still_admitted(&self, snapshot: &Snapshot) -> Result<(), PassEnd> {
+        let mut pass = self.pass.borrow_mut();
+        let (pass, seen) = pass.as_mut().ok_or(PassEnd::Revoked)?;
+        if *seen != snapshot.serial {
+            (*pass, *seen) = (snapshot.directory.renewed(pass)?, snapshot.serial);
+        }
+        Ok(())
+    }
+
+    /// Whether the time of what the login rests on is over.
+    pub(super) fn has_expired(&self, now_us: i64) -> bool {
+        self.pass.borrow().as_ref().is_none_or(|(pass, _)| pass.has_expired(now_us))
+    }
+
+    /// Ends the session where what it got in with counts no more.
+    fn look_up(&self, snapshot: &Snapshot) {
+        let is_logged_in = self.pass.borrow().is_some();
+        if is_logged_in && let Err(end) = self.still_admitted(snapshot) {
+            self.end(match end {
+                PassEnd::Revoked => End::Revoked,
+                PassEnd::Withdrawn => End::Withdrawn,
+            });
+        }
     }
 
     /// What begins now must be over by then, or the session ends for this reason.
@@ -218,6 +256,8 @@ pub(super) struct Worker {
     drain_ends_ns: Cell<Option<u64>>,
     /// Statements being killed upstream: a drain waits for them.
     kills: Cell<usize>,
+    /// By which the sessions' logins were last looked up.
+    directory: RefCell<Weak<Directory>>,
 }
 
 /// Starts a worker's thread, which tells over `ready` whether its driver could be built.
@@ -262,6 +302,7 @@ impl Worker {
             controls: RefCell::default(),
             drain_ends_ns: Cell::new(None),
             kills: Cell::new(0),
+            directory: RefCell::default(),
         }
     }
 
@@ -362,6 +403,7 @@ impl Worker {
             self.drain(Duration::ZERO); // the event did not fit into a full inbox
         }
         self.pools.iter().for_each(|pool| pool.tick(self, now));
+        self.end_revoked();
         let past_deadline = self.drain_ends_ns.get().is_some_and(|ends| now >= ends);
         for Seen { control, cell } in self.controls.borrow().values() {
             control.tick(now);
@@ -373,6 +415,17 @@ impl Worker {
                 control.end(End::Deadline);
             }
         }
+    }
+
+    /// Ends the sessions whose login was taken away. All are looked at when who may log in has changed, and only then.
+    fn end_revoked(&self) {
+        self.with_snapshot(|snapshot| {
+            let mut seen = self.directory.borrow_mut();
+            if !std::ptr::eq(seen.as_ptr(), Arc::as_ptr(&snapshot.directory)) {
+                *seen = Arc::downgrade(&snapshot.directory);
+                self.controls.borrow().values().for_each(|seen| seen.control.look_up(snapshot));
+            }
+        });
     }
 
     fn is_over(&self) -> bool {

@@ -1,9 +1,10 @@
-//! What must outlive the process: tokens (as verifiers), approvals, and which policy was live when. SQLite through sqlx.
+//! What must outlive the process: tokens (as verifiers), who is revoked, approvals, and which policy was live when. SQLite through sqlx.
 //!
 //! Rows in, rows out: who may approve what, and when a request expires, is the business of `approval`. It needs a
 //! tokio runtime for its time-outs, and so is used from the control thread and the command line, never by a worker.
 
 mod approvals;
+mod identities;
 mod tokens;
 
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
@@ -18,7 +19,8 @@ use sqlx::sqlite::{
 };
 
 pub use approvals::{Approval, ApprovalState, HoldMode, Vote};
-pub use tokens::StoredToken;
+pub use identities::{Logins, RevokedIdentity};
+pub use tokens::{Ending, StoredToken};
 
 /// Readers beside the one writer; control is one thread, so more would only wait.
 const CONNECTIONS: u32 = 4;
@@ -247,6 +249,34 @@ pub(crate) mod tests {
             store.close().await;
             let again = Store::open(&path).await.unwrap();
             assert_eq!(again.grant_secret().await.unwrap(), secret);
+        });
+    }
+
+    /// A store of the first version, with a token in it, goes on.
+    #[test]
+    fn an_older_store_goes_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("rowgate.db");
+        block_on(async {
+            let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true);
+            let pool = SqlitePoolOptions::new().connect_with(options).await.unwrap();
+            let mut first = sqlx::migrate!("src/store/migrations");
+            first.migrations = first.iter().take(1).cloned().collect();
+            first.run(&pool).await.unwrap();
+            sqlx::query(
+                "INSERT INTO tokens VALUES ('tok_old', 'bot', 'agent', '[\"agents\"]', zeroblob(32),
+                                            zeroblob(20), 5, 'dana', NULL, NULL)",
+            )
+            .execute(&pool)
+            .await
+            .unwrap();
+            pool.close().await;
+            let store = Store::open(&path).await.unwrap();
+            let tokens = store.tokens().await.unwrap();
+            assert_eq!((tokens.len(), tokens[0].record.id.as_str()), (1, "tok_old"));
+            assert!(tokens[0].record.scope.covers("any", None));
+            assert_eq!((tokens[0].used_us, &tokens[0].replaced_by), (None, &None));
+            assert!(store.revoke_token("tok_old", 7).await.unwrap());
         });
     }
 

@@ -10,16 +10,16 @@ use crate::stand::{Flavour, Stand, errors, on_both};
 
 on_both!(a_certificate_is_a_login,);
 
-type Ca = CertifiedIssuer<'static, KeyPair>;
+pub(crate) type Ca = CertifiedIssuer<'static, KeyPair>;
 
-fn ca() -> Ca {
+pub(crate) fn ca() -> Ca {
     let mut params = CertificateParams::new(vec![]).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
 }
 
 /// A client's pair in a folder of its own.
-fn client(folder: &Path, name: &str, ca: &Ca, san: SanType, ended: bool) -> PathBuf {
+pub(crate) fn client(folder: &Path, name: &str, ca: &Ca, san: SanType, ended: bool) -> PathBuf {
     let folder = folder.join(name);
     fs::create_dir_all(&folder).unwrap();
     let mut params = CertificateParams::new(vec![]).unwrap();
@@ -35,7 +35,7 @@ fn client(folder: &Path, name: &str, ca: &Ca, san: SanType, ended: bool) -> Path
     folder
 }
 
-fn uri(text: &str) -> SanType {
+pub(crate) fn uri(text: &str) -> SanType {
     SanType::URI(text.try_into().unwrap())
 }
 

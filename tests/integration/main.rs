@@ -43,6 +43,7 @@ mod sockets;
 mod stand;
 mod syscalls;
 mod tls;
+mod tokens;
 mod tracking;
 mod tries;
 mod unasked;

@@ -1,5 +1,6 @@
 //! Tokens good and bad, as an issuer and others would sign them.
 
+use std::collections::HashSet;
 use std::sync::LazyLock;
 
 use aws_lc_rs::encoding::AsDer as _;
@@ -11,7 +12,7 @@ use jsonwebtoken::EncodingKey;
 use serde_json::json;
 
 use super::*;
-use crate::identity::{Directory, Proof};
+use crate::identity::{Attempt, Directory, PassEnd, Proof};
 use crate::secret::Secret;
 
 const NOW_S: i64 = 1_800_000_000;
@@ -116,11 +117,22 @@ fn who_it_is() {
             jsonwebtoken::encode(&header(algorithm, "rsa"), &claims(), &RSA.private).unwrap();
         assert!(check("bot", &signed).is_ok());
     }
-    let directory = Directory::new(vec![], issuers(), vec![]);
+    let directory = Directory::new(vec![], issuers(), vec![], HashSet::new());
     let proof = Proof::Clear(Secret::new(good.into_bytes()));
-    let (principal, pass) = directory.admit("bot;run=7", &proof, None, NOW_US).unwrap();
+    let none = Directory::new(vec![], vec![], vec![], HashSet::new());
+    let attempt =
+        |user| Attempt { user, proof: &proof, certificate: None, target: "shop", address: None };
+    let (principal, pass) = directory.admit(&attempt("bot;run=7"), NOW_US).unwrap();
     assert_eq!((principal.subject.as_str(), principal.attributes["run"].as_str()), ("bot", "7"));
-    assert!(directory.holds(&pass) && !Directory::new(vec![], vec![], vec![]).holds(&pass));
+    assert!(directory.renewed(&pass).is_ok() && none.renewed(&pass) == Err(PassEnd::Withdrawn));
+    // Whatever it is called by: revoked is who it is.
+    let revoked = HashSet::from(["bot".to_owned()]);
+    let without = Directory::new(vec![], issuers(), vec![], revoked);
+    for user in ["bot", "oidc", "bot;run=7"] {
+        let refused = without.admit(&attempt(user), NOW_US).unwrap_err();
+        assert_eq!(refused, LoginRefusal::Revoked, "{user}");
+    }
+    assert_eq!(without.renewed(&pass), Err(PassEnd::Revoked));
     assert!(!pass.has_expired(NOW_US) && pass.has_expired(NOW_US + 90_000_000));
 }
 

@@ -6,7 +6,7 @@ use super::idle::Past;
 use super::waits::until_ended;
 use super::{Pump, Stop};
 use crate::fault::{Fault, FaultKind};
-use crate::identity::{Certificate, LoginRefusal, Pass, Principal};
+use crate::identity::{Attempt, Certificate, LoginRefusal, Pass, PassEnd, Principal, Use};
 use crate::net::acceptor::THIS_MACHINE;
 use crate::net::tls;
 use crate::net::worker::End;
@@ -39,8 +39,12 @@ impl Pump {
         self.asked_again = None;
         let answer = match verified {
             Ok((principal, pass, serial)) => {
-                self.pass = Some((pass, serial));
-                self.admit(&login, principal)
+                self.control.admitted(Arc::clone(&pass), serial);
+                let admitted = self.admit(&login, principal);
+                if admitted.is_ok() {
+                    shared.uses.note(&pass, Use { at_us: self.now.wall_us, from: self.address });
+                }
+                admitted
             }
             Err("limit") => {
                 if shared.rate.is_first_refusal(self.counted_as(), self.now) {
@@ -82,23 +86,25 @@ impl Pump {
         let shown = self.client.client_certificate();
         let shown = shown.and_then(|certificate| Certificate::parse(certificate));
         self.worker.with_snapshot(|snapshot| {
-            let (user, proof, now_us) = (&login.user, &login.proof, self.now.wall_us);
-            let admitted = snapshot.directory.admit(user, proof, shown.as_ref(), now_us);
+            let attempt = Attempt {
+                user: &login.user,
+                proof: &login.proof,
+                certificate: shown.as_ref(),
+                target: &self.target.runtime.name,
+                address: self.address,
+            };
+            let admitted = snapshot.directory.admit(&attempt, self.now.wall_us);
             admitted.map(|(principal, pass)| (principal, pass, snapshot.serial))
         })
     }
 
-    /// Whether the login's token is still good: looked up once for each snapshot.
-    pub(super) fn still_admitted(&mut self) -> bool {
-        let Some((pass, seen)) = &mut self.pass else { return false };
-        let holds = self.worker.with_snapshot(|snapshot| {
-            let holds = *seen == snapshot.serial || snapshot.directory.holds(pass);
-            if holds {
-                *seen = snapshot.serial;
-            }
-            holds
-        });
-        holds && !pass.has_expired(self.now.wall_us)
+    /// Why the login counts no more, if it does not.
+    pub(super) fn no_longer_admitted(&self) -> Option<Fault> {
+        match self.worker.with_snapshot(|snapshot| self.control.still_admitted(snapshot)) {
+            Err(PassEnd::Revoked) => Some(Fault::revoked()),
+            Err(PassEnd::Withdrawn) => Some(Fault::login_ended()),
+            Ok(()) => self.control.has_expired(self.now.wall_us).then(Fault::login_ended),
+        }
     }
 
     /// Records a session that begins. One that can't be recorded does not begin.

@@ -33,7 +33,6 @@ use super::upstream::Upstream;
 use super::worker::{Accepted, Control, End, Worker};
 use crate::clock::Now;
 use crate::fault::{Fault, FaultKind};
-use crate::identity::Pass;
 use crate::session::{Op, Session, Settings, Side, Step, challenge};
 use record::Current;
 
@@ -88,8 +87,6 @@ struct Pump {
     recorded_open: bool,
     /// Refused commands recorded in the minute that began at this second of the worker's clock.
     refused: (u32, u8),
-    /// What the login rests on; the snapshot in which that was last looked up.
-    pass: Option<(Arc<Pass>, u64)>,
     /// What this session has set: part of what an approval is good for.
     sets: Option<Box<settings::Settings>>,
     /// Something was sent to the database and its answer has not ended: nobody else may have the connection.
@@ -155,7 +152,6 @@ async fn begin(
         denied: false,
         recorded_open: false,
         refused: (0, 0),
-        pass: None,
         sets: None,
         responding: false,
     }))
@@ -323,6 +319,8 @@ impl Pump {
                 }
                 match end {
                     End::Kill | End::Killed => "killed",
+                    End::Revoked => "revoked",
+                    End::Withdrawn => "withdrawn",
                     End::LoginTimeout => "timeout",
                     End::IdleTimeout => "idle",
                     End::StatementTimeout => "statement timeout",
@@ -350,6 +348,8 @@ impl Pump {
             End::Drain | End::Deadline => Fault::shutdown(),
             End::Kill => Fault::killed(),
             End::Killed => kill::killed(),
+            End::Revoked => Fault::revoked(),
+            End::Withdrawn => Fault::login_ended(),
             End::LoginTimeout => Fault::login_timeout(),
             End::IdleTimeout => Fault::idle_timeout(),
             End::StatementTimeout => Fault::statement_timeout(),

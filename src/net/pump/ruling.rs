@@ -45,8 +45,8 @@ impl Pump {
         if self.worker.draining() {
             return Ruled::Now(Ruling::RefuseAndClose(Fault::shutdown()));
         }
-        if !self.still_admitted() {
-            return Ruled::Now(Ruling::RefuseAndClose(Fault::token_ended()));
+        if let Some(fault) = self.no_longer_admitted() {
+            return Ruled::Now(Ruling::RefuseAndClose(fault));
         }
         if self.cell.is_killed() {
             return Ruled::Now(Ruling::RefuseAndClose(super::kill::killed()));
@@ -247,8 +247,8 @@ impl Pump {
         if let Some(fault) = answer.fault() {
             return Ok(Ruling::Refuse(fault));
         }
-        if !self.still_admitted() {
-            return Ok(Ruling::RefuseAndClose(Fault::token_ended()));
+        if let Some(fault) = self.no_longer_admitted() {
+            return Ok(Ruling::RefuseAndClose(fault));
         }
         // The rules may have changed while people thought: what they deny now is denied, what they mask is masked.
         let Some(today) = self.decide(statement) else {

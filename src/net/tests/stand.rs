@@ -1,5 +1,6 @@
 //! The data path over a private MariaDB, with a decision that allows everything.
 
+use std::collections::HashSet;
 use std::future::ready;
 use std::net::{Ipv4Addr, TcpListener};
 use std::pin::Pin;
@@ -15,7 +16,7 @@ use super::database::{Database, PASSWORD};
 use crate::approval::{Approver, Desk};
 use crate::audit::Audit;
 use crate::config::{Approvals, Driver, Durability};
-use crate::identity::{Directory, PrincipalKind, TokenRecord, Verifier};
+use crate::identity::{Directory, PrincipalKind, Scope, TokenRecord, Verifier};
 use crate::metrics::Metrics;
 use crate::net::{
     KeyRefresh, Limits, Listener, Net, NetConfig, SchemaRefresh, TargetRuntime, UpstreamTls,
@@ -148,6 +149,7 @@ impl Stand {
             snapshot: Arc::new(ArcSwap::from_pointee(snapshot())),
             schemas: Arc::new(NoSchemas),
             keys: Arc::new(NoKeys),
+            uses: Arc::default(),
             desk: desk.clone(),
             proxies: Vec::new(),
             limits: Limits { durable_records: audit.is_sync(), ..options.limits },
@@ -339,6 +341,7 @@ fn snapshot() -> Snapshot {
         identity: "bot".to_owned(),
         kind: PrincipalKind::Agent,
         groups: vec!["trusted".to_owned()],
+        scope: Scope::default(),
         verifier: Verifier::of(TOKEN.as_bytes()),
         expires_us: None,
         revoked: false,
@@ -354,7 +357,7 @@ fn snapshot() -> Snapshot {
         serial: 1,
         version: "test".to_owned(),
         policies: Arc::new(Policies::load(&[("test.cedar", POLICIES)]).unwrap()),
-        directory: Arc::new(Directory::new(vec![token, asker], vec![], vec![])),
+        directory: Arc::new(Directory::new(vec![token, asker], vec![], vec![], HashSet::new())),
         plugins: Arc::new(NoPlugins),
         catalogs: vec![Some(Arc::new(catalog))],
     }

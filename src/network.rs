@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 /// The addresses that share a prefix.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Network {
     address: IpAddr,
     /// Leading bits that all of them share.
@@ -25,6 +25,30 @@ impl Network {
             }
             _ => false,
         }
+    }
+}
+
+impl std::fmt::Display for Network {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let all = if self.address.is_ipv4() { 32 } else { 128 };
+        match self.prefix == all {
+            true => self.address.fmt(f),
+            false => write!(f, "{}/{}", self.address, self.prefix),
+        }
+    }
+}
+
+impl From<Network> for String {
+    fn from(network: Network) -> Self {
+        network.to_string()
+    }
+}
+
+impl std::str::FromStr for Network {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::try_from(text.to_owned())
     }
 }
 
@@ -72,6 +96,7 @@ mod tests {
         ] {
             assert!(network(text).contains(inside.parse().unwrap()), "{text} {inside}");
             assert!(!network(text).contains(outside.parse().unwrap()), "{text} {outside}");
+            assert_eq!(network(text).to_string(), text);
         }
     }
 
