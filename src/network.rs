@@ -31,10 +31,10 @@ impl Network {
 impl std::fmt::Display for Network {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let all = if self.address.is_ipv4() { 32 } else { 128 };
-        match self.prefix == all {
-            true => self.address.fmt(f),
-            false => write!(f, "{}/{}", self.address, self.prefix),
+        if self.prefix == all {
+            return self.address.fmt(f);
         }
+        write!(f, "{}/{}", self.address, self.prefix)
     }
 }
 

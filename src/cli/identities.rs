@@ -49,9 +49,10 @@ fn list(context: &Context, revoked: bool) -> Result<(), CliError> {
 
 fn change(context: &Context, request: &IdentityRequest, revoke: bool) -> Result<(), CliError> {
     let socket = context.socket()?;
-    let (path, done) = match revoke {
-        true => ("/v1/identities/revoke", "revoked"),
-        false => ("/v1/identities/restore", "restored"),
+    let (path, done) = if revoke {
+        ("/v1/identities/revoke", "revoked")
+    } else {
+        ("/v1/identities/restore", "restored")
     };
     let answer: serde_json::Value = match Admin::at(socket).post(path, request) {
         Err(CallError::NoGateway(_)) => {
@@ -66,9 +67,10 @@ fn change(context: &Context, request: &IdentityRequest, revoke: bool) -> Result<
 
 async fn offline(path: &Path, request: &IdentityRequest, revoke: bool) -> Result<(), CliError> {
     let store = open(path).await?;
-    let changed = match revoke {
-        true => revoke_identity(&store, request, OFFLINE, now_us()).await,
-        false => restore_identity(&store, request).await,
+    let changed = if revoke {
+        revoke_identity(&store, request, OFFLINE, now_us()).await
+    } else {
+        restore_identity(&store, request).await
     };
     store.close().await;
     changed.map_err(|refused| match refused {

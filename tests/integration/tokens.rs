@@ -283,12 +283,13 @@ fn a_scope_is_what_a_token_opens(flavour: Flavour) {
         // The balancer's own address is not the client's.
         ("from behind the balancer", inside(&balancer), "192.0.2.7"),
         ("a socket has no address", by_socket(&near), "localhost"),
+        ("not this machine's either", by_socket(&balancer), "localhost"),
     ] {
         assert!(!output.status.success(), "{what}");
         assert_eq!(errors(&output), wrong.replace("192.0.2.7", host), "{what}");
     }
     let counted = stand.gateway.metric("rowgate_logins_total{result=\"scope\"").unwrap();
-    assert_eq!(counted, Some(4.0));
+    assert_eq!(counted, Some(5.0));
     assert!(record(&stand).contains("\"scope\""));
     let listed = stand.gateway.cli_ok(&["token", "list"]).unwrap();
     assert!(listed.contains("crm,shop") && listed.contains("from 192.0.2.0/24,2001:db8::/32"));

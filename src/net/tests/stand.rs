@@ -154,15 +154,14 @@ impl Stand {
             proxies: Vec::new(),
             limits: Limits { durable_records: audit.is_sync(), ..options.limits },
         });
-        let net = Some(net.unwrap());
         let (stop, stopped) = oneshot::channel::<()>();
         let thread = std::thread::spawn(move || {
             control.block_on(service.run(async {
                 let _ = stopped.await;
             }));
         });
-        let control = Some((stop, thread));
-        Some(Self { net, port, database, desk, store, control, audit: Some(audit), folder })
+        let (net, audit, control) = (Some(net.unwrap()), Some(audit), Some((stop, thread)));
+        Some(Self { net, port, database, desk, store, control, audit, folder })
     }
 
     /// Ends the data path and the record; the folder that has it.
