@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use xtask::gateway::Options;
 use xtask::issuer::Issuer;
 use xtask::{mariadb, sh};
 
@@ -129,7 +130,11 @@ kind = "agent"
         folder.display(),
         issuer.table("")
     );
-    (Stand::on_with(flavour, |options| options.more = tables), pair)
+    let change = |options: &mut Options| {
+        options.more = tables;
+        options.wait_s = 30;
+    };
+    (Stand::on_with(flavour, change), pair)
 }
 
 fn a_revoked_identity_is_out_whichever_way_it_came(flavour: Flavour) {
@@ -206,8 +211,12 @@ fn a_revoked_token_ends_its_sessions(flavour: Flavour) {
     let (idle, running) =
         (session(&stand, &way(&token), ""), session(&stand, &way(&token), ENDLESS));
     let mut stays = session(&stand, &way(&other), ENDLESS);
+    let held = stand.spawn_sql("bot", &token, "DROP TABLE payments");
+    stand.pending();
     wait_until_it_runs(&stand, 2);
     stand.gateway.cli_ok(&["token", "revoke", &id]).unwrap();
+    assert!(end_of("the end of what is held", held).contains("RG-LOGIN"));
+    wait_for("the request's end", || stand.nothing_pending().then_some(()));
     for child in [idle, running] {
         let said = end_of("the end of a revoked token's session", child);
         assert!(said.contains("RG-LOGIN") && said.contains("revoked"), "{said}");
@@ -218,6 +227,75 @@ fn a_revoked_token_ends_its_sessions(flavour: Flavour) {
     assert!(record(&stand).contains("\"revoked\""));
     stays.kill().unwrap();
     stays.wait().unwrap();
+}
+
+#[test]
+fn what_is_taken_out_of_the_configuration_ends_idle_sessions() {
+    let issuer = Issuer::start().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (stand, pair) = three_ways(Flavour::MariaDb, folder.path(), &issuer);
+    let (token, signed) = (stand.token("etl-bot", "agents"), issuer.of_etl_bot().unwrap());
+    let way = |password, pair| Way { user: "etl-bot", password, pair };
+    let by_token = session(&stand, &way(&token, None), "");
+    let by_issuer = session(&stand, &way(&signed, None), "");
+    let by_certificate = session(&stand, &way("", Some(&pair)), "");
+    let file = stand.gateway.dir().join("rowgate.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    let without = text.split("[[certificates]]").next().unwrap();
+    fs::write(&file, without).unwrap();
+    stand.gateway.cli_ok(&["reload"]).unwrap();
+    for child in [by_issuer, by_certificate] {
+        let said = end_of("the end of a withdrawn session", child);
+        assert!(said.contains("RG-LOGIN") && said.contains("has ended"), "{said}");
+    }
+    stand.gateway.cli_ok(&["identity", "revoke", "etl-bot"]).unwrap();
+    assert!(end_of("the last one's end", by_token).contains("revoked"));
+}
+
+/// COM_CHANGE_USER: the session rests on what it was changed to, and on that only.
+#[test]
+fn a_changed_user_s_session_ends_with_the_second_token() {
+    let stand = Stand::start();
+    let (first_id, first) = made(&stand, &[]);
+    let (second_id, second) = made(&stand, &["--target", "shop"]);
+    let (_, elsewhere) = made(&stand, &["--from", "192.0.2.0/24"]);
+    let script = format!(
+        r#"
+import mysql.connector, time
+def connect():
+    return mysql.connector.connect(host="127.0.0.1", port={port}, user="bot", password="{first}", database="shop", ssl_disabled=True, use_pure=True, collation="utf8mb4_general_ci")
+try:
+    connect().cmd_change_user(username="bot", password="{elsewhere}", database="shop")
+    print("changed to a token of elsewhere", flush=True)
+except mysql.connector.Error as e:
+    print("refused", e.errno, flush=True)
+c = connect()
+c.cmd_change_user(username="bot", password="{second}", database="shop")
+print("ready", flush=True)
+try:
+    while True:
+        c.ping(reconnect=False)
+        time.sleep(0.1)
+except mysql.connector.Error as e:
+    print("ended", e)
+"#,
+        port = stand.gateway.port
+    );
+    let mut python = Command::new("python3");
+    python.args(["-c", &script]).env("PYTHONPATH", sh::root().join("target/python"));
+    let piped = python.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = piped.spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let mut line = || lines.next().unwrap_or_default();
+    assert_eq!(line(), "refused 1045", "{}", stand.gateway.log());
+    assert_eq!(line(), "ready", "{}", stand.gateway.log());
+    stand.gateway.cli_ok(&["token", "revoke", &first_id]).unwrap();
+    std::thread::sleep(Duration::from_secs(1));
+    assert!(child.try_wait().unwrap().is_none(), "{}", line());
+    stand.gateway.cli_ok(&["token", "revoke", &second_id]).unwrap();
+    let said = end_of("the end of the changed session", child);
+    let last = line();
+    assert!(last.starts_with("ended"), "{last}{said}");
 }
 
 /// Through something that says where the client is.
