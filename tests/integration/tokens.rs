@@ -79,13 +79,7 @@ except Exception as e:
     let mut child = piped.spawn().unwrap();
     let mut line = String::new();
     BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-    if !line.starts_with("ready") {
-        panic!(
-            "{user}: {line}{}\n{}",
-            errors(&child.wait_with_output().unwrap()),
-            stand.gateway.log()
-        );
-    }
+    assert!(line.starts_with("ready"), "{user}: {line}{}", stand.gateway.log());
     child
 }
 
