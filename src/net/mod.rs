@@ -7,6 +7,7 @@
 mod acceptor;
 mod buffers;
 mod compressed;
+mod control;
 pub mod decide;
 mod driver;
 mod halves;

@@ -7,9 +7,10 @@ use std::net::IpAddr;
 
 use crate::codec::ProxyHeader;
 use crate::net::acceptor::TOO_MANY_LOGINS;
+use crate::net::control::{Control, End};
 use crate::net::io::{Leg, Port};
 use crate::net::logins::Unproven;
-use crate::net::worker::{Control, End, Worker};
+use crate::net::worker::Worker;
 
 /// Before the greeting an error has no SQLSTATE.
 const NO_HEADER: &[u8] =

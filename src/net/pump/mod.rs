@@ -24,13 +24,14 @@ use aws_lc_rs::rand::SecureRandom as _;
 
 use super::buffers::LARGE;
 use super::compressed::Role;
+use super::control::{Control, End};
 use super::io::{self, Leg, Port};
 use super::logins::Unproven;
 use super::records::Records;
 use super::registry::{self, Activity, SessionCell};
 use super::target::TargetState;
 use super::upstream::Upstream;
-use super::worker::{Accepted, Control, End, Worker};
+use super::worker::{Accepted, Worker};
 use crate::clock::Now;
 use crate::fault::{Fault, FaultKind};
 use crate::session::{Op, Session, Settings, Side, Step, challenge};

@@ -9,7 +9,7 @@ use monoio::BufResult;
 use super::{Activity, Pump, Stop};
 use crate::fault::Fault;
 use crate::net::buffers::LARGE;
-use crate::net::worker::{Control, End};
+use crate::net::control::{Control, End};
 use crate::session::Side;
 
 /// A client that does not take its last words within this time is left alone.
