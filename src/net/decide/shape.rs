@@ -77,6 +77,7 @@ impl Shape {
 
 impl Decision {
     /// The same statement, refused.
+    #[must_use]
     pub fn refused(&self, rule: &str, message: &str) -> Self {
         let effect = Effect::Deny { rule: rule.to_owned(), message: message.to_owned() };
         let rules = vec![rule.to_owned()];
