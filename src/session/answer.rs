@@ -213,12 +213,8 @@ impl Session {
         if let Some(schema) = tracked.schema {
             self.schema = Some(schema).filter(|name| !name.is_empty());
         }
-        let text = if tracked.strange {
-            "Rowgate [RG-MODE]: the session's character set changed to one that reads text otherwise; it ends"
-        } else {
-            "Rowgate [RG-MODE]: the session changed in a way that is not told without CLIENT_DEPRECATE_EOF; it ends"
-        };
-        let ends = governed && (tracked.strange || tracked.untold);
+        let text = "Rowgate [RG-MODE]: the session's character set changed to one that reads text otherwise; it ends";
+        let ends = governed && tracked.strange;
         ends.then(|| Fault::new(FaultKind::Analysis, 1231, *b"42000", text))
     }
 

@@ -254,7 +254,6 @@ impl Response {
             }
             At::DefinitionsEof => {
                 let status = Reply::terminator_status(payload, false).map_err(malformed)?;
-                self.ends_untold(status);
                 let packet = self.pass_or_hold(header, payload);
                 self.defined();
                 if status.has(Status::CURSOR_EXISTS) {
@@ -267,7 +266,6 @@ impl Response {
                 let (status, warnings) =
                     Reply::terminator(payload, self.deprecate_eof).map_err(malformed)?;
                 self.outcome.warnings = warnings;
-                self.ends_untold(status);
                 let tells = self.tells_state(payload);
                 self.end_of_result(status)?;
                 if tells { self.retell_state(header.seq, payload, out) } else { Ok(Packet::Pass) }

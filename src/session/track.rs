@@ -21,8 +21,6 @@ pub(super) struct Tracked {
     pub(super) schema: Option<String>,
     /// A character set in which the lexer would read another text than the server.
     pub(super) strange: bool,
-    /// Something changed, and the end of a result that says so has no place for what.
-    pub(super) untold: bool,
 }
 
 impl Session {
@@ -73,14 +71,6 @@ impl Session {
 }
 
 impl Response {
-    /// Looks at an end that has flags and nothing else. (MariaDB's flags say that something changed, and it is told by no
-    /// later packet; MySQL's do not, so there a function that may change how text is read is closed to the governed.)
-    pub(super) fn ends_untold(&mut self, status: Status) {
-        if !self.deprecate_eof && status.has(Status::SESSION_STATE_CHANGED) {
-            self.tracked.get_or_insert_default().untold = true;
-        }
-    }
-
     /// Whether this packet tells of changes, so that it can't pass as it stands.
     pub(super) fn tells_state(&self, payload: &[u8]) -> bool {
         let first = payload.first().copied();

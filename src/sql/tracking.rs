@@ -5,7 +5,7 @@ use super::lexer;
 use super::token::Kind;
 use super::verb::{SETTABLE, behind, literal_text, set_tokens};
 use super::words::Words;
-use crate::schema::{Flavour, ServerProfile, SqlMode};
+use crate::schema::{ServerProfile, SqlMode};
 
 const LIST: &str = "session_track_system_variables";
 
@@ -33,8 +33,10 @@ pub fn is_settable(name: &[u8]) -> bool {
     SETTABLE.iter().chain(&TOLD).any(|known| known.as_bytes() == name)
 }
 
-/// Whether a routine's text names a variable by which a server reads text, or may set the character sets: a SELECT that calls
-/// it may end without a word of that. MariaDB tells of character sets, and no server of `sql_mode` where it matters.
+/// Whether a routine's text names a variable by which a server reads text, or may set the character sets. What calls it
+/// may end without a word of that: no server tells of `sql_mode` where it matters, and of character sets neither does where the
+/// end of a result is an EOF. (MariaDB's EOF says that something changed, but it says so of any view that was made under other
+/// character sets as well.)
 pub fn sets_reading(text: &str, profile: &ServerProfile, mode: SqlMode) -> bool {
     const CHARSETS: [&str; 4] = [
         "character_set_client",
@@ -44,7 +46,6 @@ pub fn sets_reading(text: &str, profile: &ServerProfile, mode: SqlMode) -> bool 
     ];
     let lexed = lexer::lex(text.as_bytes(), profile, mode);
     let words = Words { text: text.as_bytes(), tokens: &lexed.tokens };
-    let is_mysql = profile.flavour == Flavour::MySql;
     (0..lexed.tokens.len()).any(|at| {
         let variable = match words.kind(at) {
             Some(Kind::SysVar) => {
@@ -60,7 +61,7 @@ pub fn sets_reading(text: &str, profile: &ServerProfile, mode: SqlMode) -> bool 
         let may_set =
             at > 0 && (words.is(at - 1, "set") || words.kind(at - 1) == Some(Kind::Comma));
         let names = may_set && words.is_any(at, &["names", "charset", "character", "char"]);
-        is("sql_mode") || is_mysql && (names || CHARSETS.iter().any(|name| is(name)))
+        is("sql_mode") || names || CHARSETS.iter().any(|name| is(name))
     })
 }
 
