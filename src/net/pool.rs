@@ -329,7 +329,8 @@ impl Pool {
             drop(worker.shared.schemas.refresh(self.index(worker)));
         }
         logged_in?;
-        let connection_id = login.established().map_or(0, |found| found.connection_id);
+        let found = login.established().ok_or_else(Fault::internal)?;
+        let (flavour, connection_id) = (found.flavour, found.connection_id);
         let Wire { mut leg, port } = wire;
         if let Some(by) = runtime.compression {
             leg.start_compression(by, Role::Client);
@@ -339,6 +340,7 @@ impl Pool {
             leg,
             port,
             connection_id,
+            flavour,
             key,
             origin,
             schema: None,

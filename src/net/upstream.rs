@@ -12,7 +12,7 @@ use super::target::TargetState;
 use super::tls::UpstreamTls;
 use super::worker::Worker;
 use crate::fault::Fault;
-use crate::schema::SqlMode;
+use crate::schema::{Flavour, SqlMode};
 use crate::session::UpstreamKey;
 use crate::session::upstream::{Baseline, Wanted};
 use crate::sql::Trace;
@@ -30,6 +30,8 @@ pub(super) struct Upstream {
     pub(super) port: Box<dyn Port>,
     /// The database's own id of it, for KILL.
     pub(super) connection_id: u32,
+    /// What its greeting said it is.
+    pub(super) flavour: Flavour,
     pub(super) key: UpstreamKey,
     /// The client's address that the database was told of it; none: the gateway's own.
     pub(super) origin: Option<IpAddr>,
@@ -106,7 +108,8 @@ impl Upstream {
         let mode = target.sql_mode.load_full();
         let mut out = worker.buffers.take(1);
         let sql_mode = mode.as_deref().map(String::as_str);
-        let mut baseline = Baseline::start(&mut out, self.key, Wanted { sql_mode, ..wanted });
+        let wanted_so = Wanted { sql_mode, ..wanted };
+        let mut baseline = Baseline::start(&mut out, self.flavour, self.key, wanted_so);
         let step = |bytes: &[u8], _: &mut Vec<u8>| baseline.on_bytes(bytes);
         converse(&mut self.leg, &mut *self.port, &worker.buffers, out, &UpstreamTls::Off, step)
             .await?;

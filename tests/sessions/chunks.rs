@@ -683,7 +683,7 @@ proptest! {
             let key = UpstreamKey { capabilities: 0, collation: 45 };
             let (sql_mode, schema) = (Some("ANSI"), Some("shop"));
             let wanted = upstream::Wanted { reset: true, sql_mode, schema, found_rows: None };
-            let mut baseline = upstream::Baseline::start(&mut Vec::new(), key, wanted);
+            let mut baseline = upstream::Baseline::start(&mut Vec::new(), Flavour::MariaDb, key, wanted);
             own(&answers, cuts, |bytes, _| baseline.on_bytes(bytes))
         };
         prop_assert_eq!(base(&cuts), "Done, 0 left");

@@ -4,6 +4,7 @@
 use super::{Op, Step, failed, last_words, malformed, packet};
 use crate::codec::{Capabilities, Command, ErrPacket, OkPacket, Status, write_frame};
 use crate::fault::{Fault, FaultKind};
+use crate::schema::Flavour;
 use crate::session::UpstreamKey;
 
 /// The commands of a baseline, in flight.
@@ -45,14 +46,20 @@ const TRACKING: &str = "session_track_schema=1,session_track_state_change=0,\
 const NO_ATTRIBUTES: &[u8] = &[0, 1];
 
 impl Baseline {
-    /// Appends the commands to `out`, to be written at once on a connection whose login was by `key`.
+    /// Appends the commands to `out`, to be written at once on a connection to a server of this flavour, whose login was by
+    /// `key`.
     ///
     /// The character sets are set to those that the login chose: after a reset, MySQL leaves the server's default ones, in
     /// which text could be read otherwise. That must be told, too: a MariaDB whose global list of tracked variables is
     /// empty keeps to that whatever a session sets (measured with 10.11). Session tracking is as the servers have it by
     /// themselves, so that no SET GLOBAL keeps a change of those from the gateway. At the end a SELECT: both servers leave
     /// FOUND_ROWS as it was, MariaDB even to a new connection, and MySQL warns of some character sets.
-    pub fn start(out: &mut Vec<u8>, key: UpstreamKey, wanted: Wanted<'_>) -> Self {
+    pub fn start(
+        out: &mut Vec<u8>,
+        flavour: Flavour,
+        key: UpstreamKey,
+        wanted: Wanted<'_>,
+    ) -> Self {
         let Wanted { reset, sql_mode, schema, found_rows } = wanted;
         let (collation, capabilities) = (key.collation, Capabilities(key.capabilities));
         let mut expected = Vec::with_capacity(8);
@@ -77,7 +84,11 @@ impl Baseline {
             format!("sql_mode='{mode}{comma}{more}',")
         });
         command(Command::QUERY, format!("SET SESSION {mode}{TRACKING}").as_bytes(), &[OK]);
-        let charset = charset_of(collation);
+        // MySQL names the one that it was set by in definitions.
+        let charset = match flavour {
+            Flavour::MySql => collation,
+            Flavour::MariaDb => first_of_set(collation),
+        };
         let text = format!(
             "SET character_set_client={charset},character_set_results={charset},\
              collation_connection={collation}"
@@ -136,17 +147,17 @@ impl Baseline {
     }
 }
 
-/// The first collation of the same character set: MariaDB takes no other there (measured with 10.11: 1115).
-fn charset_of(collation: u16) -> u16 {
+/// The first collation of the same character set: MariaDB takes a character set by no other's number (measured with 10.11:
+/// 1115).
+fn first_of_set(collation: u16) -> u16 {
     match collation {
         5 | 15 | 31 | 47..=49 | 94 => 8,
         65 => 11,
-        // Of utf8mb3.
+        // Of utf8mb3, and of utf8mb4.
         76 | 83 | 192..=223 | 576..=578 | 2_048..=2_303 => 33,
-        // Of utf8mb4, as MySQL's 256 to 323 are.
-        46 | 224..=247 | 255..=323 | 608..=610 | 2_304..=2_559 => 45,
+        46 | 224..=247 | 608..=610 | 2_304..=2_559 => 45,
         // Those that don't pad are numbered behind those that do.
-        1_025..=1_279 => charset_of(collation - 1_024),
+        1_025..=1_279 => first_of_set(collation - 1_024),
         other => other,
     }
 }
@@ -195,6 +206,7 @@ fn is_mode(mode: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use Flavour::{MariaDb, MySql};
 
     const KEY: UpstreamKey = UpstreamKey { capabilities: 0, collation: 8 };
 
@@ -207,7 +219,7 @@ mod tests {
         for (reset, texts) in [(false, 3), (true, 3)] {
             let mut out = Vec::new();
             let wanted = Wanted { reset, ..WANTED };
-            Baseline::start(&mut out, key, wanted);
+            Baseline::start(&mut out, MariaDb, key, wanted);
             let sent = out.escape_ascii().to_string();
             assert_eq!(sent.matches("\\x00\\x03\\x00\\x01SE").count(), texts, "{sent}");
             assert!(sent.contains("\\x02shop"), "{sent}");
@@ -217,7 +229,7 @@ mod tests {
     #[test]
     fn answers_in_order() {
         let mut out = Vec::new();
-        let mut baseline = Baseline::start(&mut out, KEY, WANTED);
+        let mut baseline = Baseline::start(&mut out, MariaDb, KEY, WANTED);
         assert_eq!(out[..5], [1, 0, 0, 0, 0x1F]);
         let sent = String::from_utf8_lossy(&out);
         assert!(sent.contains("_client=8,") && sent.contains("_results=8,"), "{sent}");
@@ -226,7 +238,7 @@ mod tests {
         let none = [&b"\x01\0\0\x01\x01\x04\0\0\x02\x03def"[..], eof, eof].concat();
         let told = b"\x07\0\0\x01\0\0\0\x02\x40\0\0";
         let untold = [&ok[..], ok, ok].concat();
-        let step = Baseline::start(&mut Vec::new(), KEY, WANTED).on_bytes(&untold);
+        let step = Baseline::start(&mut Vec::new(), MariaDb, KEY, WANTED).on_bytes(&untold);
         assert!(matches!(step.op, Op::Failed(fault) if fault.code == 1429));
         let three = [&ok[..], ok, told].concat();
         let step = baseline.on_bytes(&three);
@@ -241,10 +253,29 @@ mod tests {
     }
 
     #[test]
+    fn character_sets_are_set_as_the_server_takes_them() {
+        for (flavour, collation, charset) in [
+            (MySql, 224, 224),
+            (MySql, 309, 309),
+            (MariaDb, 224, 45),
+            (MariaDb, 1_071, 8),
+            (MariaDb, 63, 63),
+        ] {
+            let mut out = Vec::new();
+            Baseline::start(&mut out, flavour, UpstreamKey { collation, ..KEY }, WANTED);
+            let sent = String::from_utf8_lossy(&out);
+            let wanted = format!(
+                "_client={charset},character_set_results={charset},collation_connection={collation}"
+            );
+            assert!(sent.contains(&wanted), "{sent}");
+        }
+    }
+
+    #[test]
     fn a_mode_cannot_end_its_literal() {
         let mut out = Vec::new();
         let wanted = Wanted { sql_mode: Some("A','B"), ..Wanted::default() };
-        Baseline::start(&mut out, KEY, wanted);
+        Baseline::start(&mut out, MariaDb, KEY, wanted);
         let sent = String::from_utf8_lossy(&out);
         assert!(sent.contains("SESSION session_track") && !sent.contains("sql_mode"), "{sent}");
     }
@@ -257,7 +288,7 @@ mod tests {
             let key = UpstreamKey { capabilities: Capabilities::DEPRECATE_EOF, ..KEY };
             let mut out = Vec::new();
             let wanted = Wanted { found_rows: Some(count), ..Wanted::default() };
-            let mut baseline = Baseline::start(&mut out, key, wanted);
+            let mut baseline = Baseline::start(&mut out, MariaDb, key, wanted);
             assert!(String::from_utf8_lossy(&out).ends_with(&format!(" LIMIT {count}")));
             let ok = &b"\x07\0\0\x01\0\0\0\x02\0\0\0"[..];
             let told = &b"\x07\0\0\x01\0\0\0\x02\x40\0\0"[..];
