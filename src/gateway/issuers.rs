@@ -23,11 +23,8 @@ const WAITING: usize = 1_024;
 /// no more than that.
 const PAUSE: Duration = Duration::from_secs(30);
 
-/// A document that takes longer is none: a login waits for it.
+/// A document that takes longer is none: a login waits for two, the discovery document and the keys.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// A login waits no longer than this: for the discovery document and the keys.
-const PATIENCE: Duration = Duration::from_secs(7);
 
 /// Until the next try after a failed one; twice as long after each, up to a minute.
 const FIRST_RETRY: Duration = Duration::from_secs(2);
@@ -72,23 +69,23 @@ impl Issuers {
 
     /// From now on these, in the order of the configuration. Those that did not change go on as they are.
     pub(super) fn set(&self, issuers: &[config::Issuer]) -> Result<(), GatewayError> {
-        let clients = issuers.iter().map(client).collect::<Result<Vec<_>, _>>()?;
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut running = std::mem::take(&mut *tasks);
-        for (issuer, client) in issuers.iter().zip(clients) {
-            let same = running.iter().position(|task| task.issuer == *issuer);
-            tasks.push(match same {
-                Some(at) => running.swap_remove(at),
-                None => self.start(issuer, client),
-            });
-        }
+        let is_running =
+            |issuer: &&config::Issuer| tasks.iter().any(|task| task.issuer == **issuer);
+        let new =
+            issuers.iter().filter(|issuer| !is_running(issuer)).map(|issuer| self.start(issuer));
+        let new = new.collect::<Result<Vec<_>, _>>()?;
+        tasks.extend(new);
+        tasks.retain(|task| issuers.contains(&task.issuer));
+        tasks.sort_by_key(|task| issuers.iter().position(|issuer| *issuer == task.issuer));
         Ok(())
     }
 
-    fn start(&self, issuer: &config::Issuer, client: Client) -> Task {
+    fn start(&self, issuer: &config::Issuer) -> Result<Task, GatewayError> {
         let (requests, requested) = mpsc::channel(WAITING);
+        let client = client(issuer)?;
         let watch = Watch { issuer: issuer.clone(), client, found: self.found.clone() };
-        Task { issuer: issuer.clone(), requests, running: tokio::spawn(watch.run(requested)) }
+        Ok(Task { issuer: issuer.clone(), requests, running: tokio::spawn(watch.run(requested)) })
     }
 }
 
@@ -103,10 +100,6 @@ impl KeyRefresh for Issuers {
         Box::pin(async {
             let _ = done.await;
         })
-    }
-
-    fn patience(&self) -> Duration {
-        PATIENCE
     }
 }
 

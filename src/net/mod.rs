@@ -71,10 +71,8 @@ pub trait SchemaRefresh: Send + Sync {
 
 /// Asks for an issuer's keys; the future ends once a new snapshot has them, or where there are none to be had.
 pub trait KeyRefresh: Send + Sync {
-    /// Refreshes the issuer of this index.
+    /// Refreshes the issuer of this index. Bounded in time by the implementation.
     fn refresh(&self, issuer: usize) -> Pin<Box<dyn Future<Output = ()> + Send>>;
-    /// How long a login waits for it.
-    fn patience(&self) -> Duration;
 }
 
 /// Bounds of the data path, from `[server]`.

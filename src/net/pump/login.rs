@@ -75,9 +75,8 @@ impl Pump {
     async fn verify(&mut self, login: &Login) -> Result<Verified, Stop> {
         let verified = self.verify_now(login);
         let Err(LoginRefusal::Key(issuer)) = verified else { return Ok(verified) };
-        let keys = Arc::clone(&self.worker.shared.keys);
-        let fetched = monoio::time::timeout(keys.patience(), keys.refresh(issuer));
-        let _ = until_ended(&self.control, fetched).await?;
+        let fetched = self.worker.shared.keys.refresh(issuer);
+        until_ended(&self.control, fetched).await?;
         self.now = self.worker.now();
         Ok(self.verify_now(login))
     }

@@ -278,10 +278,6 @@ impl KeyRefresh for NoKeys {
     fn refresh(&self, _: usize) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         Box::pin(async {})
     }
-
-    fn patience(&self) -> Duration {
-        Duration::ZERO
-    }
 }
 
 impl SchemaRefresh for NoSchemas {
