@@ -70,7 +70,6 @@ fn directory(keys: &serde_json::Value) -> Directory {
         revoked: false,
     };
     let rules = IssuerRules {
-        name: "corp".into(),
         issuer: URL.into(),
         audiences: vec!["rowgate".into()],
         algorithms: vec!["ES256".into(), "RS256".into()],

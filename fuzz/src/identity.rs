@@ -15,7 +15,6 @@ const KEYS: &[u8] = br#"{"keys":[{"kty":"EC","crv":"P-256","kid":"1",
 
 static DIRECTORY: LazyLock<Directory> = LazyLock::new(|| {
     let rules = IssuerRules {
-        name: "corp".into(),
         issuer: "https://idp.example".into(),
         audiences: vec!["rowgate".into()],
         algorithms: vec!["ES256".into(), "HS256".into(), "none".into()],

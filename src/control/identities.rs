@@ -9,7 +9,8 @@ use super::error::ErrorAnswer;
 use super::operate::parsed;
 use super::peer::Caller;
 use super::reply::{IdentityInfo, IdentityList, IdentityRequest};
-use super::tokens::{is_identity, is_live};
+use super::tokens::is_live;
+use crate::identity::is_identity;
 use crate::store::{RevokedIdentity, Store, StoreError};
 
 /// Longest reason that is kept.

@@ -8,14 +8,14 @@ use super::error::ErrorAnswer;
 use super::operate::parsed;
 use super::peer::Caller;
 use super::reply::{NewTokenRequest, RotateRequest, TokenAnswer, TokenInfo, TokenList};
-use crate::identity::{MAX_LIVE_TOKENS, NewToken, Scope, TokenRecord, UserName};
+use crate::identity::{
+    MAX_LIVE_TOKENS, MAX_NAME, NewToken, Scope, TokenRecord, is_identity, is_name, sorted,
+};
 use crate::secret::Secret;
 use crate::store::{Ending, Store, StoreError, StoredToken};
 
 /// Groups of one token: each is a Cedar parent at every decision.
 const MAX_GROUPS: usize = 64;
-/// Longest name of a group, as an identity's: user names of 96 bytes and more are refused at login.
-const MAX_NAME_BYTES: usize = 95;
 /// Targets and networks of one token: each is looked at by every login with it.
 const MAX_SCOPE: usize = 64;
 /// How long a replaced token is good, unless it is said: its holders take over the new one meanwhile.
@@ -35,11 +35,11 @@ pub struct Issued {
 pub enum TokenRefused {
     /// A name that could never log in.
     #[error(
-        "identity {0:?} can't be a user name: 1 to {MAX_NAME_BYTES} bytes, without `;` or control characters"
+        "identity {0:?} can't be a user name: 1 to {MAX_NAME} bytes, without `;` or control characters"
     )]
     Identity(String),
     /// A name that policy could not speak of.
-    #[error("group {0:?}: 1 to {MAX_NAME_BYTES} bytes, without control characters")]
+    #[error("group {0:?}: 1 to {MAX_NAME} bytes, without control characters")]
     Group(String),
     /// Too many.
     #[error("more than {MAX_GROUPS} groups")]
@@ -97,12 +97,13 @@ pub async fn issue(
     let expires_us = request.expires_s.map(|after| expiry(after, now_us)).transpose()?;
     may_have_another(&store.tokens().await?, &request.identity, now_us)?;
     let token = NewToken::generate().ok_or(TokenRefused::NoRandomness)?;
-    let scope = Scope { targets: sorted(&request.targets), networks: request.networks.clone() };
+    let scope =
+        Scope { targets: sorted(request.targets.clone()), networks: request.networks.clone() };
     let record = TokenRecord {
         id: token.id,
         identity: request.identity.clone(),
         kind: request.kind,
-        groups: sorted(&request.groups),
+        groups: sorted(request.groups.clone()),
         scope,
         verifier: token.verifier,
         expires_us,
@@ -186,13 +187,6 @@ pub(super) fn is_live(record: &TokenRecord, now_us: i64) -> bool {
     !record.revoked && record.expires_us.is_none_or(|end| end > now_us)
 }
 
-fn sorted(words: &[String]) -> Vec<String> {
-    let mut words = words.to_vec();
-    words.sort();
-    words.dedup();
-    words
-}
-
 fn check(request: &NewTokenRequest) -> Result<(), TokenRefused> {
     if !is_identity(&request.identity) {
         return Err(TokenRefused::Identity(request.identity.clone()));
@@ -211,16 +205,6 @@ fn check(request: &NewTokenRequest) -> Result<(), TokenRefused> {
         return Err(TokenRefused::Scope);
     }
     Ok(())
-}
-
-/// Whether an identity can go by this name.
-pub(super) fn is_identity(text: &str) -> bool {
-    let parsed = UserName::parse(text);
-    parsed.is_some_and(|name| name.identity == text) && is_name(text)
-}
-
-fn is_name(text: &str) -> bool {
-    !text.is_empty() && text.len() <= MAX_NAME_BYTES && !text.chars().any(char::is_control)
 }
 
 fn expiry(after_s: u64, now_us: i64) -> Result<i64, TokenRefused> {

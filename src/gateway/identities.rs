@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::config::{self, Config, IdentityKind};
 use crate::identity::{
-    CertificateRule, Directory, Issuer, IssuerKeys, IssuerRules, NameKind, PrincipalKind,
+    CertificateRule, Directory, Issuer, IssuerKeys, IssuerRules, NameKind, PrincipalKind, sorted,
 };
 use crate::store::Logins;
 
@@ -26,7 +26,6 @@ pub(super) fn directory(
 fn rules(issuer: &config::Issuer) -> IssuerRules {
     let named = issuer.group_names.iter();
     IssuerRules {
-        name: issuer.name.clone(),
         issuer: issuer.url.clone(),
         audiences: issuer.audience.clone(),
         algorithms: issuer.algorithms.clone(),
@@ -41,14 +40,11 @@ fn rules(issuer: &config::Issuer) -> IssuerRules {
 /// `None` only for what the configuration's check refuses.
 fn certificate(rule: &config::CertificateName) -> Option<CertificateRule> {
     let (of, pattern) = rule.parts()?;
-    let mut groups = rule.groups.clone();
-    groups.sort();
-    groups.dedup();
     Some(CertificateRule {
         kind: NameKind::from_word(of)?,
         pattern: pattern.to_owned(),
         identity: rule.identity.clone(),
-        groups,
+        groups: sorted(rule.groups.clone()),
         principal: kind(rule.kind),
     })
 }

@@ -3,7 +3,7 @@
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use super::{PrincipalKind, is_name};
+use super::{PrincipalKind, is_identity};
 
 /// Most names of one certificate that are looked at.
 const MAX_NAMES: usize = 64;
@@ -96,7 +96,7 @@ impl Certificate {
         identity: &str,
         now_us: i64,
     ) -> Option<&'r CertificateRule> {
-        if !(self.not_before_us..self.not_after_us).contains(&now_us) || !is_name(identity) {
+        if !(self.not_before_us..self.not_after_us).contains(&now_us) || !is_identity(identity) {
             return None;
         }
         rules.iter().find(|rule| {

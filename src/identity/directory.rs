@@ -10,7 +10,7 @@ use aws_lc_rs::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY, SHA256, digest};
 use super::certificate::{Certificate, CertificateRule};
 use super::issuer::{self, Issuer};
 use super::pass::{Pass, PassEnd, Source};
-use super::{Principal, PrincipalKind, Scope, UserName};
+use super::{Principal, PrincipalKind, Scope, UserName, sorted};
 use crate::secret::{self, Secret};
 
 /// At most so many verifiers of one name are tried, so that a login costs a bounded time: more tokens than this can't be
@@ -166,13 +166,10 @@ struct Entry {
 
 impl Entry {
     fn new(record: TokenRecord) -> Self {
-        let mut groups = record.groups.clone();
-        groups.sort();
-        groups.dedup();
         let principal = Principal {
             subject: record.identity.clone(),
             kind: record.kind,
-            groups,
+            groups: sorted(record.groups.clone()),
             attributes: BTreeMap::new(),
         };
         let pass = Pass {
@@ -311,16 +308,6 @@ impl Directory {
     /// Whether a token of an issuer can be a login.
     pub fn has_issuers(&self) -> bool {
         !self.issuers.is_empty()
-    }
-
-    /// How many identities it knows.
-    pub fn len(&self) -> usize {
-        self.tokens.len()
-    }
-
-    /// Whether no one may log in.
-    pub fn is_empty(&self) -> bool {
-        self.tokens.is_empty() && self.issuers.is_empty()
     }
 }
 

@@ -25,8 +25,6 @@ const LEEWAY_S: i64 = 30;
 /// What the operator says of an issuer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IssuerRules {
-    /// Its name in logs and errors.
-    pub name: String,
     /// What its tokens say in `iss`, to the letter.
     pub issuer: String,
     /// Of these a token must be meant for one (`aud`).

@@ -61,9 +61,21 @@ pub struct Principal {
 }
 
 /// Longest name of an identity: what MySQL's own clients send at most, less the one length that they cut at.
-const MAX_NAME: usize = 95;
+pub const MAX_NAME: usize = 95;
 
-/// What can be the name of an identity, written as a user name: no `;`, nothing invisible.
-fn is_name(text: &str) -> bool {
-    !text.is_empty() && text.len() <= MAX_NAME && !text.chars().any(|c| c == ';' || c.is_control())
+/// What can be a name that policies speak of: nothing invisible.
+pub fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.len() <= MAX_NAME && !text.chars().any(char::is_control)
+}
+
+/// What can be the name of an identity, written as a user name: no `;` besides.
+pub fn is_identity(text: &str) -> bool {
+    is_name(text) && !text.contains(';')
+}
+
+/// Sorted, without repeats: as groups and scopes are kept.
+pub fn sorted(mut words: Vec<String>) -> Vec<String> {
+    words.sort();
+    words.dedup();
+    words
 }

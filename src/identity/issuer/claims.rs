@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::{Asserted, IssuerRules, LEEWAY_S};
-use crate::identity::{LoginRefusal, UserName, is_name};
+use crate::identity::{LoginRefusal, UserName, is_identity, sorted};
 
 /// Most groups of one token, and longest name of one: each is an entity in every decision.
 const MAX_GROUPS: usize = 1_024;
@@ -24,7 +24,8 @@ pub(super) fn read(
     if time(claims, "nbf")?.is_some_and(|from| from.saturating_sub(leeway_us) > now_us) {
         return Err(LoginRefusal::Proof);
     }
-    let subject = claims.get(&rules.subject).and_then(Value::as_str).filter(|text| is_name(text));
+    let subject =
+        claims.get(&rules.subject).and_then(Value::as_str).filter(|text| is_identity(text));
     let subject = subject.ok_or(LoginRefusal::Claims)?;
     if name.identity != subject && !rules.aliases.contains(&name.identity) {
         return Err(LoginRefusal::Name);
@@ -63,16 +64,14 @@ fn groups(rules: &IssuerRules, claims: &Map<String, Value>) -> Result<Vec<String
     if listed.iter().any(|group| group.is_empty() || group.len() > MAX_GROUP) {
         return Err(LoginRefusal::Claims);
     }
-    let mut groups: Vec<String> = if rules.group_names.is_empty() {
+    let groups = if rules.group_names.is_empty() {
         listed.into_iter().map(str::to_owned).collect()
     } else {
         let named =
             rules.group_names.iter().filter(|(theirs, _)| listed.contains(&theirs.as_str()));
         named.map(|(_, ours)| ours.clone()).collect()
     };
-    groups.sort();
-    groups.dedup();
-    Ok(groups)
+    Ok(sorted(groups))
 }
 
 /// The claim of that very name, or else the one that a path with dots leads to.

@@ -54,7 +54,6 @@ static RSA: LazyLock<Pair> = LazyLock::new(|| rsa("rsa"));
 
 fn rules() -> IssuerRules {
     IssuerRules {
-        name: "corp".into(),
         issuer: URL.into(),
         audiences: vec!["rowgate".into()],
         algorithms: ["ES256", "RS256", "PS256"].map(String::from).into(),
@@ -73,8 +72,7 @@ fn keys(pairs: &[&Pair]) -> Option<Arc<IssuerKeys>> {
 }
 
 fn issuers() -> Vec<Issuer> {
-    let other =
-        IssuerRules { name: "other".into(), issuer: "https://other.example".into(), ..rules() };
+    let other = IssuerRules { issuer: "https://other.example".into(), ..rules() };
     vec![
         Issuer { rules: rules(), keys: keys(&[&EC, &RSA]) },
         Issuer { rules: other, keys: keys(&[&OTHER]) },
