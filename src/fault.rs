@@ -92,6 +92,11 @@ impl Fault {
         Self::new(FaultKind::Login, 1045, *b"28000", text)
     }
 
+    /// 1231/42000: text would be read otherwise from now on, which ends the session. `text` says what changed.
+    pub fn reads_otherwise(text: &str) -> Self {
+        Self::new(FaultKind::Analysis, 1231, *b"42000", format!("Rowgate [RG-MODE]: {text}"))
+    }
+
     /// 1045/28000: what a live session rests on has expired, or is no longer configured.
     pub fn login_ended() -> Self {
         let text = "Rowgate [RG-LOGIN]: this session's login has ended; log in anew";

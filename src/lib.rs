@@ -9,6 +9,7 @@ pub mod clock;
 pub mod codec;
 pub mod fault;
 pub mod network;
+pub mod principal;
 pub mod schema;
 pub mod secret;
 // layer 1

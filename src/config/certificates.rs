@@ -4,8 +4,8 @@ use std::collections::HashSet;
 
 use super::Config;
 use super::check::{Checked, complain};
-use super::issuers::IdentityKind;
 use super::parse::Step;
+use crate::principal::PrincipalKind;
 
 /// A name that clients' certificates have, and whose they are.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
@@ -20,7 +20,7 @@ pub struct CertificateName {
     #[serde(default)]
     pub groups: Vec<String>,
     /// What its identities are.
-    pub kind: IdentityKind,
+    pub kind: PrincipalKind,
 }
 
 impl CertificateName {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::Config;
 use super::check::{Checked, complain, in_bounds, is_loopback, name};
 use super::parse::Step;
+use crate::principal::PrincipalKind;
 
 /// How a token may be signed (RFC 7518, RFC 8037): with a private key. A shared secret (HS256) would be one that the
 /// gateway could sign with, too.
@@ -34,7 +35,7 @@ pub struct Issuer {
     #[serde(default)]
     pub group_names: BTreeMap<String, String>,
     /// What its identities are.
-    pub kind: IdentityKind,
+    pub kind: PrincipalKind,
     /// User names under which any of its identities may log in.
     #[serde(default)]
     pub aliases: Vec<String>,
@@ -50,18 +51,6 @@ pub struct Issuer {
     /// Seconds for which keys are relied on while the issuer can't be reached.
     #[serde(default = "default_keep_keys_s")]
     pub keep_keys_s: u64,
-}
-
-/// `kind`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum IdentityKind {
-    /// People.
-    Human,
-    /// Autonomous agents.
-    Agent,
-    /// Services and pipelines.
-    Service,
 }
 
 fn default_subject() -> String {

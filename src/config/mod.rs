@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 pub use certificates::CertificateName;
-pub use issuers::{IdentityKind, Issuer};
+pub use issuers::Issuer;
 pub use parse::ConfigError;
 
 use crate::codec::Compression;

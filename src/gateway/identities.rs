@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::config::{self, Config, IdentityKind};
+use crate::config::{self, Config};
 use crate::identity::{
-    CertificateRule, Directory, Issuer, IssuerKeys, IssuerRules, NameKind, PrincipalKind, sorted,
+    CertificateRule, Directory, Issuer, IssuerKeys, IssuerRules, NameKind, sorted,
 };
 use crate::store::Logins;
 
@@ -32,7 +32,7 @@ fn rules(issuer: &config::Issuer) -> IssuerRules {
         subject: issuer.subject.clone(),
         groups: issuer.groups.clone(),
         group_names: named.map(|(theirs, ours)| (theirs.clone(), ours.clone())).collect(),
-        kind: kind(issuer.kind),
+        kind: issuer.kind,
         aliases: issuer.aliases.clone(),
     }
 }
@@ -45,14 +45,6 @@ fn certificate(rule: &config::CertificateName) -> Option<CertificateRule> {
         pattern: pattern.to_owned(),
         identity: rule.identity.clone(),
         groups: sorted(rule.groups.clone()),
-        principal: kind(rule.kind),
+        principal: rule.kind,
     })
-}
-
-fn kind(kind: IdentityKind) -> PrincipalKind {
-    match kind {
-        IdentityKind::Human => PrincipalKind::Human,
-        IdentityKind::Agent => PrincipalKind::Agent,
-        IdentityKind::Service => PrincipalKind::Service,
-    }
 }

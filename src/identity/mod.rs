@@ -12,6 +12,7 @@ mod uses;
 
 use std::collections::BTreeMap;
 
+pub use crate::principal::PrincipalKind;
 pub use certificate::{Certificate, CertificateRule, NameKind};
 pub use directory::{
     Attempt, Directory, LoginRefusal, MAX_LIVE_TOKENS, Proof, TokenRecord, Verifier,
@@ -23,29 +24,6 @@ pub use scope::Scope;
 pub use token::NewToken;
 pub use user_name::UserName;
 pub use uses::{Use, Uses};
-
-/// What kind of principal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum PrincipalKind {
-    /// A person.
-    Human,
-    /// An autonomous agent.
-    Agent,
-    /// A service or pipeline.
-    Service,
-}
-
-impl PrincipalKind {
-    /// The lower-case word.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Human => "human",
-            Self::Agent => "agent",
-            Self::Service => "service",
-        }
-    }
-}
 
 /// An authenticated identity.
 #[derive(Clone, Debug, PartialEq, Eq)]

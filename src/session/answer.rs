@@ -8,7 +8,7 @@ use super::response::{At, Expect, Packet, Response};
 use super::track::Tracked;
 use super::{Op, Session, Side, Step};
 use crate::codec::{HEADER_LEN, Header, MAX_PAYLOAD, Status};
-use crate::fault::{Fault, FaultKind};
+use crate::fault::Fault;
 use crate::schema::{Flavour, SqlMode};
 
 impl Session {
@@ -213,9 +213,8 @@ impl Session {
         if let Some(schema) = tracked.schema {
             self.schema = Some(schema).filter(|name| !name.is_empty());
         }
-        let text = "Rowgate [RG-MODE]: the session's character set changed to one that reads text otherwise; it ends";
-        let ends = governed && tracked.strange;
-        ends.then(|| Fault::new(FaultKind::Analysis, 1231, *b"42000", text))
+        let text = "the session's character set changed to one that reads text otherwise; it ends";
+        (governed && tracked.strange).then(|| Fault::reads_otherwise(text))
     }
 
     /// A SET of `sql_mode` is over. Where it failed, what it had set before is not known: for the governed that ends the
@@ -285,9 +284,7 @@ impl Session {
 }
 
 fn mode_changed() -> Fault {
-    let text =
-        "Rowgate [RG-MODE]: sql_mode changed to one that reads text otherwise; the session ends";
-    Fault::new(FaultKind::Analysis, 1231, *b"42000", text)
+    Fault::reads_otherwise("sql_mode changed to one that reads text otherwise; the session ends")
 }
 
 impl Response {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::idle::Past;
 use super::{Pump, Stop};
-use crate::fault::{Fault, FaultKind};
+use crate::fault::Fault;
 use crate::net::pool::Wanted;
 use crate::net::upstream::Upstream;
 use crate::session::{UpstreamReady, upstream};
@@ -104,6 +104,5 @@ impl Pump {
 }
 
 fn mode_changed() -> Fault {
-    let text = "Rowgate [RG-MODE]: the database's sql_mode has just been changed; the session ends";
-    Fault::new(FaultKind::Analysis, 1231, *b"42000", text)
+    Fault::reads_otherwise("the database's sql_mode has just been changed; the session ends")
 }
