@@ -118,14 +118,7 @@ fn a_set_of_sql_mode_is_followed() {
 #[test]
 fn a_long_execute_of_the_last_statement_names_it() {
     let mut player = Player::new("# long statements");
-    player.log_in("05 a2 08 00");
-    player.arrive(Side::Client, &bytes_of("0: 16 \"SELECT ?\""), usize::MAX);
-    player.answer("allow");
-    player.answer("connected");
-    let parameter = "2: len\"def\" 00 00 00 len\"?\" 00 0c 3f 00 00 00 00 00 fd 80 00 00 00 00";
-    for packet in ["1: 00 07 00 00 00 00 00 01 00 00 00 00", parameter, "3: fe 00 00 02 00"] {
-        player.arrive(Side::Server, &bytes_of(packet), usize::MAX);
-    }
+    player.prepare();
     let mut payload = vec![0x17, 0xFF, 0xFF, 0xFF, 0xFF, 0, 1, 0, 0, 0, 0, 1, 0xFD, 0];
     write_lenenc_bytes(&mut payload, &vec![b'x'; MAX_PAYLOAD]);
     let mut sent = Vec::new();
@@ -452,6 +445,18 @@ impl Player {
         assert!(self.session.is_logged_in() && self.session.is_idle());
         self.sent = [Vec::new(), Vec::new()];
         self.transcript = kept;
+    }
+
+    /// Logs in and prepares `SELECT ?` as statement 7.
+    fn prepare(&mut self) {
+        self.log_in("05 a2 08 00");
+        self.arrive(Side::Client, &bytes_of("0: 16 \"SELECT ?\""), usize::MAX);
+        self.answer("allow");
+        self.answer("connected");
+        let parameter = "2: len\"def\" 00 00 00 len\"?\" 00 0c 3f 00 00 00 00 00 fd 80 00 00 00 00";
+        for packet in ["1: 00 07 00 00 00 00 00 01 00 00 00 00", parameter, "3: fe 00 00 02 00"] {
+            self.arrive(Side::Server, &bytes_of(packet), usize::MAX);
+        }
     }
 
     fn arrive(&mut self, side: Side, bytes: &[u8], piece: usize) {

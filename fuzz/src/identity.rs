@@ -3,6 +3,8 @@
 use std::collections::HashSet;
 use std::sync::{Arc, LazyLock};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rowgate::identity::{
     Attempt, Certificate, CertificateRule, Directory, Issuer, IssuerKeys, IssuerRules, NameKind,
     PrincipalKind, Proof, UserName,
@@ -44,7 +46,7 @@ pub fn jwt(data: &[u8]) {
     };
     assert!(!admitted(data), "nobody signed it");
     // The same as the parts of a token that has the right form.
-    let mut parts = data.splitn(3, |byte| *byte == b'\n').map(base64url);
+    let mut parts = data.splitn(3, |byte| *byte == b'\n').map(|part| URL_SAFE_NO_PAD.encode(part));
     let mut part = || parts.next().unwrap_or_default();
     assert!(!admitted([part(), part(), part()].join(".").as_bytes()), "nobody signed it");
     if let Some(keys) = IssuerKeys::parse(data, 0) {
@@ -58,19 +60,6 @@ pub fn jwt(data: &[u8]) {
 
 fn attempt<'a>(proof: &'a Proof, certificate: Option<&'a Certificate>) -> Attempt<'a> {
     Attempt { user: "oidc", proof, certificate, target: "shop", address: None }
-}
-
-fn base64url(bytes: &[u8]) -> String {
-    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    let mut text = String::new();
-    for chunk in bytes.chunks(3) {
-        let whole = chunk.iter().fold(0_u32, |whole, byte| whole << 8 | u32::from(*byte));
-        let whole = whole << (8 * (3 - chunk.len()));
-        for at in 0..=chunk.len() {
-            text.push(LETTERS[(whole >> (18 - 6 * at) & 63) as usize].into());
-        }
-    }
-    text
 }
 
 /// User names: what is taken apart is whole, bounded, and the same when written again.

@@ -7,14 +7,7 @@ use super::*;
 #[test]
 fn too_much_long_data_is_told_at_execute() {
     let mut player = Player::new("");
-    player.log_in("05 a2 08 00");
-    player.arrive(Side::Client, &bytes_of("0: 16 \"SELECT ?\""), usize::MAX);
-    player.answer("allow");
-    player.answer("connected");
-    let definition = "2: len\"def\" 00 00 00 len\"?\" 00 0c 3f 00 00 00 00 00 fd 80 00 00 00 00";
-    for packet in ["1: 00 07 00 00 00 00 00 01 00 00 00 00", definition, "3: fe 00 00 02 00"] {
-        player.arrive(Side::Server, &bytes_of(packet), usize::MAX);
-    }
+    player.prepare();
     let mut data = Vec::new();
     write_frame(&mut data, 0, |out| {
         out.extend_from_slice(&[0x18, 7, 0, 0, 0, 0, 0]);

@@ -2,8 +2,6 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -11,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 
 use crate::mariadb::{self, SERVICE_PASSWORD, SERVICE_USER};
-use crate::sh;
+use crate::{http, sh};
 
 /// How long a gateway may take to be ready on a loaded machine, plugins compiled in the dev profile included.
 const START: Duration = Duration::from_secs(90);
@@ -196,14 +194,7 @@ impl Gateway {
 
     /// GETs a path of the admin port: status and body.
     pub fn get(&self, path: &str) -> Result<(u16, String)> {
-        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.admin_port))?;
-        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        let status = answer.split(' ').nth(1).and_then(|word| word.parse().ok()).unwrap_or(0);
-        let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-        Ok((status, body.to_owned()))
+        http::ask(self.admin_port, "GET", path, None)
     }
 
     /// The value of a metric line that starts with `name` (labels and all), if it is there.

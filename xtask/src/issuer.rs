@@ -1,12 +1,11 @@
 //! A real OpenID provider on a free port of loopback: `tests/idp/provider.mjs`, which ends with whoever started it.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpStream;
+use std::io::{BufRead as _, BufReader};
 use std::process::{Child, ChildStdin, Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::setup;
+use crate::{http, setup};
 
 /// A running provider; ended when dropped.
 #[derive(Debug)]
@@ -58,7 +57,8 @@ impl Issuer {
             "grant_type=client_credentials&scope=sql&client_id={agent}&client_secret={}&resource=http://gateway/{audience}",
             secret.replace(' ', "%20")
         );
-        let answer = self.ask("POST", "/token", "application/x-www-form-urlencoded", &form)?;
+        let answer =
+            self.ask("POST", "/token", Some(("application/x-www-form-urlencoded", &form)))?;
         let (_, rest) = answer.split_once("\"access_token\":\"").context(answer.clone())?;
         Ok(rest.split('"').next().unwrap_or_default().to_owned())
     }
@@ -71,32 +71,23 @@ impl Issuer {
     /// A token with this header and these claims (JSON objects), signed with a key of the provider's.
     pub fn sign(&self, header: &str, claims: &str) -> Result<String> {
         let body = format!("{{\"header\":{header},\"claims\":{claims}}}");
-        self.ask("POST", "/test/sign", "application/json", &body)
+        self.ask("POST", "/test/sign", Some(("application/json", &body)))
     }
 
     /// New keys.
     pub fn rotate(&self) -> Result<()> {
-        self.ask("POST", "/test/rotate", "application/json", "{}").map(drop)
+        self.ask("POST", "/test/rotate", None).map(drop)
     }
 
     /// How often its keys were asked for.
     pub fn fetches(&self) -> Result<u32> {
-        Ok(self.ask("GET", "/test/fetches", "text/plain", "")?.trim().parse()?)
+        Ok(self.ask("GET", "/test/fetches", None)?.trim().parse()?)
     }
 
-    fn ask(&self, method: &str, path: &str, kind: &str, body: &str) -> Result<String> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port()))?;
-        write!(
-            stream,
-            "{method} {path} HTTP/1.0\r\nHost: 127.0.0.1:{}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\r\n{body}",
-            self.port(),
-            body.len()
-        )?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        let (head, body) = answer.split_once("\r\n\r\n").context("no answer")?;
-        ensure!(head.contains(" 200 "), "{head}\n{body}");
-        Ok(body.to_owned())
+    fn ask(&self, method: &str, path: &str, body: Option<(&str, &str)>) -> Result<String> {
+        let (status, body) = http::ask(self.port(), method, path, body)?;
+        ensure!(status == 200, "{path}: {status}: {body}");
+        Ok(body)
     }
 }
 
