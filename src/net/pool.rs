@@ -65,6 +65,10 @@ pub(super) struct Pool {
     asks_for: Cell<usize>,
 }
 
+/// How long the database may go on with a statement that lost its client, where statements have no time of their own: a day,
+/// which changes of large tables take.
+const LONGEST_LEFT: Duration = Duration::from_hours(24);
+
 /// utf8mb4, for the gateway's own statements.
 const OWN_COLLATION: u16 = 45;
 
@@ -177,6 +181,24 @@ impl Pool {
                 Err(_) => tracing::debug!("a statement could not be killed in time"),
             }
             worker.count_kills(false);
+        });
+    }
+
+    /// Keeps a connection until the database has answered what it runs, or ended it, then closes it. It holds its permit until
+    /// then. What takes longer than a statement may is killed.
+    pub(super) fn leave(&self, worker: &Rc<Worker>, mut upstream: Box<Upstream>) {
+        let (worker, index) = (Rc::clone(worker), self.index(worker));
+        let most = self.target.runtime.statement_timeout.unwrap_or(LONGEST_LEFT);
+        monoio::spawn(async move {
+            if !upstream.port.is_armed() {
+                upstream.port.arm(worker.buffers.take(1));
+            }
+            let answered = std::future::poll_fn(|cx| upstream.port.poll_done(cx));
+            if monoio::time::timeout(most, answered).await.is_err()
+                && let Some(pool) = worker.pool(index)
+            {
+                pool.kill(&worker, upstream);
+            }
         });
     }
 

@@ -93,22 +93,33 @@ impl Policies {
         principal: &Principal,
         target: &str,
     ) -> Result<Option<String>, CedarFault> {
+        self.permit_by_name(principal, Action::Passthrough, target, Context::empty())
+    }
+
+    /// The id of the permit, of exactly this action, that covers it.
+    pub(super) fn permit_by_name(
+        &self,
+        principal: &Principal,
+        action: Action,
+        target: &str,
+        context: Context,
+    ) -> Result<Option<String>, CedarFault> {
         let request = cedar_policy::Request::new(
             self.vocabulary.principal(principal),
-            self.action(Action::Passthrough)?,
+            self.action(action)?,
             self.vocabulary.target(target),
-            Context::empty(),
+            context,
             None,
         )?;
         let entities = self.vocabulary.two(principal, target)?;
         let response = self.authorizer.is_authorized(&request, &self.all, &entities);
-        // Errors, and permits of everything that don't say @passthrough, leave it governed.
+        // An error could be a forbid's, which Cedar then leaves out.
         let clean = response.diagnostics().errors().next().is_none();
         if response.decision() != Decision::Allow || !clean {
             return Ok(None);
         }
         let rules = response.diagnostics().reason().filter_map(|id| self.rule(id));
-        Ok(rules.filter(|rule| rule.passthrough).map(|rule| rule.id.clone()).min())
+        Ok(rules.filter(|rule| rule.only == Some(action)).map(|rule| rule.id.clone()).min())
     }
 
     pub(super) fn rule(&self, id: &PolicyId) -> Option<&Rule> {

@@ -2,6 +2,7 @@
 //! and the traits by which plugins take part, so that nothing here knows of WASM.
 
 mod asking;
+mod by_name;
 mod case;
 mod decide;
 mod filter;
@@ -18,6 +19,7 @@ mod vocabulary;
 
 use std::sync::Arc;
 
+pub use by_name::Asker;
 pub use filter::{
     Batch, Edit, Edits, GuardDecision, GuardInput, NULL, PluginFault, PluginHost, RowFilter,
     StreamColumn, StreamInfo,

@@ -43,6 +43,8 @@ pub(super) struct Rule {
     pub(super) approve: Option<Approve>,
     pub(super) mask: Option<MaskSpec>,
     pub(super) passthrough: bool,
+    /// The action, where the policy names exactly one.
+    pub(super) only: Option<Action>,
 }
 
 /// What is wrong with a policy's annotations, and the mend.
@@ -57,6 +59,7 @@ impl Rule {
             approve: None,
             mask: None,
             passthrough: false,
+            only: only_action(policy),
         };
         for (key, value) in policy.annotations() {
             match key {
@@ -89,7 +92,7 @@ impl Rule {
     /// Annotations stand where they mean something; elsewhere they would be a hope that nothing fulfils.
     fn fits(&self, policy: &Policy) -> Result<(), Complaint> {
         let forbids = policy.effect() == Effect::Forbid;
-        let only = only_action(policy);
+        let only = self.only;
         let complain = |what: &str, mend| Err((what.to_owned(), mend));
         if self.mask.is_some() && !(forbids && only == Some(Action::Reveal)) {
             return complain(

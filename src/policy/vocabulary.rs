@@ -44,11 +44,13 @@ pub(super) enum Action {
     Use,
     Assign,
     Passthrough,
+    Command,
+    Finish,
 }
 
 impl Action {
     /// Every action, in the order of the declaration.
-    pub(super) const ALL: [Self; 23] = [
+    pub(super) const ALL: [Self; 25] = [
         Self::Select,
         Self::Lock,
         Self::Insert,
@@ -72,6 +74,8 @@ impl Action {
         Self::Use,
         Self::Assign,
         Self::Passthrough,
+        Self::Command,
+        Self::Finish,
     ];
 
     /// The name in the schema.
@@ -100,6 +104,8 @@ impl Action {
             Self::Use => "use",
             Self::Assign => "assign",
             Self::Passthrough => "passthrough",
+            Self::Command => "command",
+            Self::Finish => "finish",
         }
     }
 }
@@ -328,7 +334,24 @@ fn spelt(name: &str) -> String {
 }
 
 fn circumstances(request: &Request<'_>) -> Result<[(String, RestrictedExpression); 2], CedarFault> {
-    let unix = request.now_us.div_euclid(1_000_000);
+    source_and_time(request.source, request.now_us)
+}
+
+/// The context of the actions on a target that no statement stands for; `more` is what the action has besides.
+pub(super) fn target_context(
+    more: (&str, &str),
+    source: &str,
+    now_us: i64,
+) -> Result<Context, CedarFault> {
+    let more = [(more.0.to_owned(), string(more.1))];
+    Ok(Context::from_pairs(more.into_iter().chain(source_and_time(source, now_us)?))?)
+}
+
+fn source_and_time(
+    source: &str,
+    now_us: i64,
+) -> Result<[(String, RestrictedExpression); 2], CedarFault> {
+    let unix = now_us.div_euclid(1_000_000);
     let number = RestrictedExpression::new_long;
     let time = RestrictedExpression::new_record([
         ("unix".to_owned(), number(unix)),
@@ -337,7 +360,7 @@ fn circumstances(request: &Request<'_>) -> Result<[(String, RestrictedExpression
         // The epoch's first day was a Thursday.
         ("weekday".to_owned(), number((unix.div_euclid(86_400) + 3).rem_euclid(7) + 1)),
     ])?;
-    Ok([("source".to_owned(), string(request.source)), ("time".to_owned(), time)])
+    Ok([("source".to_owned(), string(source)), ("time".to_owned(), time)])
 }
 
 fn uid(of: &EntityTypeName, id: &str) -> EntityUid {

@@ -157,7 +157,7 @@ impl Session {
             return self.abort_last(response, fault, step, out);
         }
         let tells =
-            !matches!(response.expect, Expect::Prepare { .. } | Expect::Plain | Expect::Text);
+            !matches!(response.expect, Expect::Prepare { .. } | Expect::Plain | Expect::One);
         if !failed && tells {
             self.status = status;
             if let Some(fault) = self.surprise(status, response.governed) {

@@ -28,6 +28,17 @@ const MULTI_STATEMENTS_ON: &[u8] = &[0, 0];
 /// COM_SET_OPTION's "multi-statements off".
 const MULTI_STATEMENTS_OFF: &[u8] = &[1, 0];
 
+/// Commands that are no statements, which a policy may permit by their names.
+const PERMISSIBLE: [Command; 7] = [
+    Command::BINLOG_DUMP,
+    Command::BINLOG_DUMP_GTID,
+    Command::DEBUG,
+    Command::PROCESS_INFO,
+    Command::REFRESH,
+    Command::REGISTER_SLAVE,
+    Command::SHUTDOWN,
+];
+
 impl Session {
     /// A command at the front of the client's buffer, or the wish for one.
     pub(super) fn on_command(&mut self, bytes: &mut [u8], out: &mut Vec<u8>) -> Step {
@@ -173,6 +184,10 @@ impl Session {
                     Pending::new(kind, total, None),
                     Text::Kept(Arc::from(&b"SHOW STATUS"[..])),
                 )
+            }
+            named if PERMISSIBLE.contains(&named) => {
+                let text = Text::Kept(Arc::from(named.name().as_bytes()));
+                self.decide(Pending::new(StatementKind::Command(named), total, None), text)
             }
             other => {
                 let Step { consumed, op } =
@@ -399,7 +414,10 @@ fn expectation(pending: Pending) -> Expect {
         StatementKind::Prepare => {
             Expect::Prepare { text: pending.text.unwrap_or_else(|| Arc::from(&[][..])) }
         }
-        StatementKind::Statistics => Expect::Text,
+        StatementKind::Statistics => Expect::One,
+        StatementKind::Command(Command::PROCESS_INFO) => Expect::Query,
+        StatementKind::Command(Command::BINLOG_DUMP | Command::BINLOG_DUMP_GTID) => Expect::Events,
+        StatementKind::Command(_) => Expect::One,
         StatementKind::Execute | StatementKind::BulkExecute => Expect::Execute { id },
         StatementKind::Fetch => Expect::Fetch { id },
     }

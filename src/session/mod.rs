@@ -174,6 +174,8 @@ pub enum StatementKind {
     BulkExecute,
     /// COM_STATISTICS, ruled on as the SHOW STATUS that it is a part of.
     Statistics,
+    /// A command that is no statement, which a policy may permit by its name: that is its text.
+    Command(Command),
     /// COM_STMT_FETCH: recorded; the plan is its EXECUTE's, so no ruling changes it.
     Fetch,
 }

@@ -27,7 +27,11 @@ const MAX_COLUMNS: u64 = 65_535;
 /// 8 MiB.
 pub(super) const MAX_HELD: usize = 16 << 20;
 
+/// An EOF in its old form: its byte, warnings and status.
+const EOF_LEN: usize = 5;
+
 /// What kind of response.
+#[derive(PartialEq, Eq)]
 pub(super) enum Expect {
     /// OK, ERR or results in the text protocol.
     Query,
@@ -37,8 +41,10 @@ pub(super) enum Expect {
     Execute { id: u32 },
     /// Rows of an open cursor.
     Fetch { id: u32 },
-    /// One packet of text, or ERR.
-    Text,
+    /// One packet, whatever it says, or ERR.
+    One,
+    /// Packets without end, until EOF or ERR.
+    Events,
     /// OK or ERR.
     Plain,
 }
@@ -186,6 +192,8 @@ impl Response {
                 response.masks =
                     Some(Masks::open(&binding, true, plugins.as_ref(), worker, subject)?);
             }
+        } else if expect == Expect::Events {
+            response.at = At::Rows;
         } else {
             response.binding = mask.map(|plan| Arc::new(Binding::new(plan)));
         }
@@ -263,8 +271,10 @@ impl Response {
             }
             At::Rows if payload.first() == Some(&0xFF) => self.error(header, payload, out),
             At::Rows => {
+                // MariaDB ends its events by an EOF in the old form, whatever was agreed on.
+                let is_old = self.expect == Expect::Events && payload.len() == EOF_LEN;
                 let (status, warnings) =
-                    Reply::terminator(payload, self.deprecate_eof).map_err(malformed)?;
+                    Reply::terminator(payload, self.deprecate_eof && !is_old).map_err(malformed)?;
                 self.outcome.warnings = warnings;
                 let tells = self.tells_state(payload);
                 self.end_of_result(status)?;
@@ -302,7 +312,7 @@ impl Response {
             };
             return Ok(self.pass_or_hold(header, payload));
         }
-        if matches!(self.expect, Expect::Text) && payload.first() != Some(&0xFF) {
+        if matches!(self.expect, Expect::One) && payload.first() != Some(&0xFF) {
             self.ended = Some(Status(Status::AUTOCOMMIT));
             return Ok(Packet::Pass);
         }

@@ -76,7 +76,7 @@ impl Response {
         let first = payload.first().copied();
         let is_ok = match self.at {
             At::First => {
-                first == Some(0) && !matches!(self.expect, Expect::Prepare { .. } | Expect::Text)
+                first == Some(0) && !matches!(self.expect, Expect::Prepare { .. } | Expect::One)
             }
             At::Rows => {
                 self.deprecate_eof && self.may_end(first, payload.len()) && first == Some(0xFE)

@@ -33,6 +33,7 @@ mod offered;
 mod oidc;
 mod operations;
 mod overlong;
+mod permitted;
 mod policy;
 mod pool;
 mod proxies;

@@ -85,6 +85,14 @@ impl Decision {
         Self { shape: Arc::new(shape), canonical: self.canonical.clone() }
     }
 
+    /// The same statement, which this rule permits besides.
+    #[must_use]
+    pub fn permitted_by(&self, rule: String) -> Self {
+        let mut shape = Shape::clone(&self.shape);
+        shape.rules.push(rule);
+        Self { shape: Arc::new(shape), canonical: self.canonical.clone() }
+    }
+
     /// The ruling that runs the statement (allowed, or approved after a hold).
     pub fn run(&self) -> Ruling {
         Ruling::Run {

@@ -14,6 +14,7 @@ use crate::sql::Leaves;
 pub(super) fn left_by(kind: StatementKind, leaves: Leaves) -> Leaves {
     match kind {
         StatementKind::InitDb | StatementKind::Statistics | StatementKind::Fetch => Leaves::Last,
+        StatementKind::Command(_) => Leaves::More,
         StatementKind::Prepare if leaves == Leaves::Rows => Leaves::Last,
         StatementKind::Query
         | StatementKind::Prepare

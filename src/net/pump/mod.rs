@@ -73,6 +73,8 @@ struct Pump {
     locked: bool,
     /// One has left what the next session could see.
     traces: bool,
+    /// A command that is no statement has run on it: nobody knows what it left.
+    tainted: bool,
     /// Labelled data was used: texts of errors and warnings at the database may quote it.
     quotable: bool,
     /// What this one could look for.
@@ -145,6 +147,7 @@ async fn begin(
         current: Current::default(),
         locked: false,
         traces: false,
+        tainted: false,
         quotable: false,
         past: idle::Past::default(),
         cut: false,
@@ -337,6 +340,8 @@ impl Pump {
         if reusable {
             let schema = self.session.schema().map(str::to_owned);
             self.release(schema.as_deref());
+        } else if matches!(stop, Stop::ClientGone) && self.may_finish() {
+            self.leave_upstream();
         } else {
             self.abandon_upstream();
         }

@@ -52,6 +52,11 @@ pub(super) struct Current {
 }
 
 impl Current {
+    /// What it is, while it runs.
+    pub(super) fn verb(&self) -> Option<Verb> {
+        self.open.then_some(self.verb)
+    }
+
     /// The whole command has arrived.
     pub(super) fn arrived(&mut self, now: Now) {
         self.arrived_ns = now.mono_ns;
@@ -319,5 +324,6 @@ fn command(kind: StatementKind) -> &'static str {
         StatementKind::BulkExecute => "bulk_execute",
         StatementKind::Fetch => "fetch",
         StatementKind::Statistics => "statistics",
+        StatementKind::Command(_) => "command",
     }
 }

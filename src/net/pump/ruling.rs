@@ -7,12 +7,12 @@ use super::idle::left_by;
 use super::record::Admission;
 use super::{Activity, Pump, Stop, attributes};
 use crate::approval::{GrantScope, NewRequest};
-use crate::codec::Attributes;
+use crate::codec::{Attributes, Command};
 use crate::fault::Fault;
 use crate::net::control::End;
 use crate::net::decide::{Decision, Query};
 use crate::net::io;
-use crate::policy::{Effect, Hold};
+use crate::policy::{Asker, Effect, Hold, Policies};
 use crate::schema::SqlMode;
 use crate::session::{Ruling, Statement, StatementKind, Text};
 use crate::sql::{self, Trace, Verb};
@@ -20,12 +20,21 @@ use crate::sql::{self, Trace, Verb};
 impl Pump {
     /// Answers [`crate::session::Op::Decide`].
     pub(super) async fn rule(&mut self, statement: &Statement) -> Result<(), Stop> {
+        if let StatementKind::Command(command) = statement.kind
+            && self.permit_of(command).is_none()
+        {
+            self.record_refused_command(command);
+            let refused = Fault::unsupported_command(command.name());
+            self.session.on_ruling(Ruling::Refuse(refused));
+            return Ok(());
+        }
         let ruling = match self.rule_now(statement) {
             Ruled::Now(ruling) => ruling,
             // It waits for the schema, the disk or people: a box, so that idle sessions don't keep room for it.
             later => Box::pin(self.rule_later(statement, later)).await?,
         };
         if let Ruling::Run { .. } = &ruling {
+            self.tainted |= matches!(statement.kind, StatementKind::Command(_));
             if let Some(most) = self.target.runtime.statement_timeout {
                 self.control.must_end_by(self.now.after(most), End::StatementTimeout);
             }
@@ -67,6 +76,10 @@ impl Pump {
     /// Records the intent, and tells what the decision comes to.
     fn weigh(&mut self, statement: &Statement, decision: Decision) -> Ruled {
         let decision = self.without_withheld_texts(decision);
+        let decision = match statement.kind {
+            StatementKind::Command(command) => self.permitted(command, &decision),
+            _ => decision,
+        };
         self.now = self.worker.now();
         self.current.decided(self.now);
         let shape = &decision.shape;
@@ -87,6 +100,33 @@ impl Pump {
             }
             Effect::Allow | Effect::Hold(_) => Ruled::Now(decision.run()),
         }
+    }
+
+    /// The rule that passes this command on, if there is one.
+    fn permit_of(&self, command: Command) -> Option<String> {
+        self.asking(|policies, asker| policies.permits_command(asker, command.name()))
+    }
+
+    fn permitted(&self, command: Command, decision: &Decision) -> Decision {
+        match self.permit_of(command) {
+            Some(rule) => decision.permitted_by(rule),
+            None => decision.refused("command", "no policy permits this command by its name"),
+        }
+    }
+
+    /// Asks the policies about this session's identity.
+    pub(super) fn asking<T>(
+        &self,
+        ask: impl FnOnce(&Policies, Asker<'_>) -> Option<T>,
+    ) -> Option<T> {
+        let facets = self.session.facets()?;
+        let asker = Asker {
+            principal: facets.principal,
+            target: &self.target.runtime.name,
+            source: self.cell.source(),
+            now_us: self.now.wall_us,
+        };
+        self.worker.with_snapshot(|snapshot| ask(&snapshot.policies, asker))
     }
 
     /// Whoever permits SHOW WARNINGS permits the texts of errors and warnings. Once the session has read labelled data,

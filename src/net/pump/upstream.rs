@@ -81,12 +81,32 @@ impl Pump {
         let traces = std::mem::take(&mut self.traces) || in_transaction;
         let Some(upstream) = self.upstream.take() else { return };
         self.locked = false;
+        if std::mem::take(&mut self.tainted) {
+            return;
+        }
         if !self.cell.unbound() {
             // A KILL may still reach it, and would hit whoever has it next.
             return;
         }
         if let Some(pool) = self.worker.pool(self.target_index) {
             pool.give_back(&self.worker, upstream, schema, traces);
+        }
+    }
+
+    /// Whether the statement that runs is to be finished, though its client is gone.
+    pub(super) fn may_finish(&self) -> bool {
+        let Some(verb) = self.current.verb().filter(|_| self.responding) else { return false };
+        let permit = self.asking(|policies, asker| policies.permits_finish(asker, verb.as_str()));
+        permit.is_some()
+    }
+
+    /// Leaves the connection to what it runs, until the database answers: that is the end of a write, and of what reads, too,
+    /// since nobody takes the rows.
+    pub(super) fn leave_upstream(&mut self) {
+        let Some(upstream) = self.upstream.take() else { return };
+        self.cell.unbound();
+        if let Some(pool) = self.worker.pool(self.target_index) {
+            pool.leave(&self.worker, upstream);
         }
     }
 
