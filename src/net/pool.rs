@@ -2,7 +2,10 @@
 //!
 //! A connection belongs to one session at a time. What comes back is made nobody's (RESET_CONNECTION and the
 //! gateway's baseline, in one flight) before anyone else gets it. `max_upstream` is over all workers: a permit goes
-//! with every open connection, idle ones included; when someone waits for a permit, idle ones are closed.
+//! with every open connection, idle ones included; when someone waits for a permit, idle ones are closed. Who waits on
+//! the same worker gets what comes back as it is.
+
+mod queue;
 
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
@@ -11,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use queue::{Queue, Turn};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::compressed::Role;
@@ -57,6 +61,7 @@ pub(super) struct Pool {
     target: Arc<TargetState>,
     #[allow(clippy::vec_box, reason = "they are boxes where they come from and where they go")]
     idle: RefCell<Vec<Box<Upstream>>>,
+    queue: Queue,
     /// What the last session asked for: those that are kept ready are like it.
     usual: RefCell<Option<(UpstreamKey, Option<String>)>>,
     /// No connection is made ahead before then, or while one is being made.
@@ -75,7 +80,8 @@ const OWN_COLLATION: u16 = 45;
 impl Pool {
     pub(super) fn new(target: Arc<TargetState>) -> Self {
         let (idle, usual) = (RefCell::default(), RefCell::default());
-        Self { target, idle, usual, fill_at_ns: Cell::new(0), asks_for: Cell::new(0) }
+        let (fill_at_ns, asks_for) = (Cell::new(0), Cell::new(0));
+        Self { target, idle, queue: Queue::default(), usual, fill_at_ns, asks_for }
     }
 
     /// A connection as it is wanted: a kept one, or a new one.
@@ -88,7 +94,19 @@ impl Pool {
         let found_rows = found_rows.filter(|_| trace != Trace::None);
         let wanted = upstream::Wanted { schema, found_rows, ..upstream::Wanted::default() };
         self.remember(key, schema);
-        while let Some(mut kept) = self.kept(key, schema, origin) {
+        let mut handed = None;
+        loop {
+            let Some(mut kept) = handed.take().or_else(|| self.kept(key, schema, origin)) else {
+                match self.turn(key, schema, origin).await? {
+                    Turn::Permit(permit) => {
+                        return self.make(worker, key, wanted, (permit, origin)).await;
+                    }
+                    Turn::Handed(upstream) => {
+                        handed = Some(upstream);
+                        continue;
+                    }
+                }
+            };
             let unseen = kept.is_unseen(trace);
             let now_ns = worker.now().mono_ns;
             if unseen && found_rows.is_none() && kept.is_fresh(now_ns, &self.target, schema) {
@@ -103,8 +121,6 @@ impl Pool {
                 Err(_) => {}
             }
         }
-        let permit = self.permit().await?;
-        self.make(worker, key, wanted, (permit, origin)).await
     }
 
     /// A new connection.
@@ -161,10 +177,17 @@ impl Pool {
 
     /// Keeps a connection for the next session, unless it is wanted elsewhere.
     fn keep(&self, worker: &Worker, mut upstream: Box<Upstream>) {
-        if self.target.waiting.load(Ordering::Relaxed) == 0 && !worker.draining() {
-            upstream.idle_since_ns = worker.now().mono_ns;
-            upstream.leg.settle(&worker.buffers);
+        if worker.draining() {
+            return;
+        }
+        upstream.idle_since_ns = worker.now().mono_ns;
+        upstream.leg.settle(&worker.buffers);
+        let waiting = self.target.waiting.load(Ordering::Relaxed);
+        if waiting == 0 {
             self.idle.borrow_mut().push(upstream);
+        } else {
+            // One that nobody here can use is closed, and whoever waits elsewhere has its permit.
+            drop(self.queue.hand_over(upstream, waiting));
         }
     }
 
@@ -290,10 +313,7 @@ impl Pool {
         self.idle.borrow_mut().clear();
     }
 
-    /// The kept connection that fits best: one in the same schema before one that must change it. A connection
-    /// that is in a database can't be brought out of it, so it never serves a session that is in none.
-    ///
-    /// What the database was told of a connection's client holds to its end, so it serves that address only.
+    /// The kept connection that fits best: one in the same schema before one that must change it.
     fn kept(
         &self,
         key: UpstreamKey,
@@ -301,27 +321,30 @@ impl Pool {
         origin: Option<IpAddr>,
     ) -> Option<Box<Upstream>> {
         let mut idle = self.idle.borrow_mut();
-        let may = |kept: &Upstream| kept.key == key && kept.origin == origin;
+        let may = |kept: &Upstream| kept.may_serve(key, schema, origin);
         let fits = |kept: &Upstream| may(kept) && kept.schema.as_deref() == schema;
-        let may = |kept: &Upstream| may(kept) && schema.is_some();
         let at = idle.iter().rposition(|kept| fits(kept));
         let at = at.or_else(|| idle.iter().rposition(|kept| may(kept)))?;
         Some(idle.swap_remove(at))
     }
 
-    async fn permit(&self) -> Result<OwnedSemaphorePermit, Fault> {
+    /// Waits for a connection that comes back, or for a permit to make one.
+    async fn turn(
+        &self,
+        key: UpstreamKey,
+        schema: Option<&str>,
+        origin: Option<IpAddr>,
+    ) -> Result<Turn, Fault> {
         let permits = &self.target.permits;
         if let Ok(permit) = Arc::clone(permits).try_acquire_owned() {
-            return Ok(permit);
+            return Ok(Turn::Permit(permit));
         }
         self.idle.borrow_mut().pop();
         let patience = self.target.runtime.queue_timeout;
         let _waiting = Waiting::new(&self.target);
-        let permit = monoio::time::timeout(patience, Arc::clone(permits).acquire_owned()).await;
-        permit
-            .ok()
-            .and_then(Result::ok)
-            .ok_or_else(|| Fault::too_many("connections to the database"))
+        let turn = self.queue.turn(key, schema, origin, Arc::clone(permits));
+        let turn = monoio::time::timeout(patience, turn).await;
+        turn.ok().flatten().ok_or_else(|| Fault::too_many("connections to the database"))
     }
 
     async fn establish(

@@ -71,6 +71,19 @@ impl Upstream {
         }
     }
 
+    /// Whether a session of this key, in this database or none, from there can have it. A connection that is in a database
+    /// can't be brought out of it, so it never serves a session that is in none; what the database was told of its client
+    /// holds to its end, so it serves that address only.
+    pub(super) fn may_serve(
+        &self,
+        key: UpstreamKey,
+        schema: Option<&str>,
+        origin: Option<IpAddr>,
+    ) -> bool {
+        let has_way = schema.is_some() || self.schema.is_none();
+        self.key == key && self.origin == origin && has_way
+    }
+
     /// A statement of this session that reads a table has ended: what tells of the last one is now of it. One that failed
     /// has left messages, and no word of rows.
     pub(super) fn has_read(&mut self, succeeded: bool) {
