@@ -29,6 +29,8 @@ pub(crate) struct Plan {
     only: String,
     /// The time-boxed subset.
     quick: bool,
+    /// What has ended before is taken over.
+    resume: bool,
     /// Both where it is left out.
     database: Option<Flavour>,
     /// Not run, but a stand to try things on by hand, until it is interrupted.
@@ -42,6 +44,7 @@ impl Plan {
         while let Some(word) = words.next() {
             match *word {
                 "--quick" => plan.quick = true,
+                "--resume" => plan.resume = true,
                 "--hold" => plan.hold = true,
                 "--only" => {
                     let name = words.next().context("--only wants a suite's name")?;
@@ -153,7 +156,7 @@ pub(crate) fn drivers(plan: &Plan) -> Result<()> {
         }
         for suite in wanted {
             any = true;
-            suite.compare((&stand, flavour, plan.quick), &logs, &known, &mut report)?;
+            suite.compare((&stand, flavour, plan), &logs, &known, &mut report)?;
         }
     }
     ensure!(any, "no suite's name contains {:?}", plan.only);
@@ -175,7 +178,7 @@ impl Suite {
     /// Runs it in each way and adds a line to the report.
     fn compare(
         &self,
-        on: (&Stand, Flavour, bool),
+        on: (&Stand, Flavour, &Plan),
         logs: &Path,
         known: &List,
         report: &mut Report,
@@ -215,22 +218,30 @@ impl Suite {
 
     fn run(
         &self,
-        (stand, flavour, quick): (&Stand, Flavour, bool),
+        (stand, flavour, plan): (&Stand, Flavour, &Plan),
         way: Way,
         logs: &Path,
     ) -> Result<Outcomes> {
         let start = Instant::now();
+        let log = logs.join(format!("{}-{}-{}.log", self.name, flavour.name(), way.name()));
+        let ended = log.with_extension("ended");
+        if plan.resume
+            && let Ok(text) = fs::read_to_string(&ended)
+        {
+            return Ok(Outcomes::parse(&text));
+        }
+        let _ = fs::remove_file(&ended);
         for database in self.databases {
             stand.sql(&format!(
                 "DROP DATABASE IF EXISTS {database}; CREATE DATABASE {database} CHARACTER SET utf8mb4"
             ))?;
         }
-        let log = logs.join(format!("{}-{}-{}.log", self.name, flavour.name(), way.name()));
         let route = stand.route(way)?;
         println!("    {} on {}, {} …", self.name, flavour.name(), way.name());
-        let outcomes = (self.run)(route, quick, &log)
+        let outcomes = (self.run)(route, plan.quick, &log)
             .with_context(|| format!("{} on {}, {}", self.name, flavour.name(), way.name()))?;
         println!("    {} in {:.0} s", outcomes.counts(), start.elapsed().as_secs_f64());
+        fs::write(&ended, outcomes.lines())?;
         Ok(outcomes)
     }
 }

@@ -25,6 +25,17 @@ impl Word {
     }
 }
 
+impl Word {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Fail => "fail",
+            Self::Skip => "skip",
+            Self::Began => "began",
+        }
+    }
+}
+
 impl fmt::Display for Word {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -61,6 +72,14 @@ impl Outcomes {
             }
         }
         Self(tests)
+    }
+
+    /// The lines that [`Self::parse`] reads.
+    pub(super) fn lines(&self) -> String {
+        let line = |(test, (word, why)): (&String, &(Word, String))| {
+            format!("{}\t{test}\t{}\n", word.as_str(), why.replace('\n', " "))
+        };
+        self.0.iter().map(line).collect()
     }
 
     /// Reads what Rust's own test harness prints: `test a::b ... ok`, with what the test printed in between.
