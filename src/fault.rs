@@ -109,6 +109,12 @@ impl Fault {
         Self::new(FaultKind::Login, 1045, *b"28000", text)
     }
 
+    /// 1105/HY000: the target of a live session was taken out of the gateway.
+    pub fn target_removed() -> Self {
+        let text = "Rowgate [RG-TARGET]: this database was taken out of the gateway; ask its administrator";
+        Self::new(FaultKind::Shutdown, 1105, *b"HY000", text)
+    }
+
     /// 1159/08S01: the login took too long.
     pub fn login_timeout() -> Self {
         let text = "Rowgate [RG-LOGIN]: the login took too long";

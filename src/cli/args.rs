@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use super::target_args::{KeyVerb, TARGET_EXAMPLES, TargetVerb};
 use crate::network::Network;
 
 const EXAMPLES: &str = "\
@@ -126,6 +127,12 @@ pub(super) enum Verb {
     /// Keep an identity out, whichever way it logs in
     #[command(subcommand, after_help = IDENTITY_EXAMPLES)]
     Identity(IdentityVerb),
+    /// Add, list, check, rotate and remove databases
+    #[command(subcommand, after_help = TARGET_EXAMPLES)]
+    Target(TargetVerb),
+    /// The master key that seals the store's credentials
+    #[command(subcommand)]
+    Key(KeyVerb),
     /// See and decide the statements that wait
     #[command(subcommand, after_help = APPROVAL_EXAMPLES)]
     Approvals(ApprovalVerb),
@@ -375,7 +382,7 @@ pub(super) enum SessionVerb {
 }
 
 /// `7d` → seconds; `0s` is none.
-fn overlap_s(text: &str) -> Result<u64, String> {
+pub(super) fn overlap_s(text: &str) -> Result<u64, String> {
     if text == "0s" { Ok(0) } else { duration_s(text) }
 }
 

@@ -10,8 +10,11 @@ mod identities;
 mod inspect;
 mod operate;
 mod output;
+mod password;
 mod progress;
 mod settings;
+mod target_args;
+mod targets;
 mod tokens;
 
 use std::process::ExitCode;
@@ -76,6 +79,8 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Verb::Classify { target, samples } => inspect::classify(&context, &target, samples),
         Verb::Token(verb) => tokens::run(&context, verb),
         Verb::Identity(verb) => identities::run(&context, verb),
+        Verb::Target(verb) => targets::run(&context, verb),
+        Verb::Key(verb) => targets::key(&context, verb),
         Verb::Approvals(verb) => approvals::run(&context, verb),
         Verb::Cert(verb) => cert::run(verb),
         Verb::Status => operate::status(&context),

@@ -4,7 +4,7 @@
 pub const COMPRESSED_HEADER_LEN: usize = 7;
 
 /// A way to compress. Both sides know it by a capability.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Compression {
     /// What all servers and clients know.

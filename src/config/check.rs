@@ -6,9 +6,10 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 
 use super::certificates::certificates;
+use super::custody::{Reference, custody};
 use super::issuers::issuers;
 use super::parse::{Complaint, Step};
-use super::{Config, LabelRule, Target, UpstreamTls};
+use super::{Config, LabelRule, SEALED, Target, UpstreamTls};
 use crate::schema::Labels;
 
 pub(super) type Checked = Result<(), Complaint>;
@@ -27,6 +28,7 @@ pub(super) fn check(config: &Config) -> Checked {
     plugins(config)?;
     issuers(config)?;
     certificates(config)?;
+    custody(config)?;
     targets(config)
 }
 
@@ -217,9 +219,6 @@ fn plugins(config: &Config) -> Checked {
 
 fn targets(config: &Config) -> Checked {
     use Step::{At, Key};
-    if config.targets.is_empty() {
-        return complain(&[Key("targets")], "no target", "add [[targets]]");
-    }
     let mut names = HashSet::new();
     // Port 0 lets the system choose, so two of those don't clash.
     let mut listening: HashSet<_> = config.admin.listen.into_iter().collect();
@@ -236,38 +235,72 @@ fn targets(config: &Config) -> Checked {
         }
         socket(target, &path, &mut sockets)?;
         upstream(target, &path)?;
-        let all: [Bound; 7] = [
-            (
-                "statement_timeout_s",
-                target.statement_timeout_s,
-                0..=31_536_000,
-                "0 means as long as it takes",
-            ),
-            (
-                "max_upstream",
-                wide(target.max_upstream),
-                1..=100_000,
-                "each is a connection to the database",
-            ),
-            (
-                "min_idle",
-                wide(target.min_idle),
-                0..=wide(target.max_upstream),
-                "they count among max_upstream",
-            ),
-            ("max_age_s", target.max_age_s, 1..=31_536_000, "to a year"),
-            ("queue_timeout_s", target.queue_timeout_s, 1..=3_600, "a client waits for so long"),
-            ("idle_release_s", target.idle_release_s, 0..=31_536_000, "0 means never"),
-            (
-                "catalog_refresh_s",
-                target.catalog_refresh_s,
-                1..=86_400,
-                "a view changed behind the gateway is seen no sooner",
-            ),
-        ];
-        all.iter().try_for_each(|bound| in_bounds(&path(bound.0), bound))?;
+        password(&target.password, config.vault.is_some(), &path)?;
+        numbers(target, &path)?;
     }
     Ok(())
+}
+
+/// Checks a target that is to be kept in the store; the complaint is one line. Its credential may be there, too.
+pub fn check_stored(target: &Target, has_vault: bool) -> Result<(), String> {
+    let path = |key| vec![Step::Key(key)];
+    let checked = || {
+        name(&path("name"), &target.name, &mut HashSet::new())?;
+        socket(target, &path, &mut HashSet::new())?;
+        upstream(target, &path)?;
+        let mut paths = [("address", target.address.strip_prefix("unix:").map(Path::new))].to_vec();
+        paths.push(("socket", target.socket.as_deref()));
+        paths.push(("credential", target.password.strip_prefix("file:").map(Path::new)));
+        let relative = paths.iter().find(|(_, path)| path.is_some_and(|path| !path.is_absolute()));
+        if let Some((key, _)) = relative {
+            return complain(&path(key), "the path is relative", "write it from the root on");
+        }
+        if target.password != SEALED {
+            password(&target.password, has_vault, &path)?;
+        }
+        numbers(target, &path)
+    };
+    checked().map_err(|complaint: Complaint| {
+        let key = complaint.path.iter().find_map(|step| match step {
+            Step::Key("password") => Some("credential"),
+            Step::Key(key) => Some(*key),
+            Step::At(_) => None,
+        });
+        format!("{}: {}; {}", key.unwrap_or_default(), complaint.what, complaint.mend)
+    })
+}
+
+fn numbers(target: &Target, path: &dyn Fn(&'static str) -> Vec<Step>) -> Checked {
+    let all: [Bound; 7] = [
+        (
+            "statement_timeout_s",
+            target.statement_timeout_s,
+            0..=31_536_000,
+            "0 means as long as it takes",
+        ),
+        (
+            "max_upstream",
+            wide(target.max_upstream),
+            1..=100_000,
+            "each is a connection to the database",
+        ),
+        (
+            "min_idle",
+            wide(target.min_idle),
+            0..=wide(target.max_upstream),
+            "they count among max_upstream",
+        ),
+        ("max_age_s", target.max_age_s, 1..=31_536_000, "to a year"),
+        ("queue_timeout_s", target.queue_timeout_s, 1..=3_600, "a client waits for so long"),
+        ("idle_release_s", target.idle_release_s, 0..=31_536_000, "0 means never"),
+        (
+            "catalog_refresh_s",
+            target.catalog_refresh_s,
+            1..=86_400,
+            "a view changed behind the gateway is seen no sooner",
+        ),
+    ];
+    all.iter().try_for_each(|bound| in_bounds(&path(bound.0), bound))
 }
 
 /// The longest path of a Unix socket, a NUL behind it.
@@ -331,11 +364,6 @@ fn upstream(target: &Target, path: &dyn Fn(&'static str) -> Vec<Step>) -> Checke
     if target.user.is_empty() {
         return complain(&path("user"), "empty", "name the gateway's account on the database");
     }
-    let reference = target.password.split_once(':');
-    if !reference.is_some_and(|(kind, rest)| ["env", "file"].contains(&kind) && !rest.is_empty()) {
-        let mend = "write env:NAME or file:PATH; passwords don't belong in this file";
-        return complain(&path("password"), "not a reference to a password", mend);
-    }
     if target.server_public_key.is_some() && target.tls != UpstreamTls::Off {
         let mend = "leave it out: inside TLS the password needs no other protection";
         return complain(&path("server_public_key"), "has no effect with this tls mode", mend);
@@ -361,6 +389,20 @@ fn upstream(target: &Target, path: &dyn Fn(&'static str) -> Vec<Step>) -> Checke
             complain(&path("tls_pin"), "has no effect with this tls mode", "use tls = \"pin\"")
         }
         _ => Ok(()),
+    }
+}
+
+fn password(text: &str, has_vault: bool, path: &dyn Fn(&'static str) -> Vec<Step>) -> Checked {
+    match Reference::parse(text) {
+        None => {
+            let mend = "write env:NAME, file:PATH or vault:MOUNT/PATH#FIELD; passwords don't belong in this file";
+            complain(&path("password"), "not a reference to a password", mend)
+        }
+        Some(Reference::Vault { .. }) if !has_vault => {
+            let mend = "add [vault] with its address and token";
+            complain(&path("password"), "in a vault, and there is none", mend)
+        }
+        Some(_) => Ok(()),
     }
 }
 

@@ -113,7 +113,7 @@ pub(super) fn issuers(config: &Config) -> Checked {
 }
 
 /// HTTPS; HTTP to this machine only.
-fn url(path: &[Step], url: &str) -> Checked {
+pub(super) fn url(path: &[Step], url: &str) -> Checked {
     let rest = url.strip_prefix("https://");
     let local = url.strip_prefix("http://").filter(|rest| {
         let authority = rest.split('/').next().unwrap_or_default();
@@ -127,5 +127,5 @@ fn url(path: &[Step], url: &str) -> Checked {
         return Ok(());
     }
     let mend = "write https://host/path, without query or fragment; http only to this machine";
-    complain(path, format!("{url:?} is no URL of an issuer"), mend)
+    complain(path, format!("{url:?} is no such URL"), mend)
 }

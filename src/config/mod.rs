@@ -2,6 +2,7 @@
 
 mod certificates;
 mod check;
+mod custody;
 mod issuers;
 mod parse;
 mod paths;
@@ -12,6 +13,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 pub use certificates::CertificateName;
+pub use check::check_stored;
+pub use custody::{Custody, Reference, VaultServer};
 pub use issuers::Issuer;
 pub use parse::ConfigError;
 
@@ -60,7 +63,14 @@ pub struct Config {
     /// Approval defaults.
     #[serde(default)]
     pub approvals: Approvals,
-    /// The databases.
+    /// The key that seals credentials, and how they are rotated.
+    #[serde(default)]
+    pub custody: Custody,
+    /// From where `vault:` credentials are fetched.
+    #[serde(default)]
+    pub vault: Option<VaultServer>,
+    /// The databases; more may be in the store.
+    #[serde(default)]
     pub targets: Vec<Target>,
 }
 
@@ -324,7 +334,7 @@ impl Default for Approvals {
 }
 
 /// TLS towards the database.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum UpstreamTls {
     /// Chain and name are checked.
@@ -339,7 +349,7 @@ pub enum UpstreamTls {
 }
 
 /// TLS towards the clients.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ClientTls {
     /// Required unless the listener is on loopback.
@@ -351,8 +361,37 @@ pub enum ClientTls {
     Optional,
 }
 
+/// What `password` says of a target whose credential is in the store itself.
+pub const SEALED: &str = "sealed";
+
+/// PEM: a file's, or the text itself.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+#[serde(from = "String", into = "String")]
+pub enum Pem {
+    /// A file.
+    File(PathBuf),
+    /// The text, which begins with `-----BEGIN`.
+    Text(String),
+}
+
+impl From<String> for Pem {
+    fn from(text: String) -> Self {
+        let is_text = text.trim_start().starts_with("-----BEGIN");
+        if is_text { Self::Text(text) } else { Self::File(PathBuf::from(text)) }
+    }
+}
+
+impl From<Pem> for String {
+    fn from(pem: Pem) -> Self {
+        match pem {
+            Pem::File(path) => path.display().to_string(),
+            Pem::Text(text) => text,
+        }
+    }
+}
+
 /// `[[targets]]`: a database and the listener that leads to it.
-#[derive(Clone, Debug, serde::Deserialize)]
+#[derive(Clone, Debug, serde::Deserialize, serde::Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Target {
     /// Its name in policies, metrics and the record.
@@ -376,21 +415,21 @@ pub struct Target {
     pub address: String,
     /// The gateway's account there.
     pub user: String,
-    /// `env:NAME` or `file:PATH`.
+    /// `env:NAME`, `file:PATH` or `vault:MOUNT/PATH#FIELD`; [`SEALED`] where the store has it.
     pub password: String,
     /// TLS towards the database.
     #[serde(default)]
     pub tls: UpstreamTls,
     /// PEM bundle for `verify-identity` and `verify-ca`; none: refused with those modes.
     #[serde(default)]
-    pub tls_ca: Option<PathBuf>,
+    pub tls_ca: Option<Pem>,
     /// `sha256:…` of the certificate (DER), for `pin`.
     #[serde(default)]
     pub tls_pin: Option<String>,
     /// PEM of the database's RSA key (`public_key.pem` in its data folder), for accounts of caching_sha2_password
     /// and sha256_password without TLS; none: the database is asked for it.
     #[serde(default)]
-    pub server_public_key: Option<PathBuf>,
+    pub server_public_key: Option<Pem>,
     /// TLS towards the clients of this listener.
     #[serde(default)]
     pub client_tls: ClientTls,

@@ -2,12 +2,17 @@
 
 use std::path::{Path, PathBuf};
 
-use super::Config;
+use super::{Config, Pem};
 
 impl Config {
     /// Resolves every relative path against `base`, the folder of the configuration file.
     pub fn resolve_paths(&mut self, base: &Path) {
         let resolve = |path: &mut PathBuf| *path = base.join(&*path);
+        let file = |reference: &mut String| {
+            if let Some(path) = reference.strip_prefix("file:") {
+                *reference = format!("file:{}", base.join(path).display());
+            }
+        };
         resolve(&mut self.admin.socket);
         resolve(&mut self.store.path);
         resolve(&mut self.audit.dir);
@@ -20,14 +25,23 @@ impl Config {
         }
         self.issuers.iter_mut().filter_map(|issuer| issuer.ca.as_mut()).for_each(resolve);
         for target in &mut self.targets {
-            target.tls_ca.iter_mut().for_each(resolve);
+            let pems = target.tls_ca.iter_mut().chain(target.server_public_key.iter_mut());
+            for pem in pems {
+                if let Pem::File(path) = pem {
+                    resolve(path);
+                }
+            }
             target.socket.iter_mut().for_each(resolve);
             if let Some(path) = target.address.strip_prefix("unix:") {
                 target.address = format!("unix:{}", base.join(path).display());
             }
-            if let Some(path) = target.password.strip_prefix("file:") {
-                target.password = format!("file:{}", base.join(path).display());
-            }
+            file(&mut target.password);
+        }
+        let custody = &mut self.custody;
+        custody.master_key.iter_mut().chain(&mut custody.previous_master_key).for_each(file);
+        if let Some(vault) = &mut self.vault {
+            file(&mut vault.token);
+            vault.ca.iter_mut().for_each(resolve);
         }
     }
 }
@@ -44,7 +58,8 @@ mod tests {
         assert_eq!(config.policy.files, [Path::new("/etc/rowgate/policies/default.cedar")]);
         assert_eq!(config.store.path, Path::new("/var/lib/rowgate/rowgate.db"));
         let target = &config.targets[0];
-        assert_eq!(target.tls_ca.as_deref(), Some(Path::new("/etc/rowgate/tls/database-ca.pem")));
+        let ca = PathBuf::from("/etc/rowgate/tls/database-ca.pem");
+        assert_eq!(target.tls_ca, Some(Pem::File(ca)));
         assert_eq!(target.password, "file:/etc/rowgate/secrets/shop");
         assert_eq!(config.tls.unwrap().key, Path::new("/etc/rowgate/tls/server.key"));
     }

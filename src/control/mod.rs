@@ -12,6 +12,7 @@ mod operate;
 mod peer;
 mod probe;
 mod reply;
+mod targets;
 mod tokens;
 
 use std::pin::Pin;
@@ -29,6 +30,10 @@ pub use reply::{
     ApprovalList, AuditStatus, IdentityInfo, IdentityList, IdentityRequest, NewTokenRequest,
     ReasonRequest, ReloadAnswer, RotateRequest, SessionInfo, SessionList, Status, TargetStatus,
     TokenAnswer, TokenInfo, TokenList, VersionList,
+};
+pub use targets::{
+    Custody, Excess, KeyAnswer, NewTarget, Password, Reach, Rotation, RotationAnswer, TargetInfo,
+    TargetList, TargetRefused, TargetReport, TlsReport,
 };
 pub use tokens::{Issued, TokenRefused, issue, rotate};
 
@@ -56,6 +61,10 @@ pub trait Gateway: Send + Sync {
     /// Tokens were made or revoked, or an identity was, which the store has. Ready once that is in force: who is told that
     /// a token exists, or is revoked, may rely on it. False when it could not be told within a few seconds.
     fn tokens_changed(&self) -> Answer<'_, bool>;
+    /// The targets and the keys; none while it starts or drains.
+    fn custody(&self) -> Option<Arc<dyn Custody>> {
+        None
+    }
     /// Whether it takes traffic; if not, why.
     fn ready(&self) -> Result<(), String>;
     /// The metrics in Prometheus' text format.
@@ -125,6 +134,12 @@ fn api(deps: ControlDeps) -> Router {
         .route("/v1/tokens", get(tokens::list).post(tokens::create))
         .route("/v1/tokens/{id}/rotate", post(tokens::rotated))
         .route("/v1/tokens/{id}/revoke", post(tokens::revoke))
+        .route("/v1/targets", get(targets::list).post(targets::add))
+        .route("/v1/targets/{name}", get(targets::show))
+        .route("/v1/targets/{name}/check", post(targets::check))
+        .route("/v1/targets/{name}/rotate", post(targets::rotate))
+        .route("/v1/targets/{name}/remove", post(targets::remove))
+        .route("/v1/key/rotate", post(targets::rotate_key))
         .route("/v1/identities", get(identities::list))
         .route("/v1/identities/revoke", post(identities::revoke))
         .route("/v1/identities/restore", post(identities::restore))

@@ -4,10 +4,10 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::{GatewayError, Inputs, Texts, account};
+use super::{GatewayError, Inputs, Texts, custody_start};
 use crate::catalog;
+use crate::net::Credentials;
 use crate::net::side::SideTarget;
-use crate::net::upstream_config;
 use crate::plugin::ColumnName;
 use crate::schema::{Table, TableKind};
 
@@ -47,13 +47,11 @@ pub fn classify(
             file.display()
         ))
     })?;
-    let ca = target.tls_ca.as_ref().map(std::fs::read).transpose().map_err(|e| failed(&e))?;
-    let host = super::settings::host(&target.address);
+    let account = custody_start::account_now(file, &inputs.config, target)?;
     let side = SideTarget {
         address: target.address.clone(),
-        account: account(file, target)?,
-        tls: upstream_config(&target.tls, host, ca.as_deref(), target.tls_pin.as_deref())
-            .map_err(|error| failed(&error))?,
+        credentials: Credentials::new(account),
+        tls: super::settings::upstream_tls(target).map_err(|error| failed(&error))?,
         proxy_protocol: target.proxy_protocol,
     };
     let mut connection = None;

@@ -1,6 +1,9 @@
 //! The composition root: configuration → snapshot → threads → drain. It decides nothing itself.
 
+mod check_target;
 mod classify;
+mod custody;
+mod custody_start;
 mod identities;
 mod inputs;
 mod issuers;
@@ -18,12 +21,14 @@ pub use inputs::{Inputs, Texts};
 pub use serve::run;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use crate::config::Config;
+use crate::config::{Config, Pem, Target};
+use crate::net::Credentials;
 use crate::secret::Secret;
 use crate::session::upstream::Account;
+use crate::vault::{Login, Vault};
 
 /// Why the gateway does not start, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -40,31 +45,50 @@ pub enum GatewayError {
 pub fn check(file: &Path) -> Result<Inputs, GatewayError> {
     let inputs = Inputs::build(Texts::read(file)?, None, 1)?;
     logging::filter(file, &inputs.config.log)?;
-    settings::targets(file, &inputs.config, inputs.client_tls.as_ref())?;
+    custody_start::check(file, &inputs.config)?;
+    let login_key = settings::login_key(file, inputs.config.server.login_key.as_deref())?;
+    let common = settings::Common::new(&inputs.config, inputs.client_tls.clone(), login_key);
+    for target in &inputs.config.targets {
+        let unread = Credentials::missing(String::new());
+        settings::in_file(file, target, settings::runtime(target, &common, unread))?;
+    }
     Ok(inputs)
 }
 
-/// The password of a target's account.
-fn credential(file: &Path, target: &crate::config::Target) -> Result<Secret, GatewayError> {
-    crate::vault::resolve(&target.password).map_err(|error| {
-        let name = &target.name;
-        GatewayError::Input(format!("{}: targets.{name}.password: {error}", file.display()))
-    })
+/// What a target's PEM key names.
+fn pem(pem: &Pem) -> Result<Vec<u8>, String> {
+    match pem {
+        Pem::Text(text) => Ok(text.clone().into_bytes()),
+        Pem::File(path) => {
+            std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))
+        }
+    }
 }
 
 /// The gateway's account at a target.
-fn account(file: &Path, target: &crate::config::Target) -> Result<Account, GatewayError> {
-    let read = |path: &PathBuf| {
-        std::fs::read(path).map(Arc::from).map_err(|error| {
-            let (name, path) = (&target.name, path.display());
-            let text = format!("targets.{name}.server_public_key: {path}: {error}");
-            GatewayError::Input(format!("{}: {text}", file.display()))
-        })
-    };
+fn account(target: &Target, login: Login) -> Result<Account, String> {
+    let key = target.server_public_key.as_ref().map(pem).transpose();
+    let key = key.map_err(|error| format!("server_public_key: {error}"))?;
     Ok(Account {
-        user: target.user.clone(),
-        password: Arc::new(credential(file, target)?),
-        public_key: target.server_public_key.as_ref().map(read).transpose()?,
+        user: login.user,
+        password: Arc::new(login.password),
+        public_key: key.map(Arc::from),
+    })
+}
+
+/// The same with the credential that its reference names. What is in a vault is fetched, where `vault` is given.
+async fn named_account(
+    file: &Path,
+    target: &Target,
+    vault: &Vault,
+) -> Result<Account, GatewayError> {
+    let at = |key: &str, error: &dyn std::fmt::Display| {
+        let name = &target.name;
+        GatewayError::Input(format!("{}: targets.{name}.{key}: {error}", file.display()))
+    };
+    let password = vault.resolve(&target.password).await.map_err(|error| at("password", &error))?;
+    account(target, Login { user: target.user.clone(), password }).map_err(|error| {
+        GatewayError::Input(format!("{}: targets.{}.{error}", file.display(), target.name))
     })
 }
 

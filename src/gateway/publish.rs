@@ -90,6 +90,9 @@ impl Publisher {
 
     /// What a target said of itself; `false` if that is what it said before.
     pub(super) fn set_schema(&mut self, target: usize, raw: Raw) -> bool {
+        if self.targets.len() <= target {
+            self.targets.resize_with(target + 1, TargetSchema::default);
+        }
         let Some(of_target) = self.targets.get_mut(target) else { return false };
         if of_target.raw.as_ref() == Some(&raw) {
             return false;
@@ -98,6 +101,19 @@ impl Publisher {
         self.rebuild(target);
         self.publish();
         true
+    }
+
+    /// What a target that was removed said of itself.
+    pub(super) fn forget(&mut self, target: usize) {
+        if let Some(of_target) = self.targets.get_mut(target) {
+            *of_target = TargetSchema::default();
+            self.publish();
+        }
+    }
+
+    /// How many targets have said something of themselves, or are to.
+    pub(super) fn targets(&self) -> usize {
+        self.targets.len()
     }
 
     /// The `sql_mode` that a target's server has by default, once it was read.

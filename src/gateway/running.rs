@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::custody::Custodian;
 use crate::approval::Desk;
 use crate::audit::AuditWatch;
 use crate::config::Config;
-use crate::control::{Answer, AuditStatus, Gateway, SessionInfo, Status, TargetStatus};
+use crate::control::{Answer, AuditStatus, Custody, Gateway, SessionInfo, Status, TargetStatus};
 use crate::metrics::Metrics;
 use crate::net::Net;
 use crate::plugin::Plugins;
@@ -30,6 +31,11 @@ pub(super) enum Command {
         /// Told once they are in force, or can't be read.
         done: oneshot::Sender<bool>,
     },
+    /// A target was removed.
+    Removed {
+        /// Its index.
+        target: usize,
+    },
 }
 
 /// What is known of the running gateway.
@@ -45,6 +51,7 @@ pub(super) struct Running {
 
 struct State {
     net: Weak<Net>,
+    custody: Weak<Custodian>,
     targets: Vec<TargetState>,
     version: String,
     reload_error: Option<String>,
@@ -53,6 +60,9 @@ struct State {
 }
 
 struct TargetState {
+    removed: bool,
+    /// What keeps it down whatever the database says.
+    problem: Option<String>,
     name: String,
     listen: String,
     address: String,
@@ -60,8 +70,25 @@ struct TargetState {
     down: Option<String>,
 }
 
+impl TargetState {
+    fn new(target: &crate::config::Target) -> Self {
+        Self {
+            removed: false,
+            problem: None,
+            name: target.name.clone(),
+            listen: listens(target),
+            address: target.address.clone(),
+            down: Some("its schema was not read yet".to_owned()),
+        }
+    }
+
+    fn why_down(&self) -> Option<&String> {
+        self.problem.as_ref().or(self.down.as_ref())
+    }
+}
+
 /// Where its clients connect.
-fn listens(target: &crate::config::Target) -> String {
+pub(super) fn listens(target: &crate::config::Target) -> String {
     let tcp = target.listen.map(|listen| listen.to_string());
     let socket = target.socket.as_ref().map(|path| path.display().to_string());
     tcp.into_iter().chain(socket).collect::<Vec<_>>().join(", ")
@@ -76,15 +103,10 @@ impl Running {
         desk: Desk,
         commands: mpsc::Sender<Command>,
     ) -> Self {
-        let target = |target: &crate::config::Target| TargetState {
-            name: target.name.clone(),
-            listen: listens(target),
-            address: target.address.clone(),
-            down: Some("its schema was not read yet".to_owned()),
-        };
         let state = State {
             net: Weak::new(),
-            targets: config.targets.iter().map(target).collect(),
+            custody: Weak::<Custodian>::new(),
+            targets: config.targets.iter().map(TargetState::new).collect(),
             version: String::new(),
             reload_error: None,
             needs_restart: Vec::new(),
@@ -112,9 +134,61 @@ impl Running {
         drop(net);
     }
 
+    /// Who has the targets' credentials.
+    pub(super) fn kept_by(&self, custodian: &Arc<Custodian>) {
+        self.state().custody = Arc::downgrade(custodian);
+    }
+
     /// The data path is about to end: nobody may ask it any more.
     pub(super) fn stopped(&self) {
-        self.state().net = Weak::new();
+        let mut state = self.state();
+        state.net = Weak::new();
+        state.custody = Weak::<Custodian>::new();
+    }
+
+    /// The data path, as long as it runs.
+    pub(super) fn net(&self) -> Option<Arc<Net>> {
+        self.state().net.upgrade()
+    }
+
+    /// A target was added; what keeps it down, if something does.
+    pub(super) fn target_added(
+        &self,
+        index: usize,
+        target: &crate::config::Target,
+        problem: Option<String>,
+    ) {
+        let mut state = self.state();
+        // Indices are given in order, and each is told of once.
+        if state.targets.len() == index {
+            state.targets.push(TargetState { problem, ..TargetState::new(target) });
+        }
+    }
+
+    /// A target was removed.
+    pub(super) fn target_removed(&self, index: usize) {
+        let mut state = self.state();
+        let Some(target) = state.targets.get_mut(index) else { return };
+        target.removed = true;
+        let name = [target.name.as_str()];
+        let _ = self.metrics.target_up.remove_label_values(&name);
+        let _ = self.metrics.upstream_connections.remove_label_values(&name);
+        let _ = self.metrics.upstream_waiting.remove_label_values(&name);
+    }
+
+    /// The first of these names that a target of the store has, too.
+    pub(super) fn is_also_stored(&self, configured: &[crate::config::Target]) -> Option<String> {
+        let state = self.state();
+        let stored = state.targets.iter().skip(configured.len()).filter(|target| !target.removed);
+        let is_named = |name: &&String| configured.iter().any(|target| target.name == **name);
+        stored.map(|target| &target.name).find(is_named).cloned()
+    }
+
+    /// A target's name, and why it is down.
+    pub(super) fn target(&self, index: usize) -> Option<(String, Option<String>)> {
+        let state = self.state();
+        let target = state.targets.get(index)?;
+        Some((target.name.clone(), target.why_down().cloned()))
     }
 
     pub(super) fn target_up(&self, target: usize, down: Option<String>) {
@@ -162,9 +236,13 @@ impl Running {
             .collected
             .set(gauge(net.as_ref().map_or(0, |net| net.collected_bytes()) as u64));
         self.metrics.sessions.set(gauge(net.map_or(0, |net| net.session_count()) as u64));
-        for (at, target) in state.targets.iter().enumerate() {
+        let targets = state.targets.iter().enumerate().filter(|(_, target)| !target.removed);
+        for (at, target) in targets {
             let name = [target.name.as_str()];
-            self.metrics.target_up.with_label_values(&name).set(i64::from(target.down.is_none()));
+            self.metrics
+                .target_up
+                .with_label_values(&name)
+                .set(i64::from(target.why_down().is_none()));
             let (open, waiting) =
                 health.get(at).map_or((0, 0), |health| (health.connections, health.waiting));
             self.metrics.upstream_connections.with_label_values(&name).set(gauge(open as u64));
@@ -187,8 +265,8 @@ impl Gateway for Running {
             name: target.name.clone(),
             listen: target.listen.clone(),
             address: target.address.clone(),
-            up: target.down.is_none(),
-            detail: target.down.clone().unwrap_or_default(),
+            up: target.why_down().is_none(),
+            detail: target.why_down().cloned().unwrap_or_default(),
         };
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -198,7 +276,7 @@ impl Gateway for Running {
             policy_version: state.version.clone(),
             reload_error: state.reload_error.clone(),
             needs_restart: state.needs_restart.clone(),
-            targets: state.targets.iter().map(target).collect(),
+            targets: state.targets.iter().filter(|target| !target.removed).map(target).collect(),
             sessions: net.map_or(0, |net| net.session_count()),
             audit: AuditStatus {
                 ok: audit.failure.is_none(),
@@ -258,6 +336,11 @@ impl Gateway for Running {
         })
     }
 
+    fn custody(&self) -> Option<Arc<dyn Custody>> {
+        let custodian = self.state().custody.upgrade()?;
+        Some(custodian)
+    }
+
     fn ready(&self) -> Result<(), String> {
         if let Some(why) = self.audit.state().failure {
             return Err(format!("the record can't be written: {why}"));
@@ -266,7 +349,8 @@ impl Gateway for Running {
         if state.net.strong_count() == 0 {
             return Err("the gateway is starting or draining".to_owned());
         }
-        match state.targets.iter().find_map(|target| Some((&target.name, target.down.as_ref()?))) {
+        let mut targets = state.targets.iter().filter(|target| !target.removed);
+        match targets.find_map(|target| Some((&target.name, target.why_down()?))) {
             Some((name, why)) => Err(format!("target {name} is down: {why}")),
             None => Ok(()),
         }

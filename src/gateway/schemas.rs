@@ -3,6 +3,7 @@
 
 use std::pin::Pin;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
@@ -33,32 +34,58 @@ pub(super) struct Look {
 
 /// Asks for looks.
 pub(super) struct Looks {
-    targets: Vec<SyncSender<oneshot::Sender<()>>>,
+    /// By the target's index; none where it was removed.
+    targets: Mutex<Vec<Option<Request>>>,
+    found: mpsc::Sender<Look>,
 }
 
+type Request = SyncSender<oneshot::Sender<()>>;
+
 impl Looks {
-    /// Starts a thread for each target; what they find arrives on `found`.
-    pub(super) fn start(
-        targets: Vec<(SideTarget, Duration)>,
-        found: &mpsc::Sender<Look>,
-    ) -> std::io::Result<Self> {
-        let mut requests = Vec::new();
-        for (at, (target, every)) in targets.into_iter().enumerate() {
-            let (request, requested) = sync_channel(WAITING);
-            let found = found.clone();
-            std::thread::Builder::new()
-                .name(format!("schema-{at}"))
-                .spawn(move || watch(at, &target, every, &requested, &found))?;
-            requests.push(request);
+    /// What they find arrives on `found`.
+    pub(super) fn new(found: mpsc::Sender<Look>) -> Self {
+        Self { targets: Mutex::default(), found }
+    }
+
+    /// Starts a thread for this target.
+    pub(super) fn add(
+        &self,
+        at: usize,
+        target: SideTarget,
+        every: Duration,
+    ) -> std::io::Result<()> {
+        let (request, requested) = sync_channel(WAITING);
+        let found = self.found.clone();
+        std::thread::Builder::new()
+            .name(format!("schema-{at}"))
+            .spawn(move || watch(at, &target, every, &requested, &found))?;
+        let mut targets = self.targets();
+        if targets.len() <= at {
+            targets.resize(at + 1, None);
         }
-        Ok(Self { targets: requests })
+        if let Some(of_target) = targets.get_mut(at) {
+            *of_target = Some(request);
+        }
+        Ok(())
+    }
+
+    /// Ends the thread of this target, once its look is over.
+    pub(super) fn remove(&self, at: usize) {
+        if let Some(of_target) = self.targets().get_mut(at) {
+            *of_target = None;
+        }
+    }
+
+    fn targets(&self) -> MutexGuard<'_, Vec<Option<Request>>> {
+        self.targets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl SchemaRefresh for Looks {
     fn refresh(&self, target: usize) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         let (heard, done) = oneshot::channel();
-        let sent = self.targets.get(target).map(|request| request.try_send(heard));
+        let targets = self.targets();
+        let sent = targets.get(target).and_then(Option::as_ref).map(|r| r.try_send(heard));
         match sent {
             Some(Ok(())) => Box::pin(async move {
                 let _ = done.await;

@@ -7,10 +7,12 @@ use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
+use super::custody::{Around, Custodian, Held, side};
+use super::custody_start::Opened;
 use super::issuers::{Fetched, Issuers};
 use super::running::{Command, Running};
 use super::schemas::{Look, Looks};
-use super::settings::{bind, limits, needs_restart, targets};
+use super::settings::{Common, bind_all, in_file, limits, login_key, needs_restart, runtime};
 use super::uses::Keeper;
 use super::{GatewayError, Inputs, Texts, logging, process};
 use crate::approval::{Desk, DeskService, EventSink, NotRecorded};
@@ -20,8 +22,7 @@ use crate::control::{ControlDeps, Listeners, Peers, serve};
 use crate::gateway::publish::Publisher;
 use crate::identity::Uses;
 use crate::metrics::Metrics;
-use crate::net::side::SideTarget;
-use crate::net::{KeyRefresh, Net, NetConfig};
+use crate::net::{KeyRefresh, Net, NetConfig, TargetRuntime};
 use crate::record::Event;
 use crate::store::Store;
 
@@ -30,6 +31,9 @@ const WATCH: Duration = Duration::from_millis(500);
 
 /// How long the start waits for the first look at the databases: the handshake repeats their version.
 const FIRST_LOOK: Duration = Duration::from_secs(2);
+
+/// How often the drain looks whether the data path is its own: for some seconds.
+const SOLE_TRIES: usize = 500;
 
 /// Looks at schemas on their way to the publisher.
 const LOOKS: usize = 64;
@@ -55,6 +59,7 @@ struct Serving {
     workers: usize,
     publisher: Publisher,
     running: Arc<Running>,
+    custodian: Arc<Custodian>,
     looks: mpsc::Receiver<Look>,
     issuers: Arc<Issuers>,
     fetched: mpsc::Receiver<Fetched>,
@@ -77,10 +82,11 @@ type Reading = Result<blake3::Hash, String>;
 impl Serving {
     async fn start(file: &Path, inputs: Inputs, workers: usize) -> Result<(), GatewayError> {
         let config = inputs.config.clone();
-        let listeners = bind(file, &config)?;
+        let listeners = bind_all(file, &config)?;
         let control = Listeners::bind(&config.admin)
             .map_err(|error| GatewayError::Input(format!("{}: {error}", file.display())))?;
-        let targets = targets(file, &config, inputs.client_tls.as_ref())?;
+        let login_key = login_key(file, config.server.login_key.as_deref())?;
+        let common = Common::new(&config, inputs.client_tls.clone(), login_key);
         let audit = Audit::open(&config.audit, workers + 1)
             .map_err(|error| GatewayError::Input(error.to_string()))?;
         let store =
@@ -91,29 +97,37 @@ impl Serving {
             .await
             .map_err(|error| failed("approvals", &error))?;
         let logins = store.logins().await.map_err(|error| failed("tokens", &error))?;
+        let mut opened = Opened::open(file, &config, &store).await?;
+        let targets = runtimes(file, &opened.configured, &common)?;
         let handled = Ok(inputs.watched);
         let publisher = Publisher::new(inputs, logins);
         let (found, looks) = mpsc::channel(LOOKS);
-        let sides = config.targets.iter().zip(&targets).map(|(target, runtime)| {
-            let account = runtime.account.clone();
-            let (address, tls) = (runtime.address.clone(), runtime.tls.clone());
-            let every = Duration::from_secs(target.catalog_refresh_s.max(1));
-            (SideTarget { address, account, tls, proxy_protocol: target.proxy_protocol }, every)
-        });
-        let schemas = Arc::new(
-            Looks::start(sides.collect(), &found).map_err(|error| failed("schemas", &error))?,
-        );
+        let schemas = Arc::new(Looks::new(found));
+        look_at(&schemas, &config, &targets).map_err(|error| failed("schemas", &error))?;
         let (found, fetched) = mpsc::channel(LOOKS);
         let issuers = Arc::new(Issuers::new(found));
         issuers.set(&config.issuers)?;
         let (send, commands) = mpsc::channel(16);
         let (watch, sync) = (audit.watch(), audit.is_sync());
-        let running = Running::new(&config, metrics, watch, sync, desk.clone(), send);
+        let running =
+            Arc::new(Running::new(&config, metrics, watch, sync, desk.clone(), send.clone()));
+        let stored = std::mem::take(&mut opened.stored);
+        let around = Around {
+            common,
+            store: store.clone(),
+            running: Arc::clone(&running),
+            looks: Arc::clone(&schemas),
+            published: publisher.published(),
+            commands: send,
+        };
+        let has_vault = config.vault.is_some();
+        let custodian = Arc::new(Custodian::new(&config.custody, has_vault, opened, around));
         let mut serving = Self {
             file: file.to_path_buf(),
             workers,
             publisher,
-            running: Arc::new(running),
+            running,
+            custodian,
             looks,
             issuers,
             fetched,
@@ -143,7 +157,7 @@ impl Serving {
             limits: limits(&config, audit.is_sync()),
         })
         .map_err(|error| GatewayError::Input(format!("{}: {error}", file.display())))?;
-        serving.serve(net, control, desk, service, audit).await
+        serving.serve(net, stored, (control, desk, service, audit)).await
     }
 
     /// Takes what the databases say of themselves, if they answer soon.
@@ -164,14 +178,19 @@ impl Serving {
     async fn serve(
         mut self,
         net: Net,
-        control: Listeners,
-        desk: Desk,
-        service: DeskService,
-        audit: Audit,
+        stored: Vec<Held>,
+        (control, desk, service, audit): (Listeners, Desk, DeskService, Audit),
     ) -> Result<(), GatewayError> {
         let net = Arc::new(net);
         self.running.started(Arc::clone(&net));
+        self.running.kept_by(&self.custodian);
         self.settle_sql_modes(&net);
+        let (raising, refreshing) = (Arc::clone(&self.custodian), Arc::clone(&self.custodian));
+        let custody = tokio::spawn(async move {
+            raising.raise_stored(stored).await;
+            drop(raising);
+            refreshing.refresh_on().await;
+        });
         let deps = ControlDeps {
             store: self.store.clone(),
             desk,
@@ -195,8 +214,10 @@ impl Serving {
         // Held statements become tickets, and the control plane answers until the last session has ended.
         let _ = stop_desk.send(());
         let _ = desk.await;
+        custody.abort();
+        let _ = custody.await;
         self.running.stopped();
-        if let Some(net) = Arc::into_inner(net) {
+        if let Some(net) = sole(net).await {
             let _ = tokio::task::spawn_blocking(move || net.drain(patience)).await;
         }
         let _ = stop_control.send(());
@@ -236,6 +257,7 @@ impl Serving {
                     Some(Command::Tokens { done }) => {
                         let _ = done.send(self.tokens_changed().await);
                     }
+                    Some(Command::Removed { target }) => self.publisher.forget(target),
                     None => return Ok(()),
                 },
             }
@@ -247,8 +269,8 @@ impl Serving {
         match look.found {
             Ok(raw) => {
                 if self.publisher.set_schema(look.target, raw) {
-                    let target = self.started_with.targets.get(look.target);
-                    let name = target.map_or("", |target| target.name.as_str());
+                    let target = self.running.target(look.target);
+                    let name = target.map_or(String::new(), |(name, _)| name);
                     tracing::info!(target = name, "a schema was read");
                 }
                 self.running.target_up(look.target, None);
@@ -286,7 +308,7 @@ impl Serving {
     }
 
     fn settle_sql_modes(&self, net: &Net) {
-        for target in 0..self.publisher.inputs().config.targets.len() {
+        for target in 0..self.publisher.targets() {
             if let Some(mode) = self.publisher.sql_mode(target) {
                 net.set_sql_mode(target, mode);
             }
@@ -326,13 +348,22 @@ impl Serving {
             );
             return Err(self.refused(by, text));
         }
+        if let Some(name) = self.running.is_also_stored(&inputs.config.targets) {
+            let text = format!(
+                "{}: targets.{name}: the store has a target of this name, too; choose another",
+                self.file.display()
+            );
+            return Err(self.refused(by, text));
+        }
         if let Err(error) = self.issuers.set(&inputs.config.issuers) {
             return Err(self.refused(by, error.to_string()));
         }
         self.peers.set(&inputs.config.admin.peers);
         if let (Some(_), Some(renewed)) = (&self.started_with.tls, &inputs.client_tls) {
             net.set_client_tls(renewed);
+            self.custodian.set_client_tls(renewed);
         }
+        self.custodian.reread();
         self.publisher.set_inputs(inputs);
         self.running.metrics.reloads.inc();
         let version = self.live(by).await;
@@ -372,6 +403,39 @@ impl Serving {
             tracing::warn!(action, "not recorded: the record can't be written");
         }
     }
+}
+
+/// The configuration's targets as the data path has them.
+fn runtimes(
+    file: &Path,
+    configured: &[Held],
+    common: &Common,
+) -> Result<Vec<TargetRuntime>, GatewayError> {
+    let runtime = |held: &Held| {
+        let made = runtime(&held.target, common, Arc::clone(&held.credentials));
+        in_file(file, &held.target, made)
+    };
+    configured.iter().map(runtime).collect()
+}
+
+/// Begins to look at their schemas.
+fn look_at(looks: &Looks, config: &Config, targets: &[TargetRuntime]) -> std::io::Result<()> {
+    for (at, (target, runtime)) in config.targets.iter().zip(targets).enumerate() {
+        looks.add(at, side(runtime), Duration::from_secs(target.catalog_refresh_s.max(1)))?;
+    }
+    Ok(())
+}
+
+/// The data path, once nobody else asks it anything: what the control plane was asked a moment ago ends soon.
+async fn sole(mut net: Arc<Net>) -> Option<Net> {
+    for _ in 0..SOLE_TRIES {
+        net = match Arc::try_unwrap(net) {
+            Ok(net) => return Some(net),
+            Err(shared) => shared,
+        };
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    None
 }
 
 fn write(admin: &Arc<Mutex<Writer>>, event: &Event<'_>) -> Result<(), NotRecorded> {

@@ -5,44 +5,63 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{GatewayError, account};
+use arc_swap::ArcSwapOption;
+
+use super::GatewayError;
 use crate::config::{ClientCertificates, ClientTls, Config, Target};
 use crate::identity::LoginKey;
-use crate::net::{Limits, Listener, TargetRuntime, upstream_config};
+use crate::net::{Credentials, Limits, Listener, TargetRuntime, UpstreamTls, upstream_config};
 use crate::schema::{Flavour, ServerProfile, SqlMode};
 use crate::socket::{self, Access};
 
 /// Who may open a socket of whose rights nothing is said: the gateway's own user.
 const SOCKET_MODE: u32 = 0o600;
 
-/// Binds every target's listeners, so that a port in use ends the start with one line.
-pub(super) fn bind(file: &Path, config: &Config) -> Result<Vec<(usize, Listener)>, GatewayError> {
+/// Binds a target's listeners.
+pub(super) fn bind(target: &Target) -> Result<Vec<Listener>, String> {
     let mut bound = Vec::new();
-    for (at, target) in config.targets.iter().enumerate() {
-        let (file, name) = (file.display(), &target.name);
-        if let Some(listen) = target.listen {
-            let listener = TcpListener::bind(listen).map_err(|error| {
-                GatewayError::Input(format!(
-                    "{file}: targets.{name}.listen: {listen} can't be bound ({error}); choose a free address"
-                ))
-            })?;
-            bound.push((at, Listener::Tcp(listener)));
-        }
-        if let Some(path) = &target.socket {
-            let access = Access {
-                mode: target.socket_mode.unwrap_or(SOCKET_MODE),
-                uid: target.socket_uid,
-                gid: target.socket_gid,
-            };
-            let (listener, held) = socket::listen(path, access).map_err(|error| {
-                GatewayError::Input(format!(
-                    "{file}: targets.{name}.socket: {error}; choose a path that is free and the gateway's to make"
-                ))
-            })?;
-            bound.push((at, Listener::Unix(listener, held)));
-        }
+    if let Some(listen) = target.listen {
+        let listener = TcpListener::bind(listen).map_err(|error| {
+            format!("listen: {listen} can't be bound ({error}); choose a free address")
+        })?;
+        bound.push(Listener::Tcp(listener));
+    }
+    if let Some(path) = &target.socket {
+        let access = Access {
+            mode: target.socket_mode.unwrap_or(SOCKET_MODE),
+            uid: target.socket_uid,
+            gid: target.socket_gid,
+        };
+        let (listener, held) = socket::listen(path, access).map_err(|error| {
+            format!("socket: {error}; choose a path that is free and the gateway's to make")
+        })?;
+        bound.push(Listener::Unix(listener, held));
     }
     Ok(bound)
+}
+
+/// Binds those of all targets of the configuration, so that a port in use ends the start with one line.
+pub(super) fn bind_all(
+    file: &Path,
+    config: &Config,
+) -> Result<Vec<(usize, Listener)>, GatewayError> {
+    let mut bound = Vec::new();
+    for (at, target) in config.targets.iter().enumerate() {
+        let of_target = in_file(file, target, bind(target))?;
+        bound.extend(of_target.into_iter().map(|listener| (at, listener)));
+    }
+    Ok(bound)
+}
+
+/// What is wrong with a target of the configuration: in which file, and where.
+pub(super) fn in_file<T>(
+    file: &Path,
+    target: &Target,
+    made: Result<T, String>,
+) -> Result<T, GatewayError> {
+    made.map_err(|error| {
+        GatewayError::Input(format!("{}: targets.{}.{error}", file.display(), target.name))
+    })
 }
 
 pub(super) fn limits(config: &Config, durable_records: bool) -> Limits {
@@ -67,71 +86,86 @@ pub(super) fn limits(config: &Config, durable_records: bool) -> Limits {
     }
 }
 
-pub(super) fn targets(
-    file: &Path,
-    config: &Config,
-    client_tls: Option<&Arc<rustls::ServerConfig>>,
-) -> Result<Vec<TargetRuntime>, GatewayError> {
-    let input = |key: String, what: &dyn std::fmt::Display| {
-        GatewayError::Input(format!("{}: {key}: {what}", file.display()))
-    };
-    let login_key = login_key(file, config.server.login_key.as_deref())?;
-    let target = |target: &Target| {
-        let key = format!("targets.{}", target.name);
-        let ca = match &target.tls_ca {
-            None => None,
-            Some(path) => Some(std::fs::read(path).map_err(|error| {
-                input(format!("{key}.tls_ca"), &format!("{}: {error}", path.display()))
-            })?),
-        };
-        let tls = upstream_config(
-            &target.tls,
-            host(&target.address),
-            ca.as_deref(),
-            target.tls_pin.as_deref(),
-        )
-        .map_err(|error| input(format!("{key}.tls"), &error))?;
-        // Who may stay outside TLS shows no certificate either.
+/// What targets have in common.
+pub(super) struct Common {
+    client_tls: ArcSwapOption<rustls::ServerConfig>,
+    /// Clients must show a certificate.
+    certified: bool,
+    login_key: Option<Arc<LoginKey>>,
+}
+
+impl Common {
+    pub(super) fn new(
+        config: &Config,
+        client_tls: Option<Arc<rustls::ServerConfig>>,
+        login_key: Option<Arc<LoginKey>>,
+    ) -> Self {
         let certified = config.tls.as_ref().and_then(|tls| tls.client_certificates);
-        let certified = certified == Some(ClientCertificates::Required);
-        let required = match target.client_tls {
-            _ if certified => true,
-            ClientTls::Required => true,
-            ClientTls::Optional => false,
-            ClientTls::Auto => target.listen.is_some_and(|listen| !listen.ip().is_loopback()),
-        };
-        if required && client_tls.is_none() {
-            let what = "TLS is required for this listener, but there is no [tls]; \
-                        run `rowgate cert self-signed`, or set client_tls = \"optional\"";
-            return Err(input(format!("{key}.client_tls"), &what));
+        Self {
+            client_tls: ArcSwapOption::new(client_tls),
+            certified: certified == Some(ClientCertificates::Required),
+            login_key,
         }
-        Ok(TargetRuntime {
-            name: target.name.clone(),
-            address: target.address.clone(),
-            account: account(file, target)?,
-            tls,
-            client_tls: client_tls.cloned(),
-            client_tls_required: required,
-            socket_tls_required: certified,
-            login_key: login_key.clone(),
-            statement_timeout: (target.statement_timeout_s > 0)
-                .then(|| Duration::from_secs(target.statement_timeout_s)),
-            compression: target.compression,
-            proxy_protocol: target.proxy_protocol,
-            max_upstream: target.max_upstream,
-            min_idle: target.min_idle,
-            max_age: Duration::from_secs(target.max_age_s),
-            queue_timeout: Duration::from_secs(target.queue_timeout_s),
-            idle_release: (target.idle_release_s > 0)
-                .then(|| Duration::from_secs(target.idle_release_s)),
-            profile: Arc::new(unseen()),
-        })
+    }
+
+    /// Another pair of the clients' TLS.
+    pub(super) fn set_client_tls(&self, renewed: &Arc<rustls::ServerConfig>) {
+        self.client_tls.store(Some(Arc::clone(renewed)));
+    }
+}
+
+/// TLS towards a target.
+pub(super) fn upstream_tls(target: &Target) -> Result<UpstreamTls, String> {
+    let ca = target.tls_ca.as_ref().map(super::pem).transpose();
+    let ca = ca.map_err(|error| format!("tls_ca: {error}"))?;
+    let (host, pin) = (host(&target.address), target.tls_pin.as_deref());
+    upstream_config(&target.tls, host, ca.as_deref(), pin).map_err(|error| format!("tls: {error}"))
+}
+
+/// A target as the data path has it. An error begins with the key.
+pub(super) fn runtime(
+    target: &Target,
+    common: &Common,
+    credentials: Arc<Credentials>,
+) -> Result<TargetRuntime, String> {
+    let client_tls = common.client_tls.load_full();
+    let required = match target.client_tls {
+        // Who may stay outside TLS shows no certificate either.
+        _ if common.certified => true,
+        ClientTls::Required => true,
+        ClientTls::Optional => false,
+        ClientTls::Auto => target.listen.is_some_and(|listen| !listen.ip().is_loopback()),
     };
-    config.targets.iter().map(target).collect()
+    if required && client_tls.is_none() {
+        let what = "client_tls: TLS is required for this listener, but there is no [tls]; \
+                    run `rowgate cert self-signed`, or set client_tls = \"optional\"";
+        return Err(what.to_owned());
+    }
+    Ok(TargetRuntime {
+        name: target.name.clone(),
+        address: target.address.clone(),
+        credentials,
+        tls: upstream_tls(target)?,
+        client_tls,
+        client_tls_required: required,
+        socket_tls_required: common.certified,
+        login_key: common.login_key.clone(),
+        statement_timeout: (target.statement_timeout_s > 0)
+            .then(|| Duration::from_secs(target.statement_timeout_s)),
+        compression: target.compression,
+        proxy_protocol: target.proxy_protocol,
+        max_upstream: target.max_upstream,
+        min_idle: target.min_idle,
+        max_age: Duration::from_secs(target.max_age_s),
+        queue_timeout: Duration::from_secs(target.queue_timeout_s),
+        idle_release: (target.idle_release_s > 0)
+            .then(|| Duration::from_secs(target.idle_release_s)),
+        profile: Arc::new(unseen()),
+    })
 }
 
 /// The name to ask a database's certificate for.
-pub(super) fn host(address: &str) -> &str {
+fn host(address: &str) -> &str {
     if address.starts_with("unix:") {
         return "localhost";
     }
@@ -140,7 +174,10 @@ pub(super) fn host(address: &str) -> &str {
 }
 
 /// The key for whole secrets outside TLS.
-fn login_key(file: &Path, place: Option<&str>) -> Result<Option<Arc<LoginKey>>, GatewayError> {
+pub(super) fn login_key(
+    file: &Path,
+    place: Option<&str>,
+) -> Result<Option<Arc<LoginKey>>, GatewayError> {
     let refused = |what: &dyn std::fmt::Display| {
         GatewayError::Input(format!("{}: server.login_key: {what}", file.display()))
     };
@@ -176,7 +213,7 @@ pub(super) fn needs_restart(started: &Config, now: &Config) -> Vec<String> {
     let text = |part: &dyn std::fmt::Debug| format!("{part:?}");
     let certificates =
         |config: &Config| config.tls.as_ref().and_then(|tls| tls.client_certificates);
-    let both: [(&str, String, String); 10] = [
+    let both: [(&str, String, String); 12] = [
         ("server", text(&started.server), text(&now.server)),
         ("log", text(&started.log), text(&now.log)),
         ("admin.socket", text(&started.admin.socket), text(&now.admin.socket)),
@@ -187,6 +224,8 @@ pub(super) fn needs_restart(started: &Config, now: &Config) -> Vec<String> {
         ("tls", text(&started.tls.is_some()), text(&now.tls.is_some())),
         ("tls.client_certificates", text(&certificates(started)), text(&certificates(now))),
         ("approvals", text(&started.approvals), text(&now.approvals)),
+        ("custody", text(&started.custody), text(&now.custody)),
+        ("vault", text(&started.vault), text(&now.vault)),
         ("targets", text(&started.targets), text(&now.targets)),
     ];
     both.into_iter().filter(|(_, a, b)| a != b).map(|(name, ..)| name.to_owned()).collect()

@@ -15,6 +15,7 @@ use socket2::SockRef;
 use tokio::sync::mpsc;
 
 use super::listener::{self, Accepting, Listener};
+use super::target::TargetState;
 use super::worker::{Accepted, Worker, WorkerEvent};
 use super::{Shared, keepalive};
 
@@ -51,6 +52,7 @@ impl SessionIds {
 #[derive(Clone)]
 pub(super) struct Dispatch {
     pub(super) target: usize,
+    pub(super) state: Arc<TargetState>,
     pub(super) shared: Arc<Shared>,
     pub(super) inboxes: Vec<mpsc::Sender<WorkerEvent>>,
     pub(super) ids: Arc<SessionIds>,
@@ -82,10 +84,10 @@ pub(super) async fn accept_all(worker: Rc<Worker>, Listen { listener, dispatch }
         Ok(listener) => listener,
         Err(error) => return tracing::error!(%error, "a listener can't be waited on"),
     };
-    while !dispatch.is_draining() {
+    while !dispatch.is_over() {
         match listener.accept().await {
             Ok((stream, peer)) => dispatch.hand_over(&worker, stream, peer),
-            Err(_) if dispatch.is_draining() => return,
+            Err(_) if dispatch.is_over() => return,
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
                 tracing::warn!(%error, "accepting failed");
@@ -96,8 +98,9 @@ pub(super) async fn accept_all(worker: Rc<Worker>, Listen { listener, dispatch }
 }
 
 impl Dispatch {
-    fn is_draining(&self) -> bool {
-        self.shared.draining.load(Ordering::Acquire)
+    /// Whether nobody may connect any more.
+    fn is_over(&self) -> bool {
+        self.shared.draining.load(Ordering::Acquire) || self.state.is_removed()
     }
 
     fn hand_over(&self, worker: &Rc<Worker>, stream: TcpStream, peer: Option<IpAddr>) {

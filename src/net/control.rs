@@ -20,6 +20,8 @@ pub(super) enum End {
     Revoked,
     /// What it got in with is no longer configured: at once when idle, otherwise after the statement.
     Withdrawn,
+    /// Its target was removed: at once when idle, otherwise after the statement.
+    Removed,
     /// Its login took too long.
     LoginTimeout,
     /// Its client has said nothing for too long.
@@ -37,7 +39,7 @@ pub(super) enum End {
 impl End {
     /// Whether a running statement is let finish.
     pub(super) fn waits(self) -> bool {
-        matches!(self, Self::Drain | Self::Killed | Self::Withdrawn)
+        matches!(self, Self::Drain | Self::Killed | Self::Withdrawn | Self::Removed)
     }
 }
 

@@ -8,6 +8,7 @@ mod acceptor;
 mod buffers;
 mod compressed;
 mod control;
+mod credentials;
 pub mod decide;
 mod driver;
 mod halves;
@@ -31,8 +32,8 @@ mod upstream;
 mod worker;
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -40,6 +41,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
 
 use crate::session::Room;
+pub use credentials::Credentials;
 pub use driver::DriverKind;
 pub use listener::Listener;
 pub use registry::SessionInfo;
@@ -62,6 +64,9 @@ use worker::WorkerEvent;
 /// Events on their way to one worker. More new connections than this between two turns of a worker are better
 /// refused than queued behind a login timeout.
 const INBOX: usize = 1_024;
+
+/// Targets that there can be in the life of a process, removed ones included: they keep their place.
+const MAX_TARGETS: usize = 4_096;
 
 /// Asks for a fresh look at a target's schema; the future ends once a new snapshot is live, or looking failed.
 pub trait SchemaRefresh: Send + Sync {
@@ -161,7 +166,8 @@ struct Shared {
     driver: DriverKind,
     /// Where the monotonic clock of all threads begins.
     started: Instant,
-    targets: Vec<Arc<TargetState>>,
+    /// By index; one that was removed keeps its place, so that no index ever means another.
+    targets: resolve::Targets,
     snapshot: Arc<ArcSwap<Snapshot>>,
     schemas: Arc<dyn SchemaRefresh>,
     keys: Arc<dyn KeyRefresh>,
@@ -191,9 +197,10 @@ impl Shared {
 pub struct Net {
     shared: Arc<Shared>,
     inboxes: Vec<mpsc::Sender<WorkerEvent>>,
-    listeners: Vec<Listener>,
+    listeners: Mutex<Vec<(usize, Listener)>>,
     workers: Vec<JoinHandle<()>>,
     resolver: resolve::Resolver,
+    ids: Arc<acceptor::SessionIds>,
 }
 
 /// How many workers `[server] workers` means: 0 is one for each CPU that this process may run on.
@@ -210,7 +217,8 @@ pub fn start(config: NetConfig) -> Result<Net, NetError> {
         return Err(NetError::NoWorkers);
     }
     let targets: Vec<_> = config.targets.into_iter().map(TargetState::new).map(Arc::new).collect();
-    let resolver = resolve::Resolver::start(targets.clone()).map_err(NetError::Worker)?;
+    let targets = Arc::new(ArcSwap::from_pointee(targets));
+    let resolver = resolve::Resolver::start(Arc::clone(&targets)).map_err(NetError::Worker)?;
     let shared = Arc::new(Shared {
         driver,
         started: Instant::now(),
@@ -230,8 +238,14 @@ pub fn start(config: NetConfig) -> Result<Net, NetError> {
         registries: (0..workers).map(|_| Registry::default()).collect(),
         rooms: (0..workers).map(|_| Room::new(config.limits.max_collected_bytes)).collect(),
     });
-    let mut net =
-        Net { shared, inboxes: Vec::new(), listeners: Vec::new(), workers: Vec::new(), resolver };
+    let mut net = Net {
+        shared,
+        inboxes: Vec::new(),
+        listeners: Mutex::default(),
+        workers: Vec::new(),
+        resolver,
+        ids: Arc::new(acceptor::SessionIds::new()),
+    };
     let (ready, started) = std::sync::mpsc::sync_channel(workers);
     for (index, writer) in config.audit.into_iter().enumerate() {
         let (inbox, events) = mpsc::channel(INBOX);
@@ -246,16 +260,8 @@ pub fn start(config: NetConfig) -> Result<Net, NetError> {
         let lost = || std::io::Error::other("a worker ended at its start");
         started.recv().unwrap_or_else(|_| Err(lost())).map_err(NetError::Worker)?;
     }
-    let ids = Arc::new(acceptor::SessionIds::new());
     for (target, listener) in config.listeners {
-        let dispatch = acceptor::Dispatch {
-            target,
-            shared: Arc::clone(&net.shared),
-            inboxes: net.inboxes.clone(),
-            ids: Arc::clone(&ids),
-        };
-        acceptor::start(&listener, &dispatch).map_err(NetError::Listener)?;
-        net.listeners.push(listener);
+        net.listen(target, listener)?;
     }
     tracing::info!(driver = driver.label(), workers, "the data path runs");
     Ok(net)
@@ -294,10 +300,59 @@ impl Net {
         inbox.is_some_and(|inbox| inbox.try_send(WorkerEvent::Kill { session }).is_ok())
     }
 
+    /// Adds a target, on which nothing listens yet; its index. `None`: there are as many as there can be.
+    pub fn add_target(&self, runtime: TargetRuntime) -> Option<usize> {
+        let target = Arc::new(TargetState::new(runtime));
+        self.resolver.resolve(&target);
+        let mut targets = (**self.shared.targets.load()).clone();
+        let index = targets.len();
+        if index >= MAX_TARGETS {
+            return None;
+        }
+        targets.push(target);
+        // Nobody else adds any: all changes come from the control thread.
+        self.shared.targets.store(Arc::new(targets));
+        Some(index)
+    }
+
+    /// Accepts clients of a target on this listener, too.
+    pub fn listen(&self, target: usize, listener: Listener) -> Result<(), NetError> {
+        let unknown = || NetError::Listener(std::io::Error::other("there is no such target"));
+        let state = self.shared.targets.load().get(target).cloned().ok_or_else(unknown)?;
+        let dispatch = acceptor::Dispatch {
+            target,
+            state,
+            shared: Arc::clone(&self.shared),
+            inboxes: self.inboxes.clone(),
+            ids: Arc::clone(&self.ids),
+        };
+        acceptor::start(&listener, &dispatch).map_err(NetError::Listener)?;
+        self.listeners().push((target, listener));
+        Ok(())
+    }
+
+    /// Takes a target out: nobody connects to it any more, and its sessions end, running ones after their statement.
+    pub fn remove_target(&self, target: usize) {
+        if let Some(state) = self.shared.targets.load().get(target) {
+            state.remove();
+        }
+        self.listeners().retain(|(of, listener)| {
+            let stays = *of != target;
+            if !stays {
+                listener.shut_down();
+            }
+            stays
+        });
+    }
+
+    fn listeners(&self) -> MutexGuard<'_, Vec<(usize, Listener)>> {
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Takes over the server's own `sql_mode` of a target, as it was read with the schema: it becomes part of every
     /// connection's baseline.
     pub fn set_sql_mode(&self, target: usize, mode: &str) {
-        if let Some(target) = self.shared.targets.get(target) {
+        if let Some(target) = self.shared.targets.load().get(target) {
             let known = target.sql_mode.load();
             if known.as_ref().is_none_or(|known| known.as_str() != mode) {
                 target.sql_mode.store(Some(Arc::new(mode.to_owned())));
@@ -307,21 +362,23 @@ impl Net {
 
     /// Shows this certificate to clients from now on; connections that are open stay as they are.
     pub fn set_client_tls(&self, config: &Arc<rustls::ServerConfig>) {
-        for target in &self.shared.targets {
+        for target in self.shared.targets.load().iter() {
             target.client_tls.store(Some(Arc::clone(config)));
         }
     }
 
-    /// How each target fares, in the configuration's order.
+    /// How each target fares, by index.
     pub fn health(&self) -> Vec<TargetHealth> {
-        self.shared.targets.iter().map(|target| target.health()).collect()
+        self.shared.targets.load().iter().map(|target| target.health()).collect()
     }
 
     /// Ends the data path: nothing is accepted any more, idle sessions end at once, running statements may finish
     /// until `deadline` has passed, new ones are refused with 1053. Blocks until the workers have ended.
     pub fn drain(self, deadline: Duration) {
         self.shared.draining.store(true, Ordering::Release);
-        self.listeners.into_iter().for_each(|listener| listener.shut_down());
+        self.listeners().iter().for_each(|(_, listener)| listener.shut_down());
+        // What is left of a socket goes with it.
+        self.listeners().clear();
         for inbox in &self.inboxes {
             // A full inbox is emptied by its worker, who then sees the flag at its next tick.
             let _ = inbox.try_send(WorkerEvent::Drain { deadline });

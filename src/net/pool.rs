@@ -5,6 +5,7 @@
 //! with every open connection, idle ones included; when someone waits for a permit, idle ones are closed. Who waits on
 //! the same worker gets what comes back as it is.
 
+mod connecting;
 mod queue;
 
 use std::cell::{Cell, RefCell};
@@ -17,17 +18,15 @@ use std::time::Duration;
 use queue::{Queue, Turn};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::compressed::Role;
-use super::io;
 use super::own::Wire;
-use super::target::{self, TargetState};
+use super::target::TargetState;
 use super::tls::UpstreamTls;
 use super::upstream::{Left, Upstream};
 use super::worker::Worker;
-use crate::codec::{Command, ProxyHeader, write_frame};
+use crate::codec::{Command, write_frame};
 use crate::fault::Fault;
 use crate::session::UpstreamKey;
-use crate::session::upstream::{self, Login, Query};
+use crate::session::upstream::{self, Query};
 use crate::sql::Trace;
 
 /// An idle connection is closed after so long: well below the servers' own `wait_timeout`.
@@ -58,6 +57,7 @@ pub(super) struct Wanted<'a> {
 
 /// The pool of one worker for one target.
 pub(super) struct Pool {
+    index: usize,
     target: Arc<TargetState>,
     #[allow(clippy::vec_box, reason = "they are boxes where they come from and where they go")]
     idle: RefCell<Vec<Box<Upstream>>>,
@@ -78,10 +78,10 @@ const LONGEST_LEFT: Duration = Duration::from_hours(24);
 const OWN_COLLATION: u16 = 45;
 
 impl Pool {
-    pub(super) fn new(target: Arc<TargetState>) -> Self {
+    pub(super) fn new(index: usize, target: Arc<TargetState>) -> Self {
         let (idle, usual) = (RefCell::default(), RefCell::default());
         let (fill_at_ns, asks_for) = (Cell::new(0), Cell::new(0));
-        Self { target, idle, queue: Queue::default(), usual, fill_at_ns, asks_for }
+        Self { index, target, idle, queue: Queue::default(), usual, fill_at_ns, asks_for }
     }
 
     /// A connection as it is wanted: a kept one, or a new one.
@@ -152,6 +152,7 @@ impl Pool {
         traces: bool,
     ) {
         if !self.has_room(worker)
+            || self.is_removed()
             || self.is_old(&upstream, worker.now().mono_ns)
             || worker.draining()
             || upstream.leg.eof
@@ -163,8 +164,7 @@ impl Pool {
             upstream.left = Left::Last;
             return self.keep(worker, upstream);
         }
-        let (worker, index, schema) =
-            (Rc::clone(worker), self.index(worker), schema.map(str::to_owned));
+        let (worker, index, schema) = (Rc::clone(worker), self.index, schema.map(str::to_owned));
         monoio::spawn(async move {
             let Some(pool) = worker.pool(index) else { return };
             let schema = schema.as_deref();
@@ -177,7 +177,7 @@ impl Pool {
 
     /// Keeps a connection for the next session, unless it is wanted elsewhere.
     fn keep(&self, worker: &Worker, mut upstream: Box<Upstream>) {
-        if worker.draining() {
+        if worker.draining() || self.is_removed() {
             return;
         }
         upstream.idle_since_ns = worker.now().mono_ns;
@@ -193,7 +193,7 @@ impl Pool {
 
     /// Ends what a connection runs, then the connection: without KILL, the database would go on.
     pub(super) fn kill(&self, worker: &Rc<Worker>, upstream: Box<Upstream>) {
-        let (worker, index) = (Rc::clone(worker), self.index(worker));
+        let (worker, index) = (Rc::clone(worker), self.index);
         worker.count_kills(true);
         monoio::spawn(async move {
             let Some(pool) = worker.pool(index) else { return };
@@ -228,6 +228,9 @@ impl Pool {
     /// Closes what has been idle for long, is old, or is wanted elsewhere; makes ready what is to be ready. Called at
     /// each tick.
     pub(super) fn tick(&self, worker: &Rc<Worker>, now_ns: u64) {
+        if self.is_removed() {
+            return self.close();
+        }
         let least = self.least(worker);
         let mut idle = self.idle.borrow_mut();
         idle.retain(|kept| !self.is_old(kept, now_ns));
@@ -267,7 +270,7 @@ impl Pool {
     fn fill(&self, worker: &Rc<Worker>) {
         let Some((key, schema)) = self.usual.borrow().clone() else { return };
         self.fill_at_ns.set(u64::MAX);
-        let (worker, index) = (Rc::clone(worker), self.index(worker));
+        let (worker, index) = (Rc::clone(worker), self.index);
         monoio::spawn(async move {
             let Some(pool) = worker.pool(index) else { return };
             while pool.idle.borrow().len() < pool.least(&worker) && !worker.draining() {
@@ -303,9 +306,16 @@ impl Pool {
         }
     }
 
+    /// Whether it is kept no more: for its age, or since the database takes a newer credential than that it was made with.
     fn is_old(&self, upstream: &Upstream, now_ns: u64) -> bool {
         let age = Duration::from_nanos(now_ns.saturating_sub(upstream.made_ns));
-        age >= self.target.runtime.max_age
+        let runtime = &self.target.runtime;
+        age >= runtime.max_age || runtime.credentials.is_outdated(upstream.generation)
+    }
+
+    /// Whether its target was taken out of the gateway.
+    pub(super) fn is_removed(&self) -> bool {
+        self.target.is_removed()
     }
 
     /// Closes all idle connections.
@@ -347,76 +357,6 @@ impl Pool {
         turn.ok().flatten().ok_or_else(|| Fault::too_many("connections to the database"))
     }
 
-    async fn establish(
-        &self,
-        worker: &Worker,
-        key: UpstreamKey,
-        permit: Option<OwnedSemaphorePermit>,
-        origin: Option<IpAddr>,
-    ) -> Result<Box<Upstream>, Fault> {
-        let runtime = &self.target.runtime;
-        let mut wire = self.connect(worker).await?;
-        if runtime.proxy_protocol {
-            let mut header = worker.buffers.take(1);
-            ProxyHeader::write(&mut header, origin);
-            let all = 0..header.len();
-            let (sent, header) = wire.leg.write(header, all, &worker.buffers).await;
-            sent.map_err(|_| Fault::upstream_down("the connection to the database broke"))?;
-            worker.buffers.give(header);
-        }
-        let channel = runtime.tls.channel(&runtime.address);
-        let login = Login::new(runtime.account.clone(), key, channel);
-        let mut login = login.compressed(runtime.compression);
-        let step = |bytes: &[u8], out: &mut Vec<u8>| login.on_bytes(bytes, out);
-        let logged_in = wire.converse(&worker.buffers, Vec::new(), &runtime.tls, step).await;
-        if logged_in.is_err() && login.lacks() {
-            // The target is another than it was: those who come next are offered what this one has.
-            drop(worker.shared.schemas.refresh(self.index(worker)));
-        }
-        logged_in?;
-        let found = login.established().ok_or_else(Fault::internal)?;
-        let (flavour, connection_id) = (found.flavour, found.connection_id);
-        let Wire { mut leg, port } = wire;
-        if let Some(by) = runtime.compression {
-            leg.start_compression(by, Role::Client);
-        }
-        let idle_since_ns = worker.now().mono_ns;
-        Ok(Box::new(Upstream {
-            leg,
-            port,
-            connection_id,
-            flavour,
-            key,
-            origin,
-            schema: None,
-            mode: None,
-            reads_by: None,
-            left: Left::Nothing,
-            made_ns: idle_since_ns,
-            idle_since_ns,
-            _permit: permit,
-        }))
-    }
-
-    async fn connect(&self, worker: &Worker) -> Result<Wire, Fault> {
-        let keepalive = worker.shared.limits.keepalive;
-        let wire = |(leg, receiver)| Wire { leg, port: io::port(receiver) };
-        if let Some(path) = target::socket_path(&self.target.runtime.address) {
-            let connected = io::connect_local(path, worker.shared.driver).await;
-            return connected.map(wire).map_err(|error| unreachable(error.kind()));
-        }
-        let addresses = self.target.addresses.load_full();
-        let mut down =
-            Fault::upstream_down("the database can't be reached: its name can't be resolved");
-        for address in addresses.iter() {
-            match io::connect(*address, keepalive).await {
-                Ok(connected) => return Ok(wire(connected)),
-                Err(error) => down = unreachable(error.kind()),
-            }
-        }
-        Err(down)
-    }
-
     /// A connection can't kill itself while it runs, so another one does. It takes no permit: it must get through
     /// when all are taken by statements that nobody wants any more.
     async fn kill_by_another(&self, worker: &Worker, upstream: &Upstream) -> Result<(), Fault> {
@@ -444,15 +384,6 @@ impl Pool {
         let _ = wire.leg.write(quit, all, &worker.buffers).await;
         Ok(())
     }
-
-    fn index(&self, worker: &Worker) -> usize {
-        let targets = &worker.shared.targets;
-        targets.iter().position(|target| Arc::ptr_eq(target, &self.target)).unwrap_or(usize::MAX)
-    }
-}
-
-fn unreachable(why: std::io::ErrorKind) -> Fault {
-    Fault::upstream_down(&format!("the database can't be reached: {why}"))
 }
 
 /// Counts a session that waits for a permit, for as long as it does.

@@ -6,36 +6,59 @@ use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
+
 use super::target::{TargetState, socket_path};
 
 /// How often names are looked up again, so that a failover by DNS is followed.
 const EVERY: Duration = Duration::from_secs(15);
 
+/// The targets of the data path, which may grow.
+pub(super) type Targets = Arc<ArcSwap<Vec<Arc<TargetState>>>>;
+
 /// The thread that resolves.
 pub(super) struct Resolver {
-    stop: SyncSender<()>,
+    orders: SyncSender<Order>,
     thread: JoinHandle<()>,
+}
+
+enum Order {
+    Again,
+    Stop,
 }
 
 impl Resolver {
     /// Resolves once at once (addresses in digits cost nothing), then on and on.
-    pub(super) fn start(targets: Vec<Arc<TargetState>>) -> std::io::Result<Self> {
-        let (stop, stopped) = sync_channel(1);
-        targets.iter().filter(|target| is_literal(target)).for_each(|target| resolve(target));
+    pub(super) fn start(targets: Targets) -> std::io::Result<Self> {
+        let (orders, ordered) = sync_channel(1);
+        targets.load().iter().filter(|target| is_literal(target)).for_each(|t| resolve(t));
         let thread = std::thread::Builder::new().name("resolve".to_owned()).spawn(move || {
             loop {
-                targets.iter().filter(|target| !is_literal(target)).for_each(|t| resolve(t));
-                if !matches!(stopped.recv_timeout(EVERY), Err(RecvTimeoutError::Timeout)) {
-                    return;
+                let named =
+                    |target: &&Arc<TargetState>| !is_literal(target) && !target.is_removed();
+                targets.load().iter().filter(named).for_each(|target| resolve(target));
+                match ordered.recv_timeout(EVERY) {
+                    Err(RecvTimeoutError::Timeout) | Ok(Order::Again) => {}
+                    Ok(Order::Stop) | Err(RecvTimeoutError::Disconnected) => return,
                 }
             }
         })?;
-        Ok(Self { stop, thread })
+        Ok(Self { orders, thread })
+    }
+
+    /// Resolves a new target's name soon, its digits at once.
+    pub(super) fn resolve(&self, target: &TargetState) {
+        if is_literal(target) {
+            resolve(target);
+        } else {
+            // A full queue is one that looks anew anyhow.
+            let _ = self.orders.try_send(Order::Again);
+        }
     }
 
     /// Ends the thread. One that hangs in a look-up is left behind: the process is about to end.
     pub(super) fn stop(self) {
-        let _ = self.stop.try_send(());
+        let _ = self.orders.try_send(Order::Stop);
         if self.thread.is_finished() {
             let _ = self.thread.join();
         }

@@ -5,17 +5,19 @@ use std::io::{Read, Write};
 use std::net::{TcpStream, ToSocketAddrs as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustls::{ClientConnection, StreamOwned};
 
+use super::credentials::{Credentials, Keyed};
 use super::target::socket_path;
 use super::tls::UpstreamTls;
 use crate::catalog::{QUERIES, Raw, Rows};
 use crate::codec::{Capabilities, ProxyHeader};
 use crate::fault::Fault;
 use crate::session::UpstreamKey;
-use crate::session::upstream::{Account, Login, Op, Query, Step};
+use crate::session::upstream::{Login, Op, Query, Step};
 
 /// What the gateway's own connections ask for: no flags that change results, utf8mb4.
 const KEY: UpstreamKey = UpstreamKey { capabilities: 0, collation: 45 };
@@ -31,8 +33,8 @@ const KEPT: Duration = Duration::from_secs(10);
 pub struct SideTarget {
     /// `host:port`, or `unix:` and a path.
     pub address: String,
-    /// The gateway's account.
-    pub account: Account,
+    /// What the gateway logs in with.
+    pub credentials: Arc<Credentials>,
     /// TLS towards it.
     pub tls: UpstreamTls,
     /// Connections begin with a PROXY header.
@@ -94,7 +96,23 @@ impl SideTarget {
         Ok(rows)
     }
 
+    /// By the newest credential, or by the one before while both may be good.
     fn connect(&self, patience: Duration) -> Result<SideConnection, Fault> {
+        let now_us = jiff::Timestamp::now().as_microsecond();
+        let attempts = self.credentials.attempts(now_us);
+        let (first, second) = attempts.map_err(|fault| match self.credentials.why_missing() {
+            Some(why) => Fault::upstream_down(&why),
+            None => fault,
+        })?;
+        let mut refused = false;
+        let made = self.log_in(self.reach(patience)?, &first, &mut refused);
+        match second.filter(|_| refused) {
+            Some(second) => self.log_in(self.reach(patience)?, &second, &mut refused),
+            None => made,
+        }
+    }
+
+    fn reach(&self, patience: Duration) -> Result<TcpStream, Fault> {
         let down = |error: &dyn std::fmt::Display| Fault::upstream_down(&error.to_string());
         let bound = |stream: TcpStream| {
             let read = stream.set_read_timeout(Some(patience));
@@ -103,7 +121,7 @@ impl SideTarget {
         if let Some(path) = socket_path(&self.address) {
             // Either kind of stream is only read and written from here on.
             let stream = UnixStream::connect(path).map(|s| TcpStream::from(OwnedFd::from(s)));
-            return self.log_in(stream.and_then(bound).map_err(|error| down(&error))?);
+            return stream.and_then(bound).map_err(|error| down(&error));
         }
         let addresses = self.address.to_socket_addrs().map_err(|error| down(&error))?;
         let mut last = down(&"its name resolves to nothing");
@@ -112,7 +130,7 @@ impl SideTarget {
                 Ok(stream) => {
                     let stream = bound(stream).map_err(|error| down(&error))?;
                     stream.set_nodelay(true).map_err(|error| down(&error))?;
-                    return self.log_in(stream);
+                    return Ok(stream);
                 }
                 Err(error) => last = down(&error),
             }
@@ -120,14 +138,19 @@ impl SideTarget {
         Err(last)
     }
 
-    fn log_in(&self, mut stream: TcpStream) -> Result<SideConnection, Fault> {
+    fn log_in(
+        &self,
+        mut stream: TcpStream,
+        keyed: &Keyed,
+        refused: &mut bool,
+    ) -> Result<SideConnection, Fault> {
         if self.proxy_protocol {
             let mut own = Vec::new();
             ProxyHeader::write(&mut own, None);
             stream.write_all(&own).map_err(|error| lost(&error))?;
         }
         let channel = self.tls.channel(&self.address);
-        let mut login = Login::new(self.account.clone(), KEY, channel);
+        let mut login = Login::new(keyed.account.clone(), KEY, channel);
         let mut plain = Some(stream.try_clone().map_err(|error| lost(&error))?);
         let mut connection = SideConnection {
             stream: Box::new(stream),
@@ -138,11 +161,17 @@ impl SideTarget {
         let mut out = Vec::new();
         loop {
             let step = login.on_bytes(&connection.received, &mut out);
+            if login.was_refused() {
+                *refused = true;
+                let now_us = jiff::Timestamp::now().as_microsecond();
+                self.credentials.refused(keyed.generation, now_us);
+            }
             match connection.carry_out(step, &mut out)? {
                 Turn::Again => {}
                 Turn::Done => {
                     let found = login.established().map(|found| found.capabilities);
                     connection.capabilities = found.unwrap_or_default();
+                    self.credentials.taken(keyed.generation);
                     return Ok(connection);
                 }
                 Turn::StartTls => {

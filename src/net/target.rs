@@ -2,19 +2,19 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::Semaphore;
 
+use super::credentials::Credentials;
 use super::tls::UpstreamTls;
 use crate::codec::Compression;
 use crate::fault::Fault;
 use crate::identity::LoginKey;
 use crate::schema::ServerProfile;
-use crate::session::upstream::Account;
 
 /// A database as the gateway configures it.
 #[derive(Clone, Debug)]
@@ -23,8 +23,8 @@ pub struct TargetRuntime {
     pub name: String,
     /// `host:port`, or `unix:` and a path.
     pub address: String,
-    /// The gateway's account there.
-    pub account: Account,
+    /// What the gateway logs in with there.
+    pub credentials: Arc<Credentials>,
     /// TLS towards the database.
     pub tls: UpstreamTls,
     /// The certificate shown to clients at first, if any.
@@ -89,6 +89,7 @@ pub(super) struct TargetState {
     pub(super) waiting: AtomicUsize,
     consecutive_failures: AtomicU32,
     last_error: Mutex<String>,
+    removed: AtomicBool,
 }
 
 impl TargetState {
@@ -104,7 +105,17 @@ impl TargetState {
             waiting: AtomicUsize::new(0),
             consecutive_failures: AtomicU32::new(0),
             last_error: Mutex::new(String::new()),
+            removed: AtomicBool::new(false),
         }
+    }
+
+    /// It is no target of the gateway's any more.
+    pub(super) fn remove(&self) {
+        self.removed.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_removed(&self) -> bool {
+        self.removed.load(Ordering::Acquire)
     }
 
     /// A connection was made.

@@ -42,9 +42,12 @@ pub(super) struct Upstream {
     /// How text is read by that; none before it was set.
     pub(super) reads_by: Option<SqlMode>,
     pub(super) left: Left,
+    /// Which of the target's credentials it was made with.
+    pub(super) generation: u64,
     pub(super) made_ns: u64,
     pub(super) idle_since_ns: u64,
-    pub(super) _permit: Option<OwnedSemaphorePermit>,
+    /// One of the target's, for as long as it lives; none: the gateway's own errand.
+    pub(super) permit: Option<OwnedSemaphorePermit>,
 }
 
 /// What earlier sessions left on a connection. It is not reset between those whose statements neither see nor leave more.

@@ -80,7 +80,8 @@ pub(super) struct Worker {
     pub(super) decider: RefCell<Decider>,
     /// This worker's view of the live snapshot: no counter shared with other cores is touched by looking.
     pub(super) snapshot: RefCell<Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>>,
-    pools: Vec<Pool>,
+    /// By the target's index; as many as were asked for yet.
+    pools: RefCell<Vec<Rc<Pool>>>,
     clock: Clock,
     controls: RefCell<HashMap<u64, Seen>>,
     drain_ends_ns: Cell<Option<u64>>,
@@ -118,13 +119,12 @@ pub(super) fn start(
 impl Worker {
     fn new(index: usize, shared: Arc<Shared>, writer: Writer) -> Self {
         let clock = Clock::new(shared.started);
-        let pools = shared.targets.iter().map(|target| Pool::new(Arc::clone(target))).collect();
         Self {
             index,
             ledger: Ledger::new(writer),
             decider: RefCell::new(Decider::new(index)),
             snapshot: RefCell::new(Cache::new(Arc::clone(&shared.snapshot))),
-            pools,
+            pools: RefCell::default(),
             shared,
             buffers: Buffers::default(),
             spares: Spares::default(),
@@ -142,8 +142,28 @@ impl Worker {
     }
 
     /// The connections to a target.
-    pub(super) fn pool(&self, target: usize) -> Option<&Pool> {
-        self.pools.get(target)
+    pub(super) fn pool(&self, target: usize) -> Option<Rc<Pool>> {
+        if target >= self.pools.borrow().len() {
+            self.take_over_targets();
+        }
+        self.pools.borrow().get(target).cloned()
+    }
+
+    /// A pool for each target there is by now.
+    fn take_over_targets(&self) {
+        let mut pools = self.pools.borrow_mut();
+        for target in self.shared.targets.load().iter().skip(pools.len()) {
+            let index = pools.len();
+            pools.push(Rc::new(Pool::new(index, Arc::clone(target))));
+        }
+    }
+
+    fn each_pool(&self, then: impl Fn(&Pool)) {
+        let mut at = 0;
+        while let Some(pool) = self.pool(at) {
+            then(&pool);
+            at += 1;
+        }
     }
 
     /// Counts statements that are being killed upstream.
@@ -221,7 +241,7 @@ impl Worker {
         if self.drain_ends_ns.get().is_none() {
             self.drain_ends_ns.set(Some(ends));
         }
-        self.pools.iter().for_each(Pool::close);
+        self.each_pool(Pool::close);
         self.controls.borrow().values().for_each(|seen| seen.control.end(End::Drain));
     }
 
@@ -232,12 +252,16 @@ impl Worker {
         if self.shared.draining.load(Ordering::Acquire) && !self.draining() {
             self.drain(Duration::ZERO); // the event did not fit into a full inbox
         }
-        self.pools.iter().for_each(|pool| pool.tick(self, now));
+        self.each_pool(|pool| pool.tick(self, now));
         self.end_revoked();
         let past_deadline = self.drain_ends_ns.get().is_some_and(|ends| now >= ends);
         for Seen { control, cell } in self.controls.borrow().values() {
             control.tick(now);
-            control.ask_back(now, self.pool(cell.target()), self);
+            let pool = self.pool(cell.target());
+            control.ask_back(now, pool.as_deref(), self);
+            if pool.is_some_and(|pool| pool.is_removed()) && control.end.get().is_none() {
+                control.end(End::Removed);
+            }
             if cell.is_killed() && control.end.get().is_none() {
                 control.end(End::Killed);
             }

@@ -5,6 +5,7 @@
 
 mod approvals;
 mod identities;
+mod targets;
 mod tokens;
 
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
@@ -20,6 +21,7 @@ use sqlx::sqlite::{
 
 pub use approvals::{Approval, ApprovalState, HoldMode, Vote};
 pub use identities::{Logins, RevokedIdentity};
+pub use targets::{Before, Resealed, StoredTarget};
 pub use tokens::{Ending, StoredToken};
 
 /// Readers beside the one writer; control is one thread, so more would only wait.

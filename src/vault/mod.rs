@@ -1,20 +1,41 @@
-//! Credential references → secrets: `env:NAME` and `file:PATH`. Each call reads anew, so that a rotated credential is
-//! taken up at the next reload. It never writes, and its errors never hold what was read.
+//! Custody of credentials: references → secrets (`env:`, `file:`, `vault:`), and secrets sealed for the store under the
+//! master key. A reference is read anew each time. No error of here holds what was read.
+
+mod key;
+mod kv;
+mod ring;
+mod seal;
 
 use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+
+pub use key::{KeyId, MasterKey};
+pub use kv::Vault;
+pub use ring::{KeyRing, NextKey};
+pub use seal::{Bound, sealed_under};
 
 use crate::secret::Secret;
 
 /// Longest credential file: a password or a key, not somebody's database dump by mistake.
 const MAX_FILE_BYTES: u64 = 64 << 10;
 
-/// Why a reference leads to no secret.
+/// What the gateway logs in with at a database.
+#[derive(Clone, Debug)]
+pub struct Login {
+    /// The account's name.
+    pub user: String,
+    /// Its password.
+    pub password: Secret,
+}
+
+/// Why a reference leads to no secret, or a sealed one can't be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum VaultError {
-    /// Neither `env:` nor `file:`. The text isn't repeated: it may be the password itself.
-    #[error("not a credential reference; write env:NAME or file:PATH, never the secret itself")]
+    /// No reference. The text isn't repeated: it may be the password itself.
+    #[error(
+        "not a credential reference; write env:NAME, file:PATH or vault:MOUNT/PATH#FIELD, never the secret itself"
+    )]
     Form,
     /// No such variable, or not Unicode.
     #[error("environment variable {0} is not set; set it, or use file:PATH")]
@@ -41,9 +62,69 @@ pub enum VaultError {
     /// Nothing in it.
     #[error("the credential in {0} is empty")]
     Empty(String),
+    /// The vault did not give it.
+    #[error("the vault: {0}")]
+    Vault(String),
+    /// The system has no randomness to give.
+    #[error("the system gives no random bytes")]
+    NoRandomness,
+    /// Not 32 bytes.
+    #[error(
+        "custody.master_key: {0} holds no key: 64 hexadecimal digits or base64 of 32 bytes are one; \
+         `openssl rand -hex 32` makes one, and so does a start where the file is missing"
+    )]
+    NotAKey(String),
+    /// The store has sealed credentials, and the configuration names no key.
+    #[error(
+        "custody.master_key: the store's credentials are sealed under the key {id}, and there is none to open them; \
+         name that key, or remove those targets"
+    )]
+    NoKey {
+        /// Under which.
+        id: KeyId,
+    },
+    /// The store's credentials are sealed under a key that is gone.
+    #[error(
+        "custody.master_key: {path} is missing, and the store's credentials are sealed under the key {id}; \
+         bring the file back from where its copy is: no new one could open them"
+    )]
+    Lost {
+        /// Where it was.
+        path: PathBuf,
+        /// Its id.
+        id: KeyId,
+    },
+    /// The store's credentials are sealed under another key.
+    #[error(
+        "custody.master_key: {place} is the key {current}, and the store's credentials are sealed under {id}; \
+         name that one, here or as custody.previous_master_key"
+    )]
+    OtherKey {
+        /// Under which.
+        id: KeyId,
+        /// Which one it is.
+        current: KeyId,
+        /// Where it is.
+        place: String,
+    },
+    /// A key in the environment can't be changed from here.
+    #[error(
+        "custody.master_key is in the environment, which only a restart changes: name the new key as master_key and \
+         the old one as previous_master_key, restart, then rotate"
+    )]
+    KeptElsewhere,
+    /// What is sealed is not what it was sealed as.
+    #[error(
+        "the credential of target {0:?} can't be opened: it, or the target's settings, were changed in the store; \
+         give it anew with `rowgate target rotate`, or remove the target"
+    )]
+    Broken(String),
+    /// The cipher refused.
+    #[error("the credential can't be sealed: it is too long")]
+    Seal,
 }
 
-/// The secret that a reference names. One newline at the end of a file isn't part of it: editors put it there.
+/// The secret that a reference to this machine names. One newline at the end of a file isn't part of it: editors put it there.
 pub fn resolve(reference: &str) -> Result<Secret, VaultError> {
     match reference.split_once(':') {
         Some(("env", name)) => from_environment(name),

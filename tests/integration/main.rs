@@ -16,6 +16,7 @@ mod clients;
 mod collected;
 mod commands;
 mod compression;
+mod custody;
 mod cutting;
 mod deadlines;
 mod docs;

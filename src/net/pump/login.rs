@@ -99,6 +99,9 @@ impl Pump {
 
     /// Why the login counts no more, if it does not.
     pub(super) fn no_longer_admitted(&self) -> Option<Fault> {
+        if self.target.is_removed() {
+            return Some(Fault::target_removed());
+        }
         match self.worker.with_snapshot(|snapshot| self.control.still_admitted(snapshot)) {
             Err(PassEnd::Revoked) => Some(Fault::revoked()),
             Err(PassEnd::Withdrawn) => Some(Fault::login_ended()),

@@ -120,7 +120,7 @@ async fn begin(
     cell: Arc<SessionCell>,
 ) -> Option<Box<Pump>> {
     let Accepted { stream, target: target_index, peer, id, unproven } = accepted;
-    let target = worker.shared.targets.get(target_index).cloned()?;
+    let target = worker.shared.targets.load().get(target_index).cloned()?;
     let (mut client, receiver) = io::adopt(stream).ok()?;
     let mut port = io::port(receiver);
     let arrived = arrival::arrive(&worker, &control, peer, unproven, &mut client, &mut *port);
@@ -325,6 +325,7 @@ impl Pump {
                     End::Kill | End::Killed => "killed",
                     End::Revoked => "revoked",
                     End::Withdrawn => "withdrawn",
+                    End::Removed => "target removed",
                     End::LoginTimeout => "timeout",
                     End::IdleTimeout => "idle",
                     End::StatementTimeout => "statement timeout",
@@ -356,6 +357,7 @@ impl Pump {
             End::Killed => kill::killed(),
             End::Revoked => Fault::revoked(),
             End::Withdrawn => Fault::login_ended(),
+            End::Removed => Fault::target_removed(),
             End::LoginTimeout => Fault::login_timeout(),
             End::IdleTimeout => Fault::idle_timeout(),
             End::StatementTimeout => Fault::statement_timeout(),

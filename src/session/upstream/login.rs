@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::{Op, Step, failed, malformed, packet, proof, refusal};
 use crate::codec::{
-    AUTH_FAST_OK, AUTH_FULL, AUTH_KEY_REQUEST, AuthSwitch, Capabilities, Compression, Handshake,
-    LoginRequest, Plugin, SHA256_KEY_REQUEST, SslRequest, write_frame,
+    AUTH_FAST_OK, AUTH_FULL, AUTH_KEY_REQUEST, AuthSwitch, Capabilities, Compression, ErrPacket,
+    Handshake, LoginRequest, Plugin, SHA256_KEY_REQUEST, SslRequest, write_frame,
 };
 use crate::fault::Fault;
 use crate::schema::Flavour;
@@ -15,6 +15,10 @@ use crate::session::UpstreamKey;
 
 /// utf8mb4_general_ci.
 const DEFAULT_COLLATION: u8 = 45;
+
+/// The numbers by which servers refuse a credential: wrong or none, expired, locked (MySQL's and MariaDB's), and locked
+/// for too many wrong ones.
+const REFUSED: [u16; 7] = [1045, 1698, 1862, 3118, 3955, 4151, 4164];
 
 /// Packets of one login at the most: greeting, switch, key, result and a few to spare.
 const MAX_PACKETS: u8 = 10;
@@ -69,6 +73,7 @@ pub struct Login {
     packets: u8,
     /// What is asked for because this server has it: which client may use it is the session's business.
     own_flags: u64,
+    refused: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -95,6 +100,7 @@ impl Login {
             established: None,
             packets: 0,
             own_flags: 0,
+            refused: false,
         }
     }
 
@@ -107,6 +113,16 @@ impl Login {
     /// What the login found, once it is [`Op::Done`].
     pub fn established(&self) -> Option<&Established> {
         self.established.as_ref()
+    }
+
+    /// Whether the database refused the account as it is: another credential might do.
+    pub fn was_refused(&self) -> bool {
+        self.refused
+    }
+
+    fn refusal(&mut self, payload: &[u8]) -> Fault {
+        self.refused = ErrPacket::parse(payload).is_ok_and(|error| REFUSED.contains(&error.code));
+        refusal("refused the gateway's account", payload)
     }
 
     /// Looks at what the database sent.
@@ -232,7 +248,7 @@ impl Login {
     fn answer(&mut self, payload: &[u8], seq: u8, out: &mut Vec<u8>) -> Result<Option<Op>, Fault> {
         match payload {
             [0, ..] => Ok(Some(Op::Done)),
-            [0xFF, ..] => Err(refusal("refused the gateway's account", payload)),
+            [0xFF, ..] => Err(self.refusal(payload)),
             [0xFE, ..] => self.switch(payload, seq, out).map(Some),
             [1, AUTH_FAST_OK] if self.plugin == Plugin::CachingSha2 => Ok(None),
             [1, AUTH_FULL] if self.plugin == Plugin::CachingSha2 => {
@@ -304,7 +320,7 @@ impl Login {
     fn public_key(&mut self, payload: &[u8], seq: u8, out: &mut Vec<u8>) -> Result<Op, Fault> {
         match payload {
             [1, pem @ ..] => self.write_encrypted(pem, seq, out)?,
-            [0xFF, ..] => return Err(refusal("refused the gateway's account", payload)),
+            [0xFF, ..] => return Err(self.refusal(payload)),
             _ => return Err(malformed()),
         }
         Ok(Op::Emit)

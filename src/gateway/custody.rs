@@ -1,0 +1,636 @@
+//! The targets and what the gateway logs in with there, while it runs: added, rotated, removed; references read anew;
+//! the master key exchanged. Each change is made in the store first and then to what runs, under one lock.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use serde_json::{Map, Value};
+use tokio::sync::{Mutex, MutexGuard, Notify, mpsc};
+
+use super::custody_start::Opened;
+use super::running::{Command, Running, listens};
+use super::schemas::Looks;
+use super::settings::{self, Common};
+use super::{account, check_target};
+use crate::config::{self, Custody as Rules, Reference, SEALED, Target};
+use crate::control::{
+    Answer, Custody, KeyAnswer, NewTarget, Password, Rotation, RotationAnswer, TargetInfo,
+    TargetRefused, TargetReport,
+};
+use crate::net::side::SideTarget;
+use crate::net::{Credentials, SchemaRefresh as _, TargetRuntime};
+use crate::policy::Snapshot;
+use crate::secret::{self, Secret};
+use crate::store::{Before, Resealed, Store, StoredTarget};
+use crate::vault::{Bound, KeyRing, Login, Vault, VaultError, sealed_under};
+
+/// How long whoever adds or rotates waits for the database's word.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// While a credential can't be had, it is asked for this often.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// Longest password: servers take less.
+const MAX_PASSWORD: usize = 4_096;
+
+/// What custody works on.
+pub(super) struct Around {
+    pub(super) common: Common,
+    pub(super) store: Store,
+    pub(super) running: Arc<Running>,
+    pub(super) looks: Arc<Looks>,
+    pub(super) published: Arc<ArcSwap<Snapshot>>,
+    pub(super) commands: mpsc::Sender<Command>,
+}
+
+/// Who has the credentials.
+pub(super) struct Custodian {
+    rules: Rules,
+    has_vault: bool,
+    vault: Vault,
+    around: Around,
+    state: Mutex<State>,
+    wake: Notify,
+}
+
+struct State {
+    ring: Option<KeyRing>,
+    held: Vec<Held>,
+}
+
+/// A target and its credentials.
+pub(super) struct Held {
+    pub(super) index: usize,
+    pub(super) target: Target,
+    pub(super) credentials: Arc<Credentials>,
+    /// As the store has it; none: it is in the configuration.
+    pub(super) row: Option<StoredTarget>,
+    /// Why its reference led to nothing when it was last read.
+    pub(super) trouble: Option<String>,
+    /// Microseconds since the epoch, of the end of the last overlap.
+    pub(super) overlap_until_us: Option<i64>,
+}
+
+impl Custodian {
+    pub(super) fn new(rules: &Rules, has_vault: bool, opened: Opened, around: Around) -> Self {
+        let Opened { ring, vault, configured, .. } = opened;
+        let state = Mutex::new(State { ring, held: configured });
+        Self { rules: rules.clone(), has_vault, vault, around, state, wake: Notify::new() }
+    }
+
+    /// Another pair of the clients' TLS, for targets to come.
+    pub(super) fn set_client_tls(&self, renewed: &Arc<rustls::ServerConfig>) {
+        self.around.common.set_client_tls(renewed);
+    }
+
+    /// References are to be read anew at once.
+    pub(super) fn reread(&self) {
+        self.wake.notify_one();
+    }
+
+    /// Brings the store's targets up, each by itself: one that can't be listened for keeps the others from nothing.
+    pub(super) async fn raise_stored(&self, stored: Vec<Held>) {
+        for held in stored {
+            let name = held.target.name.clone();
+            let mut state = self.state.lock().await;
+            let (listeners, problem) = match settings::bind(&held.target) {
+                Ok(listeners) => (listeners, None),
+                Err(error) => (Vec::new(), Some(error)),
+            };
+            if let Some(problem) = &problem {
+                tracing::error!(
+                    target = name,
+                    problem,
+                    "a target of the store is not listened for"
+                );
+            }
+            if let Err(error) = self.raise(&mut state, held, listeners, problem).await {
+                tracing::error!(target = name, %error, "a target of the store can't be had");
+            }
+        }
+    }
+
+    /// Makes a target known to all parts, looks at its database, and then lets clients in: the handshake repeats what
+    /// was seen.
+    async fn raise(
+        &self,
+        state: &mut MutexGuard<'_, State>,
+        mut held: Held,
+        listeners: Vec<crate::net::Listener>,
+        problem: Option<String>,
+    ) -> Result<usize, TargetRefused> {
+        let Around { common, running, looks, .. } = &self.around;
+        let net = running.net().ok_or_else(ending)?;
+        let runtime = settings::runtime(&held.target, common, Arc::clone(&held.credentials));
+        let runtime = runtime.map_err(TargetRefused::Input)?;
+        let side = side(&runtime);
+        let many = || TargetRefused::Conflict("there were too many targets; restart".to_owned());
+        let index = net.add_target(runtime).ok_or_else(many)?;
+        running.target_added(index, &held.target, problem);
+        let every = Duration::from_secs(held.target.catalog_refresh_s.max(1));
+        let failed = |error: &dyn std::fmt::Display| TargetRefused::Unavailable(error.to_string());
+        looks.add(index, side, every).map_err(|error| failed(&error))?;
+        held.index = index;
+        state.held.push(held);
+        let _ = tokio::time::timeout(PATIENCE, looks.refresh(index)).await;
+        for listener in listeners {
+            net.listen(index, listener).map_err(|error| failed(&error))?;
+        }
+        Ok(index)
+    }
+
+    async fn add_target(&self, new: NewTarget, by: &str) -> Result<TargetInfo, TargetRefused> {
+        let NewTarget { target, password, credential } = new;
+        let reference = match (&password, credential) {
+            (Some(_), None) => SEALED.to_owned(),
+            (None, Some(reference)) => reference,
+            _ => return Err(input("password: give it, or a credential that says where it is")),
+        };
+        let target = self.settled(target, reference)?;
+        let mut state = self.state.lock().await;
+        if let Some(held) = state.held.iter().find(|held| held.target.name == target.name) {
+            let (name, mend) = match held.row {
+                None => (&target.name, "it is in the configuration; choose another name"),
+                Some(_) => (&target.name, "rotate its credential, or remove it first"),
+            };
+            return Err(TargetRefused::Conflict(format!("there is a target {name:?}: {mend}")));
+        }
+        let listeners = settings::bind(&target).map_err(TargetRefused::Conflict)?;
+        let login = self.login(&target, password).await?;
+        let settings = serde_json::to_string(&target).map_err(|_| input("target: no JSON"))?;
+        let sealed = if target.password == SEALED {
+            let bound = Bound { name: &target.name, settings: &settings };
+            Some(sealing(&state)?.seal(bound, &login)?)
+        } else {
+            None
+        };
+        let credentials = Credentials::new(account(&target, login).map_err(TargetRefused::Input)?);
+        // What can't be had is found before anything is kept.
+        settings::runtime(&target, &self.around.common, Arc::clone(&credentials))
+            .map_err(TargetRefused::Input)?;
+        let row = StoredTarget {
+            name: target.name.clone(),
+            settings,
+            sealed,
+            before: None,
+            created_us: now_us(),
+            created_by: by.to_owned(),
+            rotated_us: None,
+            rotated_by: None,
+        };
+        if !self.around.store.insert_target(&row).await? {
+            return Err(TargetRefused::Conflict(format!("there is a target {:?}", row.name)));
+        }
+        let held = Held::new(target, credentials, Some(row));
+        let index = self.raise(&mut state, held, listeners, None).await?;
+        let held = state.held.iter().find(|held| held.index == index).ok_or_else(ending)?;
+        Ok(self.info(held))
+    }
+
+    /// A target's settings as they are kept.
+    fn settled(
+        &self,
+        mut target: Map<String, Value>,
+        reference: String,
+    ) -> Result<Target, TargetRefused> {
+        if target.contains_key("password") {
+            return Err(input("target.password: give it beside the target, not in it"));
+        }
+        target.insert("password".to_owned(), Value::String(reference));
+        let target: Target = serde_json::from_value(Value::Object(target))
+            .map_err(|error| TargetRefused::Input(format!("target: {error}")))?;
+        config::check_stored(&target, self.has_vault).map_err(TargetRefused::Input)?;
+        Ok(target)
+    }
+
+    /// What is logged in with: the password that was given, or what the reference leads to.
+    async fn login(
+        &self,
+        target: &Target,
+        password: Option<Password>,
+    ) -> Result<Login, TargetRefused> {
+        let password = match password {
+            Some(given) => {
+                let bytes = given.expose().as_bytes();
+                if bytes.is_empty() || bytes.len() > MAX_PASSWORD || bytes.contains(&0) {
+                    return Err(input("password: 1 to 4096 bytes, none of them 0"));
+                }
+                Secret::new(bytes.to_vec())
+            }
+            None => self.vault.resolve(&target.password).await?,
+        };
+        Ok(Login { user: target.user.clone(), password })
+    }
+
+    async fn rotate_target(
+        &self,
+        name: &str,
+        rotation: Rotation,
+        by: &str,
+    ) -> Result<RotationAnswer, TargetRefused> {
+        const MONTH_S: u64 = 30 * 86_400;
+        let overlap_s = rotation.overlap_s.unwrap_or(self.rules.overlap_s);
+        if overlap_s > MONTH_S {
+            return Err(input("overlap_s: 0 to 2592000 (a month)"));
+        }
+        let until_us = now_us().saturating_add(micros(overlap_s));
+        let mut state = self.state.lock().await;
+        let at = state.held.iter().position(|held| held.target.name == name);
+        let at = at.ok_or_else(|| TargetRefused::Unknown(name.to_owned()))?;
+        let changed = self.exchange(&mut state, at, rotation, (until_us, by)).await?;
+        let held = state.held.get_mut(at).ok_or_else(ending)?;
+        if changed {
+            held.overlap_until_us = Some(until_us);
+        }
+        let refused = self.try_out(held).await;
+        // The look that follows is by the new one.
+        drop(self.around.looks.refresh(held.index));
+        Ok(RotationAnswer { target: self.info(held), changed, refused })
+    }
+
+    /// Puts another credential in the place of one. Whether it is another.
+    async fn exchange(
+        &self,
+        state: &mut State,
+        at: usize,
+        rotation: Rotation,
+        (until_us, by): (i64, &str),
+    ) -> Result<bool, TargetRefused> {
+        let State { ring, held } = state;
+        let held = held.get_mut(at).ok_or_else(ending)?;
+        let Rotation { password, credential, user, .. } = rotation;
+        let is_new = password.is_some() || credential.is_some() || user.is_some();
+        if password.is_some() && credential.is_some() {
+            return Err(input(
+                "password: give it, or a credential that says where it is, not both",
+            ));
+        }
+        if held.row.is_none() && is_new {
+            return Err(TargetRefused::Conflict(format!(
+                "target {:?} is in the configuration: change the credential where targets.password says it is, \
+                 and rotate without a new one",
+                held.target.name
+            )));
+        }
+        let mut target = held.target.clone();
+        target.user = user.unwrap_or(target.user);
+        if let Some(reference) = credential {
+            target.password = reference;
+        } else if password.is_some() {
+            SEALED.clone_into(&mut target.password);
+        } else if target.password == SEALED {
+            return Err(input("password: give the new one; this target's is sealed in the store"));
+        }
+        config::check_stored(&target, self.has_vault)
+            .or_else(|error| if held.row.is_some() { Err(error) } else { Ok(()) })
+            .map_err(TargetRefused::Input)?;
+        let login = self.login(&target, password).await?;
+        if held.has(&login) && target.password == held.target.password {
+            return Ok(false);
+        }
+        if let Some(row) = &held.row {
+            let new = rotated_row(ring.as_ref(), held, row, &target, &login, until_us, by)?;
+            if !self.around.store.rotate_target(row, &new).await? {
+                return Err(TargetRefused::Conflict("it was changed meanwhile".to_owned()));
+            }
+            held.row = Some(new);
+        }
+        let account = account(&target, login).map_err(TargetRefused::Input)?;
+        held.credentials.rotate(account, until_us);
+        held.target = target;
+        held.trouble = None;
+        tracing::info!(target = held.target.name, by, "a new credential is in force");
+        Ok(true)
+    }
+
+    /// Logs in once. Why the database does not take the newest credential, if it does not.
+    async fn try_out(&self, held: &Held) -> Option<String> {
+        let failed = |error: &dyn std::fmt::Display| Some(error.to_string());
+        let runtime =
+            settings::runtime(&held.target, &self.around.common, Arc::clone(&held.credentials));
+        let side = match runtime {
+            Ok(runtime) => side(&runtime),
+            Err(error) => return Some(error),
+        };
+        let tried =
+            tokio::task::spawn_blocking(move || side.query(&mut None, "SELECT 1", PATIENCE));
+        match tried.await {
+            Ok(Err(fault)) => failed(&fault.message),
+            Err(error) => failed(&error),
+            Ok(Ok(_)) if held.credentials.is_proven() => None,
+            Ok(Ok(_)) => Some("the database takes the credential before it only".to_owned()),
+        }
+    }
+
+    async fn remove_target(&self, name: &str) -> Result<(), TargetRefused> {
+        let mut state = self.state.lock().await;
+        let at = state.held.iter().position(|held| held.target.name == name);
+        let at = at.ok_or_else(|| TargetRefused::Unknown(name.to_owned()))?;
+        if state.held.get(at).is_some_and(|held| held.row.is_none()) {
+            return Err(TargetRefused::Conflict(format!(
+                "target {name:?} is in the configuration; take it out there, and restart"
+            )));
+        }
+        if !self.around.store.remove_target(name).await? {
+            tracing::warn!(target = name, "a target was removed from the store by someone else");
+        }
+        let held = state.held.swap_remove(at);
+        if let Some(net) = self.around.running.net() {
+            net.remove_target(held.index);
+        }
+        self.around.looks.remove(held.index);
+        self.around.running.target_removed(held.index);
+        let removed = Command::Removed { target: held.index };
+        let _ = self.around.commands.send(removed).await;
+        tracing::info!(target = name, "a target was removed");
+        Ok(())
+    }
+
+    async fn check_target(&self, name: &str) -> Result<TargetReport, TargetRefused> {
+        let (side, index, target) = {
+            let state = self.state.lock().await;
+            let held = state.held.iter().find(|held| held.target.name == name);
+            let held = held.ok_or_else(|| TargetRefused::Unknown(name.to_owned()))?;
+            let credentials = Arc::clone(&held.credentials);
+            let runtime = settings::runtime(&held.target, &self.around.common, credentials);
+            (side(&runtime.map_err(TargetRefused::Input)?), held.index, held.target.clone())
+        };
+        let snapshot = self.around.published.load_full();
+        let catalog = snapshot.catalogs.get(index).cloned().flatten();
+        let report = tokio::task::spawn_blocking(move || {
+            check_target::report(&side, &target, catalog.as_deref())
+        });
+        report.await.map_err(|error| TargetRefused::Unavailable(error.to_string()))
+    }
+
+    async fn exchange_key(&self) -> Result<KeyAnswer, TargetRefused> {
+        let mut state = self.state.lock().await;
+        sealing(&state)?;
+        let State { ring, held } = &mut *state;
+        let Some(ring) = ring else { return Err(ending()) };
+        let next = ring.next()?;
+        let mut all = Vec::new();
+        for row in self.around.store.targets().await? {
+            let bound = Bound { name: &row.name, settings: &row.settings };
+            let anew = |sealed: &Vec<u8>| ring.reseal(&next, bound, sealed);
+            let sealed = row.sealed.as_ref().map(anew).transpose()?;
+            let before = row.before.map(|before| {
+                let new = anew(&before.sealed)?;
+                Ok::<_, VaultError>((before.sealed, new))
+            });
+            let before = before.transpose()?;
+            if sealed.is_some() || before.is_some() {
+                all.push(Resealed { name: row.name, old: row.sealed, sealed, before });
+            }
+        }
+        if !self.around.store.reseal(&all).await? {
+            let text = "the targets were changed meanwhile, and nothing was sealed anew; try again";
+            return Err(TargetRefused::Conflict(text.to_owned()));
+        }
+        ring.follow(next)?;
+        for row in self.around.store.targets().await? {
+            if let Some(held) = held.iter_mut().find(|held| held.target.name == row.name) {
+                held.row = Some(row);
+            }
+        }
+        tracing::info!(key = %ring.id(), sealed = all.len(), "the master key was exchanged");
+        Ok(KeyAnswer { key: ring.id().to_string(), sealed: all.len() })
+    }
+
+    /// Reads references anew for as long as the gateway runs.
+    pub(super) async fn refresh_on(self: Arc<Self>) {
+        loop {
+            let missing = {
+                let state = self.state.lock().await;
+                state.held.iter().any(|held| held.credentials.why_missing().is_some())
+            };
+            let every = Duration::from_secs(self.rules.refresh_s);
+            let pause = if missing { every.min(RETRY) } else { every };
+            let _ = tokio::time::timeout(pause, self.wake.notified()).await;
+            self.refresh().await;
+        }
+    }
+
+    async fn refresh(&self) {
+        let may_change = |held: &&Held| {
+            !matches!(Reference::parse(&held.target.password), None | Some(Reference::Env(_)))
+        };
+        let references: Vec<(usize, String)> = {
+            let state = self.state.lock().await;
+            let held = state.held.iter().filter(may_change);
+            held.map(|held| (held.index, held.target.password.clone())).collect()
+        };
+        for (index, reference) in references {
+            let found = self.vault.resolve(&reference).await;
+            let mut state = self.state.lock().await;
+            let held = state.held.iter_mut().find(|held| held.index == index);
+            if let Some(held) = held.filter(|held| held.target.password == reference) {
+                self.take_over(held, found);
+            }
+        }
+        let now_us = now_us();
+        let state = self.state.lock().await;
+        state.held.iter().for_each(|held| held.credentials.forget_before(now_us));
+        if let Err(error) = self.around.store.forget_before(now_us).await {
+            tracing::warn!(%error, "credentials before rotations are still in the store");
+        }
+    }
+
+    /// Takes over what a reference leads to now.
+    fn take_over(&self, held: &mut Held, found: Result<Secret, VaultError>) {
+        let user = held.target.user.clone();
+        let login = found.map(|password| Login { user, password });
+        let account = match login {
+            Ok(login) if held.has(&login) => {
+                held.trouble = None;
+                return;
+            }
+            Ok(login) => account(&held.target, login),
+            Err(error) => Err(error.to_string()),
+        };
+        match account {
+            Ok(account) => {
+                let until_us = now_us().saturating_add(micros(self.rules.overlap_s));
+                held.credentials.rotate(account, until_us);
+                held.overlap_until_us = Some(until_us);
+                held.trouble = None;
+                drop(self.around.looks.refresh(held.index));
+                tracing::info!(target = held.target.name, "a changed credential was taken over");
+            }
+            Err(error) => {
+                if held.trouble.as_ref() != Some(&error) {
+                    tracing::warn!(target = held.target.name, error, "a credential can't be read");
+                }
+                held.credentials.lost(error.clone());
+                held.trouble = Some(error);
+            }
+        }
+    }
+
+    fn info(&self, held: &Held) -> TargetInfo {
+        let Held { target, row, .. } = held;
+        let down = self.around.running.target(held.index).and_then(|(_, down)| down);
+        let settings = serde_json::to_value(target).ok();
+        let mut settings = settings.and_then(|s| s.as_object().cloned()).unwrap_or_default();
+        settings.remove("password");
+        settings.retain(|_, value| !value.is_null());
+        let key = row.as_ref().and_then(|row| row.sealed.as_deref()).and_then(sealed_under);
+        TargetInfo {
+            name: target.name.clone(),
+            origin: if row.is_some() { "store" } else { "config" }.to_owned(),
+            listen: listens(target),
+            address: target.address.clone(),
+            user: target.user.clone(),
+            settings,
+            credential: target.password.clone(),
+            key: key.map(|key| key.to_string()),
+            up: down.is_none(),
+            detail: held.trouble.clone().or(down).unwrap_or_default(),
+            taken: held.credentials.is_proven(),
+            overlap_until_us: held.overlap_until_us.filter(|until_us| *until_us > now_us()),
+            created_us: row.as_ref().map(|row| row.created_us),
+            created_by: row.as_ref().map(|row| row.created_by.clone()),
+            rotated_us: row.as_ref().and_then(|row| row.rotated_us),
+            rotated_by: row.as_ref().and_then(|row| row.rotated_by.clone()),
+        }
+    }
+}
+
+impl Held {
+    pub(super) fn new(
+        target: Target,
+        credentials: Arc<Credentials>,
+        row: Option<StoredTarget>,
+    ) -> Self {
+        let before = row.as_ref().and_then(|row| row.before.as_ref());
+        let overlap_until_us = before.map(|before| before.until_us);
+        Self { index: usize::MAX, target, credentials, row, trouble: None, overlap_until_us }
+    }
+
+    /// Whether this is what is logged in with.
+    fn has(&self, login: &Login) -> bool {
+        self.credentials.newest().is_some_and(|account| {
+            account.user == login.user
+                && secret::equal(account.password.expose(), login.password.expose())
+        })
+    }
+}
+
+/// A target's row behind a rotation. The credential before is sealed with it, so that a restart keeps the overlap; what
+/// the database never took does not push out what it did.
+fn rotated_row(
+    ring: Option<&KeyRing>,
+    held: &Held,
+    row: &StoredTarget,
+    target: &Target,
+    login: &Login,
+    until_us: i64,
+    by: &str,
+) -> Result<StoredTarget, TargetRefused> {
+    let settings = serde_json::to_string(target).map_err(|_| input("target: no JSON"))?;
+    let (old, new) = (
+        Bound { name: &row.name, settings: &row.settings },
+        Bound { name: &row.name, settings: &settings },
+    );
+    let sealed = match (target.password == SEALED, ring) {
+        (true, Some(ring)) => Some(ring.seal(new, login)?),
+        (true, None) => return Err(no_key()),
+        (false, _) => None,
+    };
+    let newest = held
+        .credentials
+        .newest()
+        .map(|account| Login { user: account.user, password: (*account.password).clone() });
+    let kept = row.before.as_ref().filter(|_| !held.credentials.is_proven());
+    let before = match (ring, kept) {
+        (None, _) => None,
+        (Some(ring), Some(kept)) => Some((ring, ring.open(old, &kept.sealed)?)),
+        (Some(ring), None) => newest.map(|newest| (ring, newest)),
+    };
+    let before = before.filter(|_| until_us > now_us());
+    let before = before.map(|(ring, login)| ring.seal(new, &login)).transpose()?;
+    Ok(StoredTarget {
+        name: row.name.clone(),
+        sealed,
+        before: before.map(|sealed| Before { sealed, until_us }),
+        created_us: row.created_us,
+        created_by: row.created_by.clone(),
+        rotated_us: Some(now_us()),
+        rotated_by: Some(by.to_owned()),
+        settings,
+    })
+}
+
+fn sealing(state: &State) -> Result<&KeyRing, TargetRefused> {
+    state.ring.as_ref().ok_or_else(no_key)
+}
+
+fn no_key() -> TargetRefused {
+    let text = "custody.master_key is not set, so nothing can be sealed; \
+                write master_key = \"file:master.key\" under [custody], and restart";
+    TargetRefused::Conflict(text.to_owned())
+}
+
+pub(super) fn side(runtime: &TargetRuntime) -> SideTarget {
+    SideTarget {
+        address: runtime.address.clone(),
+        credentials: Arc::clone(&runtime.credentials),
+        tls: runtime.tls.clone(),
+        proxy_protocol: runtime.proxy_protocol,
+    }
+}
+
+fn input(text: &str) -> TargetRefused {
+    TargetRefused::Input(text.to_owned())
+}
+
+fn ending() -> TargetRefused {
+    TargetRefused::Unavailable("the gateway is starting or draining".to_owned())
+}
+
+fn micros(seconds: u64) -> i64 {
+    i64::try_from(seconds.saturating_mul(1_000_000)).unwrap_or(i64::MAX)
+}
+
+pub(super) fn now_us() -> i64 {
+    jiff::Timestamp::now().as_microsecond()
+}
+
+impl Custody for Custodian {
+    fn targets(&self) -> Answer<'_, Result<Vec<TargetInfo>, TargetRefused>> {
+        Box::pin(async {
+            let state = self.state.lock().await;
+            Ok(state.held.iter().map(|held| self.info(held)).collect())
+        })
+    }
+
+    fn add<'a>(
+        &'a self,
+        new: NewTarget,
+        by: &'a str,
+    ) -> Answer<'a, Result<TargetInfo, TargetRefused>> {
+        Box::pin(self.add_target(new, by))
+    }
+
+    fn rotate<'a>(
+        &'a self,
+        name: &'a str,
+        rotation: Rotation,
+        by: &'a str,
+    ) -> Answer<'a, Result<RotationAnswer, TargetRefused>> {
+        Box::pin(self.rotate_target(name, rotation, by))
+    }
+
+    fn remove<'a>(&'a self, name: &'a str) -> Answer<'a, Result<(), TargetRefused>> {
+        Box::pin(self.remove_target(name))
+    }
+
+    fn check<'a>(&'a self, name: &'a str) -> Answer<'a, Result<TargetReport, TargetRefused>> {
+        Box::pin(self.check_target(name))
+    }
+
+    fn rotate_key(&self) -> Answer<'_, Result<KeyAnswer, TargetRefused>> {
+        Box::pin(self.exchange_key())
+    }
+}

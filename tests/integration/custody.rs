@@ -1,0 +1,327 @@
+//! Databases that are added to a running gateway, and what it logs in with there: sealed, rotated, checked, removed.
+
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use xtask::gateway::Options;
+use xtask::{mariadb, shop};
+
+use crate::stand::{Flavour, Stand, binary, errors, on_both, wait_for};
+
+on_both!(
+    a_target_is_added_and_removed_while_others_go_on,
+    a_password_is_rotated_while_clients_go_on,
+);
+
+/// An account's password that nothing else here could be.
+const PASSWORD: &str = "Qx7_crm'sOwn-9c1f\u{e9}";
+const NEW_PASSWORD: &str = "Vb3_crm'sNext-77aa";
+
+/// The demo's gateway, with a master key, over a database that has an account for another target.
+fn stand(flavour: Flavour, more: &str) -> Stand {
+    let more = more.to_owned();
+    let change = |options: &mut Options| {
+        options.more = format!("[custody]\nmaster_key = \"file:master.key\"\n{more}");
+    };
+    let stand = Stand::on_with(flavour, change);
+    sql(&stand, &format!("CREATE USER crm@'127.0.0.1' IDENTIFIED BY {}", quoted(PASSWORD)));
+    sql(&stand, "GRANT ALL ON shop.* TO crm@'127.0.0.1'");
+    stand
+}
+
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+fn sql(stand: &Stand, text: &str) {
+    stand.database.sql(text).unwrap();
+}
+
+/// Runs a verb with this on its standard input.
+fn verb(stand: &Stand, input: &str, words: &[&str]) -> Output {
+    let mut command = Command::new(binary());
+    command.args(words).env("ROWGATE_CONFIG", stand.gateway.dir().join("rowgate.toml"));
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    // A verb that refuses at once reads nothing.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    child.wait_with_output().unwrap()
+}
+
+fn done(stand: &Stand, input: &str, words: &[&str]) -> String {
+    let output = verb(stand, input, words);
+    assert!(output.status.success(), "{words:?}: {}\n{}", errors(&output), stand.gateway.log());
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn refused(stand: &Stand, input: &str, words: &[&str]) -> String {
+    let output = verb(stand, input, words);
+    assert!(!output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stdout));
+    errors(&output)
+}
+
+/// Adds the target `crm` on a port of its own, with this password and these words more.
+fn add(stand: &Stand, password: &str, more: &[&str]) -> u16 {
+    let port = mariadb::free_port().unwrap();
+    let (listen, address) =
+        (format!("127.0.0.1:{port}"), format!("127.0.0.1:{}", stand.database.port()));
+    let words = ["target", "add", "crm", "--listen", &listen, "--address", &address];
+    let words = [&words[..], &["--user", "crm", "--tls", "off"], more].concat();
+    done(stand, password, &words);
+    port
+}
+
+/// A stock client of this port.
+fn client(stand: &Stand, port: u16, token: &str) -> Command {
+    let mut client = stand.client("bot", token);
+    client.arg(format!("--port={port}")).args(["--batch", "--database=shop"]);
+    client
+}
+
+fn query(stand: &Stand, port: u16, token: &str, text: &str) -> Output {
+    client(stand, port, token).args(["-e", text]).output().unwrap()
+}
+
+const MASKED: &str = "SELECT name, ssn FROM customers WHERE id = 5";
+
+fn is_masked(output: &Output) -> bool {
+    let (text, customer) = (String::from_utf8_lossy(&output.stdout), shop::customer(5));
+    text.contains(&customer.name) && !text.contains(&customer.ssn)
+}
+
+/// A session that stays, in Python: prints a line once it has run one statement, then waits for its connection's end.
+fn staying(port: u16, token: &str) -> std::process::Child {
+    let script = format!(
+        r#"
+import pymysql
+c = pymysql.connect(host="127.0.0.1", port={port}, user="bot", password="{token}", database="shop")
+k = c.cursor()
+k.execute("SELECT COUNT(*) FROM customers")
+print("ready", flush=True)
+print(c._rfile.read())
+"#
+    );
+    let mut python = Command::new("python3");
+    python.args(["-c", &script]).env("PYTHONPATH", xtask::sh::root().join("target/python"));
+    python.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap()
+}
+
+fn a_target_is_added_and_removed_while_others_go_on(flavour: Flavour) {
+    let mut stand = stand(flavour, "");
+    let token = stand.token("bot", "agents");
+    let shop_goes_on =
+        |stand: &Stand| assert!(is_masked(&query(stand, stand.gateway.port, &token, MASKED)));
+    shop_goes_on(&stand);
+    let key = stand.gateway.dir().join("master.key");
+    assert_eq!(fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(stand.gateway.log().contains("a master key was made"));
+    let port = add(&stand, &format!("{PASSWORD}\n"), &[]);
+    // At once: the first client is served, by the server's own version and with its labels.
+    let first = query(&stand, port, &token, MASKED);
+    assert!(is_masked(&first), "{}\n{}", errors(&first), stand.gateway.log());
+    let who = query(&stand, port, &token, "SELECT COUNT(*) FROM payments");
+    assert!(who.status.success(), "{}", errors(&who));
+    // A scope knows it, as the status and the metrics do.
+    let scoped = ["token", "create", "--identity", "etl", "--group", "agents", "--target", "crm"];
+    done(&stand, "", &scoped);
+    assert!(stand.gateway.cli_ok(&["status"]).unwrap().contains("crm up"));
+    assert_eq!(stand.gateway.metric("rowgate_target_up{target=\"crm\"}").unwrap(), Some(1.0));
+    // One name, one target.
+    let address = format!("127.0.0.1:{}", stand.database.port());
+    let again = |name: &str| {
+        let listen = format!("127.0.0.1:{}", mariadb::free_port().unwrap());
+        let words = ["target", "add", name, "--listen", &listen, "--address", &address];
+        let words = [&words[..], &["--user", "crm", "--tls", "off"]].concat();
+        refused(&stand, PASSWORD, &words)
+    };
+    assert!(again("shop").contains("it is in the configuration"), "{}", again("shop"));
+    assert!(again("crm").contains("rotate its credential"));
+    assert!(refused(&stand, "", &["target", "remove", "shop"]).contains("in the configuration"));
+    // It outlives a restart.
+    stand.gateway.terminate().unwrap();
+    stand.gateway.start_again().unwrap();
+    assert!(is_masked(&query(&stand, port, &token, MASKED)), "{}", stand.gateway.log());
+    // Removed: nobody comes in, whoever is in is told, and the others go on.
+    let mut stays = staying(port, &token);
+    let mut line = String::new();
+    let out = stays.stdout.as_mut().unwrap();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(out), &mut line).unwrap();
+    assert_eq!(line.trim(), "ready");
+    let mut runs = client(&stand, port, &token);
+    let slow =
+        "SELECT COUNT(*) FROM customers; SELECT BENCHMARK(30000000, SHA2('x', 256)); SELECT 7";
+    let runs = runs.args(["--force", "-e", slow]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let runs = runs.spawn().unwrap();
+    wait_for("the statement upstream", || {
+        stand.database.sql("SHOW FULL PROCESSLIST").unwrap().contains("BENCHMARK").then_some(())
+    });
+    done(&stand, "", &["target", "remove", "crm"]);
+    let since = Instant::now();
+    let said = stays.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&said.stdout).into_owned();
+    assert!(said.contains("RG-TARGET") && since.elapsed() < Duration::from_secs(5), "{said}");
+    let ran = runs.wait_with_output().unwrap();
+    let (rows, told) = (String::from_utf8_lossy(&ran.stdout).into_owned(), errors(&ran));
+    assert!(rows.contains("BENCHMARK") && !rows.lines().any(|line| line == "7"), "{rows}");
+    assert!(told.contains("RG-TARGET"), "{told}");
+    assert!(!query(&stand, port, &token, "SELECT 1").status.success());
+    assert!(std::net::TcpListener::bind(("127.0.0.1", port)).is_ok(), "its port is still taken");
+    shop_goes_on(&stand);
+    assert!(!stand.gateway.cli_ok(&["status"]).unwrap().contains("crm"));
+    assert_eq!(stand.gateway.metric("rowgate_target_up{target=\"crm\"}").unwrap(), None);
+    // The name is free again, and the old one's remains are not its own.
+    let port = add(&stand, PASSWORD, &[]);
+    assert!(is_masked(&query(&stand, port, &token, MASKED)));
+    let record = stand.gateway.cli_ok(&["audit", "tail", "-n", "500", "--output", "json"]).unwrap();
+    for action in ["target.add", "target.remove"] {
+        assert!(record.contains(action), "{action}");
+    }
+}
+
+/// Clients that connect, ask and leave, again and again; how many asked, and what went wrong.
+struct Load {
+    stop: Arc<AtomicBool>,
+    asked: Arc<AtomicUsize>,
+    threads: Vec<std::thread::JoinHandle<Vec<String>>>,
+}
+
+impl Load {
+    fn start(stand: &Stand, port: u16, token: &str, clients: usize) -> Self {
+        let (stop, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let start = |_| {
+            let (stop, asked) = (Arc::clone(&stop), Arc::clone(&asked));
+            let mut client = client(stand, port, token);
+            client.args(["-e", MASKED]);
+            std::thread::spawn(move || {
+                let mut wrong = Vec::new();
+                while !stop.load(Ordering::Relaxed) {
+                    let output = client.output().unwrap();
+                    asked.fetch_add(1, Ordering::Relaxed);
+                    if !is_masked(&output) {
+                        wrong.push(errors(&output));
+                    }
+                }
+                wrong
+            })
+        };
+        Self { threads: (0..clients).map(start).collect(), stop, asked }
+    }
+
+    /// Waits until this many more have asked.
+    fn wait_for(&self, more: usize) {
+        let until = self.asked.load(Ordering::Relaxed) + more;
+        wait_for("the clients' turns", || {
+            (self.asked.load(Ordering::Relaxed) >= until).then_some(())
+        });
+    }
+
+    fn end(self) -> Vec<String> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    }
+}
+
+fn a_password_is_rotated_while_clients_go_on(flavour: Flavour) {
+    let stand = stand(flavour, "");
+    let token = stand.token("bot", "agents");
+    // Connections grow old in a second, so that new ones are made all the time.
+    let port = add(&stand, PASSWORD, &["--set", "max_age_s=1"]);
+    let mut stays = staying(port, &token);
+    let load = Load::start(&stand, port, &token, 3);
+    load.wait_for(20);
+    // The gateway knows first: the database refuses the new one, and the old one is used.
+    let words = ["target", "rotate", "crm", "--output", "json"];
+    let answer = done(&stand, NEW_PASSWORD, &words);
+    assert!(
+        answer.contains("\"changed\": true") && answer.contains("credential before"),
+        "{answer}"
+    );
+    load.wait_for(30);
+    // Then the database does: from now on only the new one is good.
+    sql(&stand, &format!("ALTER USER crm@'127.0.0.1' IDENTIFIED BY {}", quoted(NEW_PASSWORD)));
+    wait_for("a connection by the new one", || {
+        let answer = done(&stand, "", &["target", "show", "crm", "--output", "json"]);
+        answer.contains("\"taken\": true").then_some(())
+    });
+    load.wait_for(30);
+    // And back, the way MySQL allows it too: both are good for a while, and the gateway changes second.
+    if flavour == Flavour::MySql {
+        let back = format!(
+            "ALTER USER crm@'127.0.0.1' IDENTIFIED BY {} RETAIN CURRENT PASSWORD",
+            quoted(PASSWORD)
+        );
+        sql(&stand, &back);
+        load.wait_for(20);
+        let answer = done(&stand, PASSWORD, &words);
+        assert!(answer.contains("\"refused\": null"), "{answer}");
+        sql(&stand, "ALTER USER crm@'127.0.0.1' DISCARD OLD PASSWORD");
+        load.wait_for(30);
+    }
+    assert_eq!(load.end(), Vec::<String>::new());
+    assert!(stays.try_wait().unwrap().is_none(), "the session that stayed has ended");
+    stays.kill().unwrap();
+    stays.wait().unwrap();
+    assert!(!stand.gateway.log().contains(PASSWORD) && !stand.gateway.log().contains(NEW_PASSWORD));
+    // A mistake is mended by the next one, and the one that works is used meanwhile.
+    done(&stand, "wrong\n", &words);
+    assert!(is_masked(&query(&stand, port, &token, MASKED)));
+    let good = if flavour == Flavour::MySql { PASSWORD } else { NEW_PASSWORD };
+    let answer = done(&stand, good, &words);
+    assert!(answer.contains("\"refused\": null"), "{answer}");
+    assert!(is_masked(&query(&stand, port, &token, MASKED)));
+    // The same again is nothing new.
+    assert!(done(&stand, good, &words).contains("\"changed\": false"));
+}
+
+/// What sealed the store's credentials is exchanged; without it the gateway does not start.
+#[test]
+fn the_master_key_is_exchanged_and_can_not_be_missed() {
+    let mut stand = stand(Flavour::MariaDb, "");
+    let token = stand.token("bot", "agents");
+    let port = add(&stand, PASSWORD, &[]);
+    let file: PathBuf = stand.gateway.dir().join("master.key");
+    let before = fs::read_to_string(&file).unwrap();
+    let shown = |stand: &Stand| done(stand, "", &["target", "show", "crm"]);
+    let old = shown(&stand);
+    done(&stand, "", &["key", "rotate"]);
+    let after = fs::read_to_string(&file).unwrap();
+    assert_ne!(before, after);
+    assert_ne!(old, shown(&stand), "it is sealed under the old key");
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(!stand.gateway.dir().join("master.key.new").exists());
+    assert!(is_masked(&query(&stand, port, &token, MASKED)));
+    stand.gateway.terminate().unwrap();
+    stand.gateway.start_again().unwrap();
+    assert!(is_masked(&query(&stand, port, &token, MASKED)));
+    assert!(!stand.gateway.log().contains(after.trim()));
+    // With the old key, or none, or another's: no start, and the reason.
+    stand.gateway.terminate().unwrap();
+    let start = || {
+        let config = stand.gateway.dir().join("rowgate.toml");
+        let mut serve = Command::new(binary());
+        serve.args(["serve", "--config"]).arg(config).env("ROWGATE_DEMO_PASSWORD", "x");
+        let output = serve.stdin(Stdio::null()).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{}", errors(&output));
+        errors(&output)
+    };
+    fs::write(&file, &before).unwrap();
+    assert!(start().contains("sealed under"), "{}", start());
+    fs::remove_file(&file).unwrap();
+    let said = start();
+    assert!(
+        said.contains("master.key is missing") && said.contains("bring the file back"),
+        "{said}"
+    );
+    assert!(!file.exists(), "a new key was made beside a store that has another");
+    // Where no gateway runs, a target can still be taken out.
+    assert!(done(&stand, "", &["target", "list"]).contains("crm"));
+    done(&stand, "", &["target", "remove", "crm"]);
+    stand.gateway.start_again().unwrap();
+    assert!(file.exists());
+}
