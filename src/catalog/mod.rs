@@ -7,7 +7,7 @@ mod rows;
 use crate::schema::{Flavour, ServerProfile, SqlMode};
 
 pub use build::build;
-pub use rows::{QUERIES, Raw};
+pub use rows::{NOT_SYSTEM, QUERIES, Raw};
 
 /// A result of one of the [`QUERIES`]: rows of cells, `None` for NULL.
 pub type Rows = Vec<Vec<Option<Vec<u8>>>>;

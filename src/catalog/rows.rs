@@ -6,7 +6,8 @@ use crate::schema::ServerProfile;
 /// The most columns a catalogue holds: a bound on memory (about 100 bytes each), far above real servers.
 const MAX_COLUMNS: usize = 1_000_000;
 
-const NOT_SYSTEM: &str = "NOT IN ('information_schema','mysql','performance_schema','sys')";
+/// The condition that leaves out the system's own schemas.
+pub const NOT_SYSTEM: &str = "NOT IN ('information_schema','mysql','performance_schema','sys')";
 
 /// What to ask, in order; a default that is computed from other columns counts as a generated column; `{user}` stands for the condition that leaves out the system's own schemas.
 pub const QUERIES: [&str; 7] = [

@@ -13,6 +13,11 @@ pub(super) fn prepare(max_connections: usize) {
     if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
         tracing::warn!(%error, "core dumps can't be turned off");
     }
+    // The one is undone where the process changes who it is, the other where somebody raises it: both, then.
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    if let Err(error) = setrlimit(Resource::Core, none) {
+        tracing::warn!(%error, "the limit of core dumps can't be lowered");
+    }
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     if let Err(error) = setrlimit(Resource::Nofile, raised) {
@@ -43,6 +48,7 @@ mod tests {
     fn no_core_and_all_the_files_there_are() {
         prepare(9_000);
         assert_eq!(dumpable_behavior().unwrap(), DumpableBehavior::NotDumpable);
+        assert_eq!(getrlimit(Resource::Core).maximum, Some(0));
         let limit = getrlimit(Resource::Nofile);
         assert_eq!(limit.current, limit.maximum);
         assert_eq!(files_for(9_000), 18_256);

@@ -12,7 +12,7 @@ use rustls::{ClientConnection, StreamOwned};
 
 use super::credentials::{Credentials, Keyed};
 use super::target::socket_path;
-use super::tls::UpstreamTls;
+use super::tls::{UpstreamTls, fingerprint};
 use crate::catalog::{QUERIES, Raw, Rows};
 use crate::codec::{Capabilities, ProxyHeader};
 use crate::fault::Fault;
@@ -50,8 +50,39 @@ pub struct SideConnection {
     capabilities: Capabilities,
 }
 
-trait Stream: Read + Write + Send {}
-impl<T: Read + Write + Send> Stream for T {}
+/// What TLS a connection has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsFacts {
+    /// `TLSv1.3`.
+    pub version: String,
+    /// The cipher suite's name.
+    pub cipher: String,
+    /// `sha256:…` of the database's certificate.
+    pub fingerprint: String,
+}
+
+trait Stream: Read + Write + Send {
+    fn tls(&self) -> Option<TlsFacts>;
+}
+
+impl Stream for TcpStream {
+    fn tls(&self) -> Option<TlsFacts> {
+        None
+    }
+}
+
+impl Stream for StreamOwned<ClientConnection, TcpStream> {
+    fn tls(&self) -> Option<TlsFacts> {
+        let version = self.conn.protocol_version().and_then(|version| version.as_str());
+        let suite = self.conn.negotiated_cipher_suite().map(|suite| suite.suite());
+        let certificate = self.conn.peer_certificates().and_then(<[_]>::first);
+        Some(TlsFacts {
+            version: version.unwrap_or_default().replace('_', "."),
+            cipher: suite.and_then(|suite| suite.as_str()).unwrap_or_default().to_owned(),
+            fingerprint: certificate.map(fingerprint).unwrap_or_default(),
+        })
+    }
+}
 
 impl SideTarget {
     /// Describes the target's schema over `connection`, which is made when it is `None` and dropped when it fails.
@@ -201,6 +232,11 @@ enum Turn {
 }
 
 impl SideConnection {
+    /// How it is protected; none: not by TLS.
+    pub fn tls(&self) -> Option<TlsFacts> {
+        self.stream.tls()
+    }
+
     fn query(&mut self, sql: &str) -> Result<Rows, Fault> {
         let mut out = Vec::new();
         let mut query = Query::start(&mut out, sql);

@@ -49,4 +49,5 @@ mod tokens;
 mod tracking;
 mod tries;
 mod unasked;
+mod vault;
 mod wire;
