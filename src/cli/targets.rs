@@ -70,8 +70,7 @@ fn add(context: &Context, target: NewTarget) -> Result<(), CliError> {
     let (password, credential) = given(&target.password, &whose)?;
     let new = control::NewTarget { target: settings, password, credential };
     let info: TargetInfo = admin.post("/v1/targets", &new)?;
-    let state = if info.up { "it answers" } else { info.detail.as_str() };
-    let text = format!("{} is added on {}: {}", info.name, info.listen, visible(state));
+    let text = format!("{} is added on {}: {}", info.name, info.listen, visible(&state(&info)));
     context.one(&info, &text)
 }
 
@@ -105,7 +104,6 @@ fn list(context: &Context) -> Result<(), CliError> {
     let header =
         ["NAME", "FROM", "LISTENS ON", "DATABASE", "USER", "TLS", "CREDENTIAL", "ROTATED", "STATE"];
     let rows = list.targets.iter().map(|target| {
-        let state = if target.up { "up".to_owned() } else { format!("down: {}", target.detail) };
         [
             target.name.clone(),
             target.origin.clone(),
@@ -115,7 +113,7 @@ fn list(context: &Context) -> Result<(), CliError> {
             text_of(&target.settings, "tls"),
             target.credential.clone(),
             time_or(target.rotated_us, "-"),
-            state,
+            state(target),
         ]
     });
     context.list(&list, header, rows)
@@ -278,7 +276,7 @@ fn shown(info: &TargetInfo) -> String {
     let mut sheet = Sheet::default();
     sheet.line("name", &info.name);
     sheet.line("from", &info.origin);
-    sheet.line("state", if info.up { "up" } else { info.detail.as_str() });
+    sheet.line("state", &state(info));
     sheet.line("listens on", &info.listen);
     sheet.line("database", &info.address);
     sheet.line("user", &info.user);
@@ -306,6 +304,15 @@ fn shown(info: &TargetInfo) -> String {
         }
     }
     sheet.text()
+}
+
+/// Up or down; why it is down, or what else is wrong.
+fn state(target: &TargetInfo) -> String {
+    match (target.up, target.detail.as_str()) {
+        (true, "") => "up".to_owned(),
+        (true, detail) => format!("up, but {detail}"),
+        (false, detail) => format!("down: {detail}"),
+    }
 }
 
 fn text_of(settings: &Map<String, Value>, key: &str) -> String {

@@ -130,7 +130,7 @@ impl Stand {
             targets: vec![TargetRuntime {
                 name: "shop".to_owned(),
                 address: format!("127.0.0.1:{}", database.port()),
-                account: account(),
+                credentials: crate::net::Credentials::new(account()),
                 tls: options.upstream_tls,
                 client_tls: options.client_tls,
                 client_tls_required: false,
