@@ -22,7 +22,7 @@ pub(super) fn read(file: Option<&Path>, whose: &str) -> Result<Password, CliErro
             let found = crate::vault::resolve(&format!("file:{}", path.display()));
             let found =
                 found.map_err(|error| CliError::input(format!("--password-file: {error}")))?;
-            text(Zeroizing::new(found.expose().to_vec()))
+            text(found.expose())
         }
         None => ask(whose),
     }
@@ -39,7 +39,7 @@ fn ask(whose: &str) -> Result<Password, CliError> {
     stdin.lock().take(limit).read_to_end(&mut bytes).map_err(|error| {
         CliError::input(format!("standard input: {error}; give the password there"))
     })?;
-    text(bytes)
+    text(&bytes)
 }
 
 fn typed(whose: &str) -> Result<Password, CliError> {
@@ -48,7 +48,7 @@ fn typed(whose: &str) -> Result<Password, CliError> {
     let first = unseen(&terminal, &format!("Password of {whose}: ")).map_err(failed)?;
     let second = unseen(&terminal, "The same again: ").map_err(failed)?;
     if *first == *second {
-        text(first)
+        text(&first)
     } else {
         Err(CliError::input("these are two passwords; nothing was done"))
     }
@@ -71,8 +71,8 @@ fn unseen(terminal: &File, prompt: &str) -> std::io::Result<Zeroizing<Vec<u8>>> 
 }
 
 /// One newline at the end isn't part of it.
-fn text(bytes: Zeroizing<Vec<u8>>) -> Result<Password, CliError> {
-    let bare = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
+fn text(bytes: &[u8]) -> Result<Password, CliError> {
+    let bare = bytes.strip_suffix(b"\n").unwrap_or(bytes);
     let bare = bare.strip_suffix(b"\r").unwrap_or(bare);
     if bare.is_empty() {
         return Err(CliError::input(
@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn a_newline_is_no_part_of_it() {
-        let read = |bytes: &[u8]| text(Zeroizing::new(bytes.to_vec()));
+        let read = |bytes: &[u8]| text(bytes);
         for (given, is) in
             [("pw\n", "pw"), ("pw", "pw"), ("pw\r\n", "pw"), (" p w \n\n", " p w \n")]
         {

@@ -32,8 +32,8 @@ pub use reply::{
     TokenAnswer, TokenInfo, TokenList, VersionList,
 };
 pub use targets::{
-    Custody, Excess, KeyAnswer, NewTarget, Password, Reach, Rotation, RotationAnswer, TargetInfo,
-    TargetList, TargetRefused, TargetReport, TlsReport,
+    Change, Custody, Excess, KeyAnswer, NewTarget, Password, Reach, Rotation, RotationAnswer,
+    TargetInfo, TargetList, TargetRefused, TargetReport, TlsReport,
 };
 pub use tokens::{Issued, TokenRefused, issue, rotate};
 

@@ -251,29 +251,23 @@ impl From<TargetRefused> for ErrorAnswer {
     }
 }
 
+/// A change on its way.
+pub type Change<'a, T> = Answer<'a, Result<T, TargetRefused>>;
+
 /// The targets and the keys, as the control plane may change them. Called on the control thread.
 pub trait Custody: Send + Sync {
     /// Every target.
-    fn targets(&self) -> Answer<'_, Result<Vec<TargetInfo>, TargetRefused>>;
+    fn targets(&self) -> Change<'_, Vec<TargetInfo>>;
     /// Adds one, and has it listened for.
-    fn add<'a>(
-        &'a self,
-        new: NewTarget,
-        by: &'a str,
-    ) -> Answer<'a, Result<TargetInfo, TargetRefused>>;
-    /// Exchanges a target's credential.
-    fn rotate<'a>(
-        &'a self,
-        name: &'a str,
-        rotation: Rotation,
-        by: &'a str,
-    ) -> Answer<'a, Result<RotationAnswer, TargetRefused>>;
+    fn add<'a>(&'a self, new: NewTarget, by: &'a str) -> Change<'a, TargetInfo>;
+    /// Exchanges the credential of the target of this name.
+    fn rotate<'a>(&'a self, of: &'a str, to: Rotation, by: &'a str) -> Change<'a, RotationAnswer>;
     /// Takes one out; its sessions end.
-    fn remove<'a>(&'a self, name: &'a str) -> Answer<'a, Result<(), TargetRefused>>;
+    fn remove<'a>(&'a self, name: &'a str) -> Change<'a, ()>;
     /// Looks at one.
-    fn check<'a>(&'a self, name: &'a str) -> Answer<'a, Result<TargetReport, TargetRefused>>;
+    fn check<'a>(&'a self, name: &'a str) -> Change<'a, TargetReport>;
     /// Exchanges the master key.
-    fn rotate_key(&self) -> Answer<'_, Result<KeyAnswer, TargetRefused>>;
+    fn rotate_key(&self) -> Change<'_, KeyAnswer>;
 }
 
 type Body = Result<Bytes, axum::extract::rejection::BytesRejection>;

@@ -63,7 +63,7 @@ fn asked(
     let server = ask("SELECT @@version, CURRENT_USER()")?;
     (report.version, report.account) = (cell(&server, 0), cell(&server, 1));
     let is_mariadb = report.version.to_ascii_lowercase().contains("mariadb");
-    report.flavour = if is_mariadb { "MariaDB" } else { "MySQL" }.to_owned();
+    report.flavour = String::from(if is_mariadb { "MariaDB" } else { "MySQL" });
     let lines = ask("SHOW GRANTS")?;
     report.grants = lines.iter().filter_map(|row| row.first()).map(|l| grants::shown(l)).collect();
     for (what, privilege, sql) in UNREAD {
@@ -77,7 +77,7 @@ fn asked(
     report.tls = tls(connection.as_ref(), target);
     let granted: Vec<Grant> = report.grants.iter().map(|line| Grant::parse(line)).collect();
     report.too_much = granted.iter().flat_map(Grant::excess).collect::<Vec<Excess>>();
-    if granted.iter().any(|grant| grant.is_role()) {
+    if granted.iter().any(Grant::is_role) {
         report.notes.push("what its roles bring is not among the grants".to_owned());
     }
     match catalog {

@@ -1,5 +1,5 @@
-//! The targets and what the gateway logs in with there, while it runs: added, rotated, removed; references read anew;
-//! the master key exchanged. Each change is made in the store first and then to what runs, under one lock.
+//! The targets while the gateway runs: added, listed, checked, removed; `rotation` exchanges what it logs in with. Each
+//! change is made in the store first and then to what runs, under one lock.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,23 +13,20 @@ use super::running::{Command, Running, listens};
 use super::schemas::Looks;
 use super::settings::{self, Common};
 use super::{account, check_target};
-use crate::config::{self, Custody as Rules, Reference, SEALED, Target};
+use crate::config::{self, Config, Custody as Rules, SEALED, Target};
 use crate::control::{
-    Answer, Custody, KeyAnswer, NewTarget, Password, Rotation, RotationAnswer, TargetInfo,
+    Change, Custody, KeyAnswer, NewTarget, Password, Rotation, RotationAnswer, TargetInfo,
     TargetRefused, TargetReport,
 };
 use crate::net::side::SideTarget;
 use crate::net::{Credentials, SchemaRefresh as _, TargetRuntime};
 use crate::policy::Snapshot;
 use crate::secret::{self, Secret};
-use crate::store::{Before, Resealed, Store, StoredTarget};
-use crate::vault::{Bound, KeyRing, Login, Vault, VaultError, sealed_under};
+use crate::store::{Store, StoredTarget};
+use crate::vault::{Bound, KeyRing, Login, Vault, sealed_under};
 
 /// How long whoever adds or rotates waits for the database's word.
-const PATIENCE: Duration = Duration::from_secs(3);
-
-/// While a credential can't be had, it is asked for this often.
-const RETRY: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Longest password: servers take less.
 const MAX_PASSWORD: usize = 4_096;
@@ -44,19 +41,31 @@ pub(super) struct Around {
     pub(super) commands: mpsc::Sender<Command>,
 }
 
-/// Who has the credentials.
-pub(super) struct Custodian {
-    rules: Rules,
-    has_vault: bool,
-    vault: Vault,
-    around: Around,
-    state: Mutex<State>,
-    wake: Notify,
+impl Around {
+    pub(super) fn new(
+        common: Common,
+        store: &Store,
+        running: &Arc<Running>,
+        (looks, published, commands): (Arc<Looks>, Arc<ArcSwap<Snapshot>>, mpsc::Sender<Command>),
+    ) -> Self {
+        let (store, running) = (store.clone(), Arc::clone(running));
+        Self { common, store, running, looks, published, commands }
+    }
 }
 
-struct State {
-    ring: Option<KeyRing>,
-    held: Vec<Held>,
+/// Who has the credentials.
+pub(super) struct Custodian {
+    pub(super) rules: Rules,
+    pub(super) has_vault: bool,
+    pub(super) vault: Vault,
+    pub(super) around: Around,
+    pub(super) state: Mutex<State>,
+    pub(super) wake: Notify,
+}
+
+pub(super) struct State {
+    pub(super) ring: Option<KeyRing>,
+    pub(super) held: Vec<Held>,
 }
 
 /// A target and its credentials.
@@ -73,10 +82,11 @@ pub(super) struct Held {
 }
 
 impl Custodian {
-    pub(super) fn new(rules: &Rules, has_vault: bool, opened: Opened, around: Around) -> Self {
+    pub(super) fn new(config: &Config, opened: Opened, around: Around) -> Self {
         let Opened { ring, vault, configured, .. } = opened;
+        let (rules, has_vault) = (config.custody.clone(), config.vault.is_some());
         let state = Mutex::new(State { ring, held: configured });
-        Self { rules: rules.clone(), has_vault, vault, around, state, wake: Notify::new() }
+        Self { rules, has_vault, vault, around, state, wake: Notify::new() }
     }
 
     /// Another pair of the clients' TLS, for targets to come.
@@ -205,7 +215,7 @@ impl Custodian {
     }
 
     /// What is logged in with: the password that was given, or what the reference leads to.
-    async fn login(
+    pub(super) async fn login(
         &self,
         target: &Target,
         password: Option<Password>,
@@ -221,106 +231,6 @@ impl Custodian {
             None => self.vault.resolve(&target.password).await?,
         };
         Ok(Login { user: target.user.clone(), password })
-    }
-
-    async fn rotate_target(
-        &self,
-        name: &str,
-        rotation: Rotation,
-        by: &str,
-    ) -> Result<RotationAnswer, TargetRefused> {
-        const MONTH_S: u64 = 30 * 86_400;
-        let overlap_s = rotation.overlap_s.unwrap_or(self.rules.overlap_s);
-        if overlap_s > MONTH_S {
-            return Err(input("overlap_s: 0 to 2592000 (a month)"));
-        }
-        let until_us = now_us().saturating_add(micros(overlap_s));
-        let mut state = self.state.lock().await;
-        let at = state.held.iter().position(|held| held.target.name == name);
-        let at = at.ok_or_else(|| TargetRefused::Unknown(name.to_owned()))?;
-        let changed = self.exchange(&mut state, at, rotation, (until_us, by)).await?;
-        let held = state.held.get_mut(at).ok_or_else(ending)?;
-        if changed {
-            held.overlap_until_us = Some(until_us);
-        }
-        let refused = self.try_out(held).await;
-        // The look that follows is by the new one.
-        drop(self.around.looks.refresh(held.index));
-        Ok(RotationAnswer { target: self.info(held), changed, refused })
-    }
-
-    /// Puts another credential in the place of one. Whether it is another.
-    async fn exchange(
-        &self,
-        state: &mut State,
-        at: usize,
-        rotation: Rotation,
-        (until_us, by): (i64, &str),
-    ) -> Result<bool, TargetRefused> {
-        let State { ring, held } = state;
-        let held = held.get_mut(at).ok_or_else(ending)?;
-        let Rotation { password, credential, user, .. } = rotation;
-        let is_new = password.is_some() || credential.is_some() || user.is_some();
-        if password.is_some() && credential.is_some() {
-            return Err(input(
-                "password: give it, or a credential that says where it is, not both",
-            ));
-        }
-        if held.row.is_none() && is_new {
-            return Err(TargetRefused::Conflict(format!(
-                "target {:?} is in the configuration: change the credential where targets.password says it is, \
-                 and rotate without a new one",
-                held.target.name
-            )));
-        }
-        let mut target = held.target.clone();
-        target.user = user.unwrap_or(target.user);
-        if let Some(reference) = credential {
-            target.password = reference;
-        } else if password.is_some() {
-            SEALED.clone_into(&mut target.password);
-        } else if target.password == SEALED {
-            return Err(input("password: give the new one; this target's is sealed in the store"));
-        }
-        config::check_stored(&target, self.has_vault)
-            .or_else(|error| if held.row.is_some() { Err(error) } else { Ok(()) })
-            .map_err(TargetRefused::Input)?;
-        let login = self.login(&target, password).await?;
-        if held.has(&login) && target.password == held.target.password {
-            return Ok(false);
-        }
-        if let Some(row) = &held.row {
-            let new = rotated_row(ring.as_ref(), held, row, &target, &login, until_us, by)?;
-            if !self.around.store.rotate_target(row, &new).await? {
-                return Err(TargetRefused::Conflict("it was changed meanwhile".to_owned()));
-            }
-            held.row = Some(new);
-        }
-        let account = account(&target, login).map_err(TargetRefused::Input)?;
-        held.credentials.rotate(account, until_us);
-        held.target = target;
-        held.trouble = None;
-        tracing::info!(target = held.target.name, by, "a new credential is in force");
-        Ok(true)
-    }
-
-    /// Logs in once. Why the database does not take the newest credential, if it does not.
-    async fn try_out(&self, held: &Held) -> Option<String> {
-        let failed = |error: &dyn std::fmt::Display| Some(error.to_string());
-        let runtime =
-            settings::runtime(&held.target, &self.around.common, Arc::clone(&held.credentials));
-        let side = match runtime {
-            Ok(runtime) => side(&runtime),
-            Err(error) => return Some(error),
-        };
-        let tried =
-            tokio::task::spawn_blocking(move || side.query(&mut None, "SELECT 1", PATIENCE));
-        match tried.await {
-            Ok(Err(fault)) => failed(&fault.message),
-            Err(error) => failed(&error),
-            Ok(Ok(_)) if held.credentials.is_proven() => None,
-            Ok(Ok(_)) => Some("the database takes the credential before it only".to_owned()),
-        }
     }
 
     async fn remove_target(&self, name: &str) -> Result<(), TargetRefused> {
@@ -364,111 +274,7 @@ impl Custodian {
         report.await.map_err(|error| TargetRefused::Unavailable(error.to_string()))
     }
 
-    async fn exchange_key(&self) -> Result<KeyAnswer, TargetRefused> {
-        let mut state = self.state.lock().await;
-        sealing(&state)?;
-        let State { ring, held } = &mut *state;
-        let Some(ring) = ring else { return Err(ending()) };
-        let next = ring.next()?;
-        let mut all = Vec::new();
-        for row in self.around.store.targets().await? {
-            let bound = Bound { name: &row.name, settings: &row.settings };
-            let anew = |sealed: &Vec<u8>| ring.reseal(&next, bound, sealed);
-            let sealed = row.sealed.as_ref().map(anew).transpose()?;
-            let before = row.before.map(|before| {
-                let new = anew(&before.sealed)?;
-                Ok::<_, VaultError>((before.sealed, new))
-            });
-            let before = before.transpose()?;
-            if sealed.is_some() || before.is_some() {
-                all.push(Resealed { name: row.name, old: row.sealed, sealed, before });
-            }
-        }
-        if !self.around.store.reseal(&all).await? {
-            let text = "the targets were changed meanwhile, and nothing was sealed anew; try again";
-            return Err(TargetRefused::Conflict(text.to_owned()));
-        }
-        ring.follow(next)?;
-        for row in self.around.store.targets().await? {
-            if let Some(held) = held.iter_mut().find(|held| held.target.name == row.name) {
-                held.row = Some(row);
-            }
-        }
-        tracing::info!(key = %ring.id(), sealed = all.len(), "the master key was exchanged");
-        Ok(KeyAnswer { key: ring.id().to_string(), sealed: all.len() })
-    }
-
-    /// Reads references anew for as long as the gateway runs.
-    pub(super) async fn refresh_on(self: Arc<Self>) {
-        loop {
-            let missing = {
-                let state = self.state.lock().await;
-                state.held.iter().any(|held| held.credentials.why_missing().is_some())
-            };
-            let every = Duration::from_secs(self.rules.refresh_s);
-            let pause = if missing { every.min(RETRY) } else { every };
-            let _ = tokio::time::timeout(pause, self.wake.notified()).await;
-            self.refresh().await;
-        }
-    }
-
-    async fn refresh(&self) {
-        let may_change = |held: &&Held| {
-            !matches!(Reference::parse(&held.target.password), None | Some(Reference::Env(_)))
-        };
-        let references: Vec<(usize, String)> = {
-            let state = self.state.lock().await;
-            let held = state.held.iter().filter(may_change);
-            held.map(|held| (held.index, held.target.password.clone())).collect()
-        };
-        for (index, reference) in references {
-            let found = self.vault.resolve(&reference).await;
-            let mut state = self.state.lock().await;
-            let held = state.held.iter_mut().find(|held| held.index == index);
-            if let Some(held) = held.filter(|held| held.target.password == reference) {
-                self.take_over(held, found);
-            }
-        }
-        let now_us = now_us();
-        let state = self.state.lock().await;
-        state.held.iter().for_each(|held| held.credentials.forget_before(now_us));
-        if let Err(error) = self.around.store.forget_before(now_us).await {
-            tracing::warn!(%error, "credentials before rotations are still in the store");
-        }
-    }
-
-    /// Takes over what a reference leads to now.
-    fn take_over(&self, held: &mut Held, found: Result<Secret, VaultError>) {
-        let user = held.target.user.clone();
-        let login = found.map(|password| Login { user, password });
-        let account = match login {
-            Ok(login) if held.has(&login) => {
-                held.trouble = None;
-                return;
-            }
-            Ok(login) => account(&held.target, login),
-            Err(error) => Err(error.to_string()),
-        };
-        match account {
-            Ok(account) => {
-                let until_us = now_us().saturating_add(micros(self.rules.overlap_s));
-                held.credentials.rotate(account, until_us);
-                held.overlap_until_us = Some(until_us);
-                held.trouble = None;
-                drop(self.around.looks.refresh(held.index));
-                tracing::info!(target = held.target.name, "a changed credential was taken over");
-            }
-            Err(error) => {
-                if held.trouble.as_ref() != Some(&error) {
-                    tracing::warn!(target = held.target.name, error, "a credential can't be read");
-                }
-                held.credentials.lost(error.clone());
-                held.trouble = Some(error);
-            }
-        }
-    }
-
-    fn info(&self, held: &Held) -> TargetInfo {
+    pub(super) fn info(&self, held: &Held) -> TargetInfo {
         let Held { target, row, .. } = held;
         let down = self.around.running.target(held.index).and_then(|(_, down)| down);
         let settings = serde_json::to_value(target).ok();
@@ -509,7 +315,7 @@ impl Held {
     }
 
     /// Whether this is what is logged in with.
-    fn has(&self, login: &Login) -> bool {
+    pub(super) fn has(&self, login: &Login) -> bool {
         self.credentials.newest().is_some_and(|account| {
             account.user == login.user
                 && secret::equal(account.password.expose(), login.password.expose())
@@ -517,56 +323,11 @@ impl Held {
     }
 }
 
-/// A target's row behind a rotation. The credential before is sealed with it, so that a restart keeps the overlap; what
-/// the database never took does not push out what it did.
-fn rotated_row(
-    ring: Option<&KeyRing>,
-    held: &Held,
-    row: &StoredTarget,
-    target: &Target,
-    login: &Login,
-    until_us: i64,
-    by: &str,
-) -> Result<StoredTarget, TargetRefused> {
-    let settings = serde_json::to_string(target).map_err(|_| input("target: no JSON"))?;
-    let (old, new) = (
-        Bound { name: &row.name, settings: &row.settings },
-        Bound { name: &row.name, settings: &settings },
-    );
-    let sealed = match (target.password == SEALED, ring) {
-        (true, Some(ring)) => Some(ring.seal(new, login)?),
-        (true, None) => return Err(no_key()),
-        (false, _) => None,
-    };
-    let newest = held
-        .credentials
-        .newest()
-        .map(|account| Login { user: account.user, password: (*account.password).clone() });
-    let kept = row.before.as_ref().filter(|_| !held.credentials.is_proven());
-    let before = match (ring, kept) {
-        (None, _) => None,
-        (Some(ring), Some(kept)) => Some((ring, ring.open(old, &kept.sealed)?)),
-        (Some(ring), None) => newest.map(|newest| (ring, newest)),
-    };
-    let before = before.filter(|_| until_us > now_us());
-    let before = before.map(|(ring, login)| ring.seal(new, &login)).transpose()?;
-    Ok(StoredTarget {
-        name: row.name.clone(),
-        sealed,
-        before: before.map(|sealed| Before { sealed, until_us }),
-        created_us: row.created_us,
-        created_by: row.created_by.clone(),
-        rotated_us: Some(now_us()),
-        rotated_by: Some(by.to_owned()),
-        settings,
-    })
-}
-
-fn sealing(state: &State) -> Result<&KeyRing, TargetRefused> {
+pub(super) fn sealing(state: &State) -> Result<&KeyRing, TargetRefused> {
     state.ring.as_ref().ok_or_else(no_key)
 }
 
-fn no_key() -> TargetRefused {
+pub(super) fn no_key() -> TargetRefused {
     let text = "custody.master_key is not set, so nothing can be sealed; \
                 write master_key = \"file:master.key\" under [custody], and restart";
     TargetRefused::Conflict(text.to_owned())
@@ -581,16 +342,12 @@ pub(super) fn side(runtime: &TargetRuntime) -> SideTarget {
     }
 }
 
-fn input(text: &str) -> TargetRefused {
+pub(super) fn input(text: &str) -> TargetRefused {
     TargetRefused::Input(text.to_owned())
 }
 
-fn ending() -> TargetRefused {
+pub(super) fn ending() -> TargetRefused {
     TargetRefused::Unavailable("the gateway is starting or draining".to_owned())
-}
-
-fn micros(seconds: u64) -> i64 {
-    i64::try_from(seconds.saturating_mul(1_000_000)).unwrap_or(i64::MAX)
 }
 
 pub(super) fn now_us() -> i64 {
@@ -598,39 +355,30 @@ pub(super) fn now_us() -> i64 {
 }
 
 impl Custody for Custodian {
-    fn targets(&self) -> Answer<'_, Result<Vec<TargetInfo>, TargetRefused>> {
+    fn targets(&self) -> Change<'_, Vec<TargetInfo>> {
         Box::pin(async {
             let state = self.state.lock().await;
             Ok(state.held.iter().map(|held| self.info(held)).collect())
         })
     }
 
-    fn add<'a>(
-        &'a self,
-        new: NewTarget,
-        by: &'a str,
-    ) -> Answer<'a, Result<TargetInfo, TargetRefused>> {
+    fn add<'a>(&'a self, new: NewTarget, by: &'a str) -> Change<'a, TargetInfo> {
         Box::pin(self.add_target(new, by))
     }
 
-    fn rotate<'a>(
-        &'a self,
-        name: &'a str,
-        rotation: Rotation,
-        by: &'a str,
-    ) -> Answer<'a, Result<RotationAnswer, TargetRefused>> {
-        Box::pin(self.rotate_target(name, rotation, by))
+    fn rotate<'a>(&'a self, of: &'a str, to: Rotation, by: &'a str) -> Change<'a, RotationAnswer> {
+        Box::pin(self.rotate_target(of, to, by))
     }
 
-    fn remove<'a>(&'a self, name: &'a str) -> Answer<'a, Result<(), TargetRefused>> {
+    fn remove<'a>(&'a self, name: &'a str) -> Change<'a, ()> {
         Box::pin(self.remove_target(name))
     }
 
-    fn check<'a>(&'a self, name: &'a str) -> Answer<'a, Result<TargetReport, TargetRefused>> {
+    fn check<'a>(&'a self, name: &'a str) -> Change<'a, TargetReport> {
         Box::pin(self.check_target(name))
     }
 
-    fn rotate_key(&self) -> Answer<'_, Result<KeyAnswer, TargetRefused>> {
+    fn rotate_key(&self) -> Change<'_, KeyAnswer> {
         Box::pin(self.exchange_key())
     }
 }

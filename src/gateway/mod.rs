@@ -11,6 +11,7 @@ mod issuers;
 mod logging;
 mod process;
 mod publish;
+mod rotation;
 mod running;
 mod schemas;
 mod second_wall;

@@ -83,8 +83,8 @@ impl Serving {
     async fn start(file: &Path, inputs: Inputs, workers: usize) -> Result<(), GatewayError> {
         let config = inputs.config.clone();
         let listeners = bind_all(file, &config)?;
-        let control = Listeners::bind(&config.admin)
-            .map_err(|error| GatewayError::Input(format!("{}: {error}", file.display())))?;
+        let input = |error: String| GatewayError::Input(format!("{}: {error}", file.display()));
+        let control = Listeners::bind(&config.admin).map_err(|e| input(e.to_string()))?;
         let login_key = login_key(file, config.server.login_key.as_deref())?;
         let common = Common::new(&config, inputs.client_tls.clone(), login_key);
         let audit = Audit::open(&config.audit, workers + 1)
@@ -99,7 +99,6 @@ impl Serving {
         let logins = store.logins().await.map_err(|error| failed("tokens", &error))?;
         let mut opened = Opened::open(file, &config, &store).await?;
         let targets = runtimes(file, &opened.configured, &common)?;
-        let handled = Ok(inputs.watched);
         let publisher = Publisher::new(inputs, logins);
         let (found, looks) = mpsc::channel(LOOKS);
         let schemas = Arc::new(Looks::new(found));
@@ -112,22 +111,15 @@ impl Serving {
         let running =
             Arc::new(Running::new(&config, metrics, watch, sync, desk.clone(), send.clone()));
         let stored = std::mem::take(&mut opened.stored);
-        let around = Around {
-            common,
-            store: store.clone(),
-            running: Arc::clone(&running),
-            looks: Arc::clone(&schemas),
-            published: publisher.published(),
-            commands: send,
-        };
-        let has_vault = config.vault.is_some();
-        let custodian = Arc::new(Custodian::new(&config.custody, has_vault, opened, around));
+        let (published, looking) = (publisher.published(), Arc::clone(&schemas));
+        let around = Around::new(common, &store, &running, (looking, published, send));
         let mut serving = Self {
             file: file.to_path_buf(),
             workers,
+            handled: Ok(publisher.inputs().watched),
             publisher,
             running,
-            custodian,
+            custodian: Arc::new(Custodian::new(&config, opened, around)),
             looks,
             issuers,
             fetched,
@@ -136,7 +128,6 @@ impl Serving {
             uses: Arc::default(),
             started_with: config.clone(),
             peers: control.peers(),
-            handled,
             unsettled: None,
             admin,
         };
@@ -156,7 +147,7 @@ impl Serving {
             proxies: config.server.proxy_protocol_from.clone(),
             limits: limits(&config, audit.is_sync()),
         })
-        .map_err(|error| GatewayError::Input(format!("{}: {error}", file.display())))?;
+        .map_err(|error| input(error.to_string()))?;
         serving.serve(net, stored, (control, desk, service, audit)).await
     }
 

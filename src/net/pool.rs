@@ -210,7 +210,7 @@ impl Pool {
     /// Keeps a connection until the database has answered what it runs, or ended it, then closes it. It holds its permit until
     /// then. What takes longer than a statement may is killed.
     pub(super) fn leave(&self, worker: &Rc<Worker>, mut upstream: Box<Upstream>) {
-        let (worker, index) = (Rc::clone(worker), self.index(worker));
+        let (worker, index) = (Rc::clone(worker), self.index);
         let most = self.target.runtime.statement_timeout.unwrap_or(LONGEST_LEFT);
         monoio::spawn(async move {
             if !upstream.port.is_armed() {

@@ -182,11 +182,11 @@ fn a_credential_of_a_vault_is_used_and_followed() {
         stand.gateway.admin_port,
     )
     .unwrap();
-    gateway.wait_until("/healthz", Duration::from_secs(60)).unwrap();
+    gateway.wait_until("/healthz", Duration::from_mins(1)).unwrap();
     let (status, why) = gateway.get("/readyz").unwrap();
     assert!(status == 503 && why.contains("crm"), "{status} {why}");
     known.lock().unwrap().slow = false;
-    gateway.wait_until("/readyz", Duration::from_secs(60)).unwrap();
+    gateway.wait_until("/readyz", Duration::from_mins(1)).unwrap();
     assert!(is_masked(&query(&stand, port, &token, MASKED)));
     for secret in [FIRST, SECOND, TOKEN] {
         assert!(!gateway.log().contains(secret));
