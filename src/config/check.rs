@@ -8,6 +8,7 @@ use std::path::Path;
 use super::certificates::certificates;
 use super::issuers::issuers;
 use super::parse::{Complaint, Step};
+use super::web::web;
 use super::{Config, LabelRule, Target, UpstreamTls};
 use crate::schema::Labels;
 
@@ -26,6 +27,7 @@ pub(super) fn check(config: &Config) -> Checked {
     labels(&config.labels)?;
     plugins(config)?;
     issuers(config)?;
+    web(config)?;
     certificates(config)?;
     targets(config)
 }
@@ -222,7 +224,8 @@ fn targets(config: &Config) -> Checked {
     }
     let mut names = HashSet::new();
     // Port 0 lets the system choose, so two of those don't clash.
-    let mut listening: HashSet<_> = config.admin.listen.into_iter().collect();
+    let web = config.web.as_ref().map(|web| web.listen);
+    let mut listening: HashSet<_> = config.admin.listen.into_iter().chain(web).collect();
     let mut sockets: HashSet<_> = HashSet::from([config.admin.socket.as_path()]);
     for (at, target) in config.targets.iter().enumerate() {
         let path = |key| vec![Key("targets"), At(at), Key(key)];

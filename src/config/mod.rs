@@ -7,6 +7,7 @@ mod parse;
 mod paths;
 #[cfg(test)]
 mod tests;
+mod web;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -14,6 +15,7 @@ use std::path::PathBuf;
 pub use certificates::CertificateName;
 pub use issuers::Issuer;
 pub use parse::ConfigError;
+pub use web::Web;
 
 use crate::codec::Compression;
 use crate::network::Network;
@@ -33,6 +35,9 @@ pub struct Config {
     /// The control plane.
     #[serde(default)]
     pub admin: Admin,
+    /// The pages that people sign in to.
+    #[serde(default)]
+    pub web: Option<Web>,
     /// Where tokens, approvals and policy versions are kept.
     pub store: Store,
     /// The record.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use aws_lc_rs::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY, SHA256, digest};
 
 use super::certificate::{Certificate, CertificateRule};
-use super::issuer::{self, Issuer};
+use super::issuer::{self, Issuer, SignIn};
 use super::pass::{Pass, PassEnd, Source};
 use super::{Principal, PrincipalKind, Scope, UserName, sorted};
 use crate::secret::{self, Secret};
@@ -284,6 +284,25 @@ impl Directory {
             attributes: name.attributes,
         };
         Ok((Arc::new(principal), Arc::new(pass)))
+    }
+
+    /// Who signs in to the pages, by the issuer's answer.
+    pub fn signed_in(
+        &self,
+        sign_in: &SignIn<'_>,
+        token: &Secret,
+        now_us: i64,
+    ) -> Result<Principal, LoginRefusal> {
+        let asserted = issuer::verify_sign_in(&self.issuers, sign_in, token.expose(), now_us)?;
+        if self.revoked.contains(&asserted.subject) {
+            return Err(LoginRefusal::Revoked);
+        }
+        Ok(Principal {
+            subject: asserted.subject,
+            kind: asserted.kind,
+            groups: asserted.groups,
+            attributes: BTreeMap::new(),
+        })
     }
 
     /// What a session got in with, as it is now, for a token may end sooner than it was to; or why it counts no more.

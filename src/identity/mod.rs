@@ -17,7 +17,7 @@ pub use certificate::{Certificate, CertificateRule, NameKind};
 pub use directory::{
     Attempt, Directory, LoginRefusal, MAX_LIVE_TOKENS, Proof, TokenRecord, Verifier,
 };
-pub use issuer::{Issuer, IssuerKeys, IssuerRules};
+pub use issuer::{Issuer, IssuerKeys, IssuerRules, SignIn};
 pub use login_key::LoginKey;
 pub use pass::{Pass, PassEnd};
 pub use scope::Scope;

@@ -3,6 +3,7 @@
 
 mod asking;
 mod case;
+mod control;
 mod decide;
 mod filter;
 mod labels;
@@ -18,6 +19,7 @@ mod vocabulary;
 
 use std::sync::Arc;
 
+pub use control::ControlAction;
 pub use filter::{
     Batch, Edit, Edits, GuardDecision, GuardInput, NULL, PluginFault, PluginHost, RowFilter,
     StreamColumn, StreamInfo,

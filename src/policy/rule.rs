@@ -3,6 +3,7 @@
 use cedar_policy::{ActionConstraint, Effect, Policy};
 
 use super::MaskSpec;
+use super::control::{Names, names};
 use super::vocabulary::Action;
 
 /// Longest `@message`: it travels in an error packet, of which clients show some 500 bytes.
@@ -43,6 +44,8 @@ pub(super) struct Rule {
     pub(super) approve: Option<Approve>,
     pub(super) mask: Option<MaskSpec>,
     pub(super) passthrough: bool,
+    /// It is about the gateway itself, and not about statements.
+    pub(super) control: bool,
 }
 
 /// What is wrong with a policy's annotations, and the mend.
@@ -57,6 +60,7 @@ impl Rule {
             approve: None,
             mask: None,
             passthrough: false,
+            control: names(policy) == Names::Only,
         };
         for (key, value) in policy.annotations() {
             match key {
@@ -91,6 +95,15 @@ impl Rule {
         let forbids = policy.effect() == Effect::Forbid;
         let only = only_action(policy);
         let complain = |what: &str, mend| Err((what.to_owned(), mend));
+        if names(policy) == Names::Mixed {
+            return complain(
+                "it names actions on the gateway itself beside those on data",
+                "split the policy in two",
+            );
+        }
+        if self.control && self.approve.is_some() {
+            return complain("@approve has no effect on these actions", "leave it out");
+        }
         if self.mask.is_some() && !(forbids && only == Some(Action::Reveal)) {
             return complain(
                 "@mask stands on a policy that does not forbid reveal",

@@ -58,6 +58,7 @@ impl Store {
         .bind(&revoked.reason)
         .execute(&self.pool)
         .await?;
+        self.end_web_sessions_of(&revoked.identity).await?;
         Ok(done.rows_affected() == 1)
     }
 

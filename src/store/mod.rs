@@ -6,6 +6,7 @@
 mod approvals;
 mod identities;
 mod tokens;
+mod web_sessions;
 
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -21,6 +22,7 @@ use sqlx::sqlite::{
 pub use approvals::{Approval, ApprovalState, HoldMode, Vote};
 pub use identities::{Logins, RevokedIdentity};
 pub use tokens::{Ending, StoredToken};
+pub use web_sessions::WebSession;
 
 /// Readers beside the one writer; control is one thread, so more would only wait.
 const CONNECTIONS: u32 = 4;
