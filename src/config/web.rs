@@ -86,8 +86,13 @@ pub(super) fn web(config: &Config) -> Checked {
             return complain(&path("certificate"), "has no effect with an http url", mend);
         }
         (None, None) if !web.listen.ip().is_loopback() => {
-            let mend = "name certificate and key, or listen on loopback, behind a proxy that has them";
-            return complain(&path("certificate"), "missing, and this is no loopback address", mend);
+            let mend =
+                "name certificate and key, or listen on loopback, behind a proxy that has them";
+            return complain(
+                &path("certificate"),
+                "missing, and this is no loopback address",
+                mend,
+            );
         }
         _ => {}
     }

@@ -7,12 +7,14 @@
 mod approvals;
 mod error;
 mod identities;
+mod issuer_client;
 mod listen;
 mod operate;
 mod peer;
 mod probe;
 mod reply;
 mod tokens;
+pub mod web;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -23,6 +25,7 @@ use axum::routing::{get, post};
 
 pub use error::{ControlError, ErrorAnswer, ErrorBody};
 pub use identities::{IdentityRefused, identities, restore_identity, revoke_identity};
+pub use issuer_client::{IssuerClient, IssuerClientError};
 pub use listen::{Listeners, Peers};
 pub use peer::{ADMINS, Caller};
 pub use reply::{
@@ -56,6 +59,9 @@ pub trait Gateway: Send + Sync {
     /// Tokens were made or revoked, or an identity was, which the store has. Ready once that is in force: who is told that
     /// a token exists, or is revoked, may rely on it. False when it could not be told within a few seconds.
     fn tokens_changed(&self) -> Answer<'_, bool>;
+    /// Asks an issuer, by its place in the configuration, for its keys, if that was not done just now. Ready once they
+    /// are in force.
+    fn refresh_keys(&self, issuer: usize) -> Answer<'_, ()>;
     /// Whether it takes traffic; if not, why.
     fn ready(&self) -> Result<(), String>;
     /// The metrics in Prometheus' text format.

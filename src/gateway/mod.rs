@@ -12,6 +12,7 @@ mod schemas;
 mod serve;
 mod settings;
 mod uses;
+mod web;
 
 pub use classify::{Proposed, classify};
 pub use inputs::{Inputs, Texts};
@@ -41,6 +42,7 @@ pub fn check(file: &Path) -> Result<Inputs, GatewayError> {
     let inputs = Inputs::build(Texts::read(file)?, None, 1)?;
     logging::filter(file, &inputs.config.log)?;
     settings::targets(file, &inputs.config, inputs.client_tls.as_ref())?;
+    web::settings(file, &inputs.config)?;
     Ok(inputs)
 }
 

@@ -10,8 +10,10 @@ use crate::audit::AuditWatch;
 use crate::config::Config;
 use crate::control::{Answer, AuditStatus, Gateway, SessionInfo, Status, TargetStatus};
 use crate::metrics::Metrics;
-use crate::net::Net;
+use crate::net::{KeyRefresh as _, Net};
 use crate::plugin::Plugins;
+
+use super::issuers::Issuers;
 
 /// How long a change of tokens waits to be in force before it is answered all the same.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -39,6 +41,7 @@ pub(super) struct Running {
     durability: &'static str,
     desk: Desk,
     commands: mpsc::Sender<Command>,
+    issuers: Arc<Issuers>,
     started_us: i64,
     state: Mutex<State>,
 }
@@ -71,10 +74,10 @@ impl Running {
     pub(super) fn new(
         config: &Config,
         metrics: Metrics,
-        audit: AuditWatch,
-        sync: bool,
+        (audit, sync): (AuditWatch, bool),
         desk: Desk,
         commands: mpsc::Sender<Command>,
+        issuers: Arc<Issuers>,
     ) -> Self {
         let target = |target: &crate::config::Target| TargetState {
             name: target.name.clone(),
@@ -96,6 +99,7 @@ impl Running {
             durability: if sync { "sync" } else { "async" },
             desk,
             commands,
+            issuers,
             started_us: jiff::Timestamp::now().as_microsecond(),
             state: Mutex::new(state),
         }
@@ -256,6 +260,10 @@ impl Gateway for Running {
             }
             told
         })
+    }
+
+    fn refresh_keys(&self, issuer: usize) -> Answer<'_, ()> {
+        self.issuers.refresh(issuer)
     }
 
     fn ready(&self) -> Result<(), String> {

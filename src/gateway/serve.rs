@@ -12,6 +12,7 @@ use super::running::{Command, Running};
 use super::schemas::{Look, Looks};
 use super::settings::{bind, limits, needs_restart, targets};
 use super::uses::Keeper;
+use super::web::{self, Pages};
 use super::{GatewayError, Inputs, Texts, logging, process};
 use crate::approval::{Desk, DeskService, EventSink, NotRecorded};
 use crate::audit::{Audit, Writer};
@@ -64,6 +65,7 @@ struct Serving {
     /// The configuration that it was started with: parts of it hold until a restart.
     started_with: Config,
     peers: Arc<Peers>,
+    pages: Pages,
     /// What the files said when they were last acted upon, good or bad.
     handled: Reading,
     /// What they said at the last look, if that was news.
@@ -80,6 +82,7 @@ impl Serving {
         let listeners = bind(file, &config)?;
         let control = Listeners::bind(&config.admin)
             .map_err(|error| GatewayError::Input(format!("{}: {error}", file.display())))?;
+        let pages = Pages::bind(file, &config)?;
         let targets = targets(file, &config, inputs.client_tls.as_ref())?;
         let audit = Audit::open(&config.audit, workers + 1)
             .map_err(|error| GatewayError::Input(error.to_string()))?;
@@ -108,7 +111,8 @@ impl Serving {
         issuers.set(&config.issuers)?;
         let (send, commands) = mpsc::channel(16);
         let (watch, sync) = (audit.watch(), audit.is_sync());
-        let running = Running::new(&config, metrics, watch, sync, desk.clone(), send);
+        let keys = Arc::clone(&issuers);
+        let running = Running::new(&config, metrics, (watch, sync), desk.clone(), send, keys);
         let mut serving = Self {
             file: file.to_path_buf(),
             workers,
@@ -122,6 +126,7 @@ impl Serving {
             uses: Arc::default(),
             started_with: config.clone(),
             peers: control.peers(),
+            pages,
             handled,
             unsettled: None,
             admin,
@@ -178,6 +183,7 @@ impl Serving {
             events: sink(&self.admin),
             gateway: Arc::clone(&self.running) as Arc<dyn crate::control::Gateway>,
         };
+        self.pages.start(&deps, self.publisher.published());
         let (stop_control, control_stopped) = oneshot::channel::<()>();
         let (stop_desk, desk_stopped) = oneshot::channel::<()>();
         let control = tokio::spawn(serve(control, deps, async {
@@ -199,6 +205,7 @@ impl Serving {
         if let Some(net) = Arc::into_inner(net) {
             let _ = tokio::task::spawn_blocking(move || net.drain(patience)).await;
         }
+        self.pages.stop().await;
         let _ = stop_control.send(());
         let _ = control.await;
         keeper.finish().await;
@@ -326,10 +333,15 @@ impl Serving {
             );
             return Err(self.refused(by, text));
         }
+        let pages = match web::settings(&self.file, &inputs.config) {
+            Ok(pages) => pages,
+            Err(error) => return Err(self.refused(by, error.to_string())),
+        };
         if let Err(error) = self.issuers.set(&inputs.config.issuers) {
             return Err(self.refused(by, error.to_string()));
         }
         self.peers.set(&inputs.config.admin.peers);
+        self.pages.set(pages);
         if let (Some(_), Some(renewed)) = (&self.started_with.tls, &inputs.client_tls) {
             net.set_client_tls(renewed);
         }
