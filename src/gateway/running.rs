@@ -227,6 +227,7 @@ impl Gateway for Running {
             verb: session.verb.to_owned(),
             since_us: session.since_us,
             statements: session.statements,
+            run: session.run,
         };
         let mut sessions: Vec<SessionInfo> = net.sessions().into_iter().map(session).collect();
         sessions.sort_by_key(|session| session.id);

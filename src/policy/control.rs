@@ -7,7 +7,10 @@ use cedar_policy::{ActionConstraint, Context, Decision, Policy};
 
 use super::policies::Policies;
 use super::vocabulary::CedarFault;
+use super::{Effect, Request};
 use crate::identity::Principal;
+use crate::schema::Labels;
+use crate::sql::{Analysis, Digest, Facts, Verb};
 
 /// What can be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -76,6 +79,27 @@ impl Policies {
         })
     }
 
+    /// Whether this principal may do anything at all on a target: the least that a client asks there is `SELECT 1`.
+    pub fn may_use(&self, principal: &Principal, target: &str, now_us: i64) -> bool {
+        let analysis = Analysis {
+            canonical: None,
+            digest: Digest([0; 16]),
+            digest_text: "SELECT ?".to_owned(),
+            facts: Facts { verb: Verb::Select, ..Facts::default() },
+            unknown: None,
+        };
+        let labels = Labels::default();
+        let request = Request {
+            principal,
+            target,
+            analysis: &analysis,
+            labels: &labels,
+            source: "web",
+            now_us,
+        };
+        !matches!(self.decide(&request).effect, Effect::Deny { .. })
+    }
+
     fn ask_control(
         &self,
         principal: &Principal,
@@ -126,6 +150,16 @@ mod tests {
         assert_eq!(may(&policies, &["dba"]), ["sign-in"]);
         let bot = person(PrincipalKind::Agent, &["agents"]);
         assert!(!policies.may(&bot, ControlAction::SignIn));
+    }
+
+    #[test]
+    fn who_may_use_a_target() {
+        let text = include_str!("../../policies/default.cedar");
+        let policies = Policies::load(&[("default.cedar", text)]).unwrap();
+        let uses =
+            |groups: &[&str]| policies.may_use(&person(PrincipalKind::Human, groups), "shop", 0);
+        assert!(uses(&["agents"]) && uses(&["dba"]) && uses(&["dumpers"]));
+        assert!(!uses(&[]) && !uses(&["admins"]));
     }
 
     #[test]

@@ -5,18 +5,24 @@
 //! ([`roles`]). The admin API is not served here: it stays on its Unix socket.
 
 mod access;
+mod approvals;
 mod assets;
+mod commands;
 mod cookie;
 mod flow;
 mod form;
 mod guard;
+mod identities;
 mod listen;
 mod oidc;
 mod page;
 mod roles;
 mod routes;
 pub mod session;
+mod sessions;
 mod sign_in;
+mod targets;
+mod tokens;
 
 use std::sync::Arc;
 

@@ -207,6 +207,29 @@ pub(super) struct Done {
     pub(super) done: Option<String>,
 }
 
+/// Words, each apart; what stands where there are none.
+pub(super) fn chips(words: &[impl maud::Render], none: &str) -> Markup {
+    html! {
+        @if words.is_empty() { span.muted { (none) } }
+        @for word in words { span.chip { (word) } " " }
+    }
+}
+
+/// A state: its word says it, and the colour repeats it.
+pub(super) fn status(kind: &str, word: &str) -> Markup {
+    html! { span.status.(kind) { (word) } }
+}
+
+/// A text to be copied; the button is for script, which shows it.
+pub(super) fn copyable(text: &str, label: &str) -> Markup {
+    html! {
+        div.copy {
+            pre tabindex="0" { code { (text) } }
+            button.quiet type="button" data-copy hidden aria-label=(label) { "Copy" }
+        }
+    }
+}
+
 /// Nothing to show yet, and what would change that.
 pub(super) fn empty(title: &str, text: &str) -> Markup {
     html! { div.empty { p.strong { (title) } p { (text) } } }

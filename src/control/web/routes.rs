@@ -7,14 +7,28 @@ use axum::routing::{get, post};
 
 use super::page::PageError;
 use super::session::signed_in;
-use super::{Web, assets, guard, sign_in};
+use super::{
+    Web, access, approvals, assets, guard, identities, sessions, sign_in, targets, tokens,
+};
 
 /// Longest form: a reason and a few names.
 const MAX_FORM_BYTES: usize = 16 << 10;
 
 pub(super) fn router(web: Web) -> Router {
     let own = Router::new()
-        .route("/", get(super::access::show))
+        .route("/", get(access::show))
+        .route("/approvals", get(approvals::list))
+        .route("/approvals/{id}", get(approvals::show))
+        .route("/approvals/{id}/decide", post(approvals::decide))
+        .route("/sessions", get(sessions::list))
+        .route("/sessions/{id}/kill", post(sessions::kill))
+        .route("/targets", get(targets::list))
+        .route("/identities", get(identities::list))
+        .route("/identities/revoke", post(identities::revoke))
+        .route("/identities/restore", post(identities::restore))
+        .route("/tokens", get(tokens::list).post(tokens::create))
+        .route("/tokens/{id}/rotate", post(tokens::rotate))
+        .route("/tokens/{id}/revoke", post(tokens::revoke))
         .route("/sign-out", post(sign_in::sign_out))
         .layer(from_fn_with_state(web.clone(), signed_in));
     Router::new()
