@@ -633,3 +633,74 @@ fn over_https_cookies_are_of_this_host_and_https() {
     browser.cookies.insert("rowgate".into(), value);
     assert_eq!(browser.get(&site.at("/")).status, 303);
 }
+
+/// What people do in a real browser, step by step: `tests/browser/pages.mjs` says what each does.
+fn walks() -> String {
+    serde_json::json!([
+        { "as": null, "script": [
+            ["open", "/"], ["look", "sign-in"], ["open", "/nothing"],
+        ] },
+        { "as": "ann", "script": [
+            ["look", "access"],
+            ["open", "/approvals"], ["look", "approvals"],
+            ["review"], ["look", "approval-of-another-group"],
+            ["open", "/sessions"], ["look", "sessions"],
+            ["click", "End…"], ["look", "sessions-end"],
+            ["open", "/targets"], ["look", "targets"],
+            ["open", "/identities"], ["look", "identities"],
+            ["click", "Revoke…"], ["look", "identities-revoke"],
+            ["open", "/tokens"], ["look", "tokens"],
+            // Without a mouse.
+            ["width", "1280"],
+            ["tab", "New token…"], ["press", "Enter"], ["look", "tokens-new"],
+            ["tab", "Identity"], ["type", "keyboard-bot"],
+            ["tab", "Groups, with commas between"], ["type", "agents"],
+            ["tab", "Make the token"], ["press", "Enter"],
+            ["says", "A token for keyboard-bot"], ["look", "token-new"],
+            ["print", ".secret pre code"],
+            ["click", "Sign out"], ["says", "This session is over"], ["look", "signed-out"],
+        ] },
+        { "as": "ben", "script": [
+            ["open", "/approvals"], ["review"], ["look", "approval"],
+            ["open", "/tokens"], ["says", "has not the role"],
+        ] },
+        { "as": "nobody-in-particular", "script": [["look", "access-of-nobody"]] },
+        // Everything works without script, too.
+        { "as": "ben", "without": true, "script": [
+            ["open", "/approvals"], ["review"], ["click", "Deny"],
+            ["says", "The request is denied"], ["look", "approvals-denied"],
+            ["click", "Sign out"], ["says", "This session is over"],
+        ] },
+        { "as": "cyd", "script": [["open", "/sessions"], ["look", "sessions-of-an-auditor"]] },
+    ])
+    .to_string()
+}
+
+#[test]
+fn people_use_the_pages_in_a_browser() {
+    let site = Site::start();
+    let driver = xtask::setup::browser().unwrap();
+    let pictures = xtask::sh::root().join("target/screenshots");
+    std::fs::create_dir_all(&pictures).unwrap();
+    let script = site.stand.folder.path().join("walks.json");
+    std::fs::write(&script, walks()).unwrap();
+    let token = site.stand.token("etl-bot", "agents");
+    let cli = |words: &[&str]| site.stand.gateway.cli_ok(words).unwrap();
+    cli(&["token", "create", "--identity", "report-service", "--group", "agents", "--target", "shop", "--expires", "7d"]);
+    cli(&["token", "create", "--identity", "old-bot", "--group", "agents"]);
+    cli(&["identity", "revoke", "old-bot", "--reason", "left behind in a public repository"]);
+    let endless = "SELECT BENCHMARK(1000000000000, SHA2('x', 256))";
+    let mut running = site.stand.spawn_sql("etl-bot;run=nightly-4711", &token, endless);
+    let held = site.stand.spawn_sql("etl-bot;run=nightly-4712", &token, "ALTER TABLE customers ADD COLUMN loyalty_tier VARCHAR(20) NOT NULL DEFAULT 'basic'");
+    site.stand.pending();
+    let mut node = std::process::Command::new("node");
+    node.arg("pages.mjs").arg(&site.url).arg(&pictures).arg(&script).current_dir(driver);
+    let output = node.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{}", crate::stand::errors(&output));
+    let made = said.lines().find(|line| line.starts_with("rgt_")).unwrap();
+    site.stand.sql_ok("keyboard-bot", made, "SELECT 1");
+    assert!(!held.wait_with_output().unwrap().status.success());
+    running.kill().unwrap();
+    running.wait().unwrap();
+}

@@ -87,6 +87,12 @@ pub fn issuer() -> Result<PathBuf> {
     npm("tests/idp", "idp")
 }
 
+/// Installs what the tests look at the pages with: a browser, and what drives it; the folder.
+pub fn browser() -> Result<PathBuf> {
+    ensure(&[("chromium", "chromium")])?;
+    npm("tests/browser", "browser")
+}
+
 /// Unpacks MariaDB's plugins into `target/mariadb-plugins`; the folder. Their package would start a service.
 pub fn mariadb_plugins() -> Result<PathBuf> {
     let folder = sh::target_dir().join("mariadb-plugins");
