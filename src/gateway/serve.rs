@@ -16,7 +16,7 @@ use super::{GatewayError, Inputs, Texts, logging, process};
 use crate::approval::{Desk, DeskService, EventSink, NotRecorded};
 use crate::audit::{Audit, Writer};
 use crate::config::Config;
-use crate::control::{ControlDeps, Listeners, Peers, serve};
+use crate::control::{ControlDeps, Listeners, Peers, People, serve};
 use crate::gateway::publish::Publisher;
 use crate::identity::Uses;
 use crate::metrics::Metrics;
@@ -177,6 +177,7 @@ impl Serving {
             desk,
             events: sink(&self.admin),
             gateway: Arc::clone(&self.running) as Arc<dyn crate::control::Gateway>,
+            people: Arc::new(People::new((&self.started_with.passwords).into())),
         };
         let (stop_control, control_stopped) = oneshot::channel::<()>();
         let (stop_desk, desk_stopped) = oneshot::channel::<()>();
