@@ -77,6 +77,11 @@ fn bounds(config: &Config) -> Checked {
     let within = |table, all: &[Bound]| {
         all.iter().try_for_each(|bound| in_bounds(&[Step::Key(table), Step::Key(bound.0)], bound))
     };
+    let of_passwords: [Bound; 2] = [
+        ("max_ttl_s", config.passwords.max_ttl_s, 60..=604_800, "a minute to a week"),
+        ("ttl_s", config.passwords.ttl_s, 60..=config.passwords.max_ttl_s, "to max_ttl_s"),
+    ];
+    within("passwords", &of_passwords)?;
     within("server", &of_server)?;
     within("audit", &of_audit)?;
     within("approvals", &of_approvals)

@@ -62,6 +62,9 @@ pub struct Config {
     /// Whose clients' certificates are.
     #[serde(default)]
     pub certificates: Vec<CertificateName>,
+    /// Session passwords.
+    #[serde(default)]
+    pub passwords: Passwords,
     /// Approval defaults.
     #[serde(default)]
     pub approvals: Approvals,
@@ -306,6 +309,22 @@ pub enum ClientCertificates {
     Optional,
     /// Without one, no handshake.
     Required,
+}
+
+/// `[passwords]`: what persons who have signed in are given for the drivers.
+#[derive(Clone, Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Passwords {
+    /// Seconds that one lives unless its owner asks for less or more.
+    pub ttl_s: u64,
+    /// Seconds that one may be asked to live.
+    pub max_ttl_s: u64,
+}
+
+impl Default for Passwords {
+    fn default() -> Self {
+        Self { ttl_s: 28_800, max_ttl_s: 43_200 }
+    }
 }
 
 /// `[approvals]`.

@@ -79,10 +79,6 @@ impl ErrorAnswer {
         self.status
     }
 
-    pub(super) fn message(&self) -> &str {
-        &self.body.message
-    }
-
     pub(super) fn bad_request(message: &str) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "bad_request", message)
     }
@@ -113,6 +109,15 @@ impl ErrorAnswer {
 
     pub(super) fn conflict(message: &str) -> Self {
         Self::new(StatusCode::CONFLICT, "conflict", message)
+    }
+
+    pub(super) fn too_many(message: &str) -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many", message)
+    }
+
+    /// The sentence for people.
+    pub fn message(&self) -> &str {
+        &self.body.message
     }
 
     pub(super) fn unavailable(message: &str) -> Self {

@@ -5,11 +5,14 @@
 //! an approval is the business of `approval`.
 
 mod approvals;
+mod codes;
+pub mod device;
 mod error;
 mod identities;
 mod issuer_client;
 mod listen;
 mod operate;
+pub mod passwords;
 mod peer;
 mod probe;
 mod reply;
@@ -23,6 +26,8 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
 
+pub use codes::Asked;
+pub use device::{DeviceRequest, People};
 pub use error::{ControlError, ErrorAnswer, ErrorBody};
 pub use identities::{IdentityRefused, identities, restore_identity, revoke_identity};
 pub use issuer_client::{IssuerClient, IssuerClientError};
@@ -79,6 +84,8 @@ pub struct ControlDeps {
     pub events: Arc<dyn EventSink>,
     /// The rest.
     pub gateway: Arc<dyn Gateway>,
+    /// Session passwords, and the codes by which devices ask for them.
+    pub people: Arc<People>,
 }
 
 impl ControlDeps {
@@ -131,6 +138,9 @@ fn api(deps: ControlDeps) -> Router {
         .route("/v1/tokens", get(tokens::list).post(tokens::create))
         .route("/v1/tokens/{id}/rotate", post(tokens::rotated))
         .route("/v1/tokens/{id}/revoke", post(tokens::revoke))
+        .route("/v1/passwords", get(passwords::list_own).post(passwords::mint_own))
+        .route("/v1/passwords/{id}/revoke", post(passwords::revoke_one))
+        .merge(device::on_socket())
         .route("/v1/identities", get(identities::list))
         .route("/v1/identities/revoke", post(identities::revoke))
         .route("/v1/identities/restore", post(identities::restore))

@@ -79,6 +79,7 @@ impl House {
     async fn directory(&self) -> Directory {
         let logins = self.store.logins().await.unwrap();
         Directory::new(logins.tokens, vec![], vec![], logins.revoked)
+            .with_passwords(logins.passwords)
     }
 
     async fn new() -> Self {
@@ -118,6 +119,7 @@ impl House {
             desk: self.desk.clone(),
             events: sink,
             gateway: self.gateway.clone(),
+            people: Arc::new(People::new((&crate::config::Passwords::default()).into())),
         };
         tokio::spawn(serve(listeners, deps, std::future::pending()));
     }

@@ -17,7 +17,7 @@ use super::{GatewayError, Inputs, Texts, logging, process};
 use crate::approval::{Desk, DeskService, EventSink, NotRecorded};
 use crate::audit::{Audit, Writer};
 use crate::config::Config;
-use crate::control::{ControlDeps, Listeners, Peers, serve};
+use crate::control::{ControlDeps, Listeners, Peers, People, serve};
 use crate::gateway::publish::Publisher;
 use crate::identity::Uses;
 use crate::metrics::Metrics;
@@ -182,6 +182,7 @@ impl Serving {
             desk,
             events: sink(&self.admin),
             gateway: Arc::clone(&self.running) as Arc<dyn crate::control::Gateway>,
+            people: Arc::new(People::new((&self.started_with.passwords).into())),
         };
         self.pages.start(&deps, self.publisher.published());
         let (stop_control, control_stopped) = oneshot::channel::<()>();

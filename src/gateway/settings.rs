@@ -177,7 +177,7 @@ pub(super) fn needs_restart(started: &Config, now: &Config) -> Vec<String> {
     let certificates =
         |config: &Config| config.tls.as_ref().and_then(|tls| tls.client_certificates);
     let web = |config: &Config| config.web.as_ref().map(|web| web.listen);
-    let both: [(&str, String, String); 11] = [
+    let both: [(&str, String, String); 12] = [
         ("server", text(&started.server), text(&now.server)),
         ("log", text(&started.log), text(&now.log)),
         ("admin.socket", text(&started.admin.socket), text(&now.admin.socket)),
@@ -189,6 +189,7 @@ pub(super) fn needs_restart(started: &Config, now: &Config) -> Vec<String> {
         ("tls", text(&started.tls.is_some()), text(&now.tls.is_some())),
         ("tls.client_certificates", text(&certificates(started)), text(&certificates(now))),
         ("approvals", text(&started.approvals), text(&now.approvals)),
+        ("passwords", text(&started.passwords), text(&now.passwords)),
         ("targets", text(&started.targets), text(&now.targets)),
     ];
     both.into_iter().filter(|(_, a, b)| a != b).map(|(name, ..)| name.to_owned()).collect()

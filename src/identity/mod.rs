@@ -5,6 +5,7 @@ mod directory;
 mod issuer;
 mod login_key;
 mod pass;
+mod password;
 mod scope;
 mod token;
 mod user_name;
@@ -20,6 +21,7 @@ pub use directory::{
 pub use issuer::{Issuer, IssuerKeys, IssuerRules, SignIn};
 pub use login_key::LoginKey;
 pub use pass::{Pass, PassEnd};
+pub use password::{MAX_LIVE_PASSWORDS, PasswordRecord};
 pub use scope::Scope;
 pub use token::NewToken;
 pub use user_name::UserName;

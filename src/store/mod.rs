@@ -1,10 +1,11 @@
-//! What must outlive the process: tokens (as verifiers), who is revoked, approvals, and which policy was live when. SQLite through sqlx.
+//! What must outlive the process: tokens and session passwords (as verifiers), who is revoked, approvals, and which policy was live when. SQLite through sqlx.
 //!
 //! Rows in, rows out: who may approve what, and when a request expires, is the business of `approval`. It needs a
 //! tokio runtime for its time-outs, and so is used from the control thread and the command line, never by a worker.
 
 mod approvals;
 mod identities;
+mod passwords;
 mod tokens;
 mod web_sessions;
 
@@ -21,6 +22,7 @@ use sqlx::sqlite::{
 
 pub use approvals::{Approval, ApprovalState, HoldMode, Vote};
 pub use identities::{Logins, RevokedIdentity};
+pub use passwords::{Bounds, PasswordKept, StoredPassword};
 pub use tokens::{Ending, StoredToken};
 pub use web_sessions::WebSession;
 

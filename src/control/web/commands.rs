@@ -37,6 +37,11 @@ pub(super) fn way(settings: &WebSettings, target: &TargetStatus) -> Option<Way> 
     })
 }
 
+/// The one that most have.
+pub(super) fn first(way: &Way, user: &str) -> String {
+    mysql(way, user)
+}
+
 /// What a client is called, and how it connects.
 pub(super) fn all(way: &Way, user: &str) -> Vec<(&'static str, String)> {
     let mut all = vec![("mysql", mysql(way, user)), ("mariadb", mariadb(way, user))];

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 
@@ -32,12 +32,15 @@ const HEADERS: [(HeaderName, &str); 8] = [
     (HeaderName::from_static("x-robots-tag"), "noindex, nofollow"),
 ];
 
+/// What programs call: no cookie is looked at there.
+const DEVICES: [&str; 3] = ["/device/code", "/device/token", "/device/revoke"];
+
 /// Two years, as browsers' preload lists ask for.
 const HSTS: &str = "max-age=63072000";
 
 pub(super) async fn guard(State(web): State<Web>, request: Request, next: Next) -> Response {
     let settings = web.settings();
-    let mut response = match refusal(&settings, request.method(), request.headers()) {
+    let mut response = match refusal(&settings, &request) {
         Some(error) => error.into_response(),
         None => match tokio::time::timeout(PATIENCE, next.run(request)).await {
             Ok(response) => response,
@@ -57,7 +60,8 @@ pub(super) async fn guard(State(web): State<Web>, request: Request, next: Next) 
 }
 
 /// Why a request goes no further.
-fn refusal(settings: &WebSettings, method: &Method, headers: &HeaderMap) -> Option<PageError> {
+fn refusal(settings: &WebSettings, request: &Request) -> Option<PageError> {
+    let headers = request.headers();
     let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
     // Another name that leads here (DNS rebinding) would make this its own site.
     if !text(header::HOST).is_some_and(|host| host.eq_ignore_ascii_case(settings.authority())) {
@@ -65,7 +69,8 @@ fn refusal(settings: &WebSettings, method: &Method, headers: &HeaderMap) -> Opti
         let mend = format!("Go to {}.", settings.url);
         return Some(PageError::new(StatusCode::MISDIRECTED_REQUEST, "Wrong address", what, &mend));
     }
-    if method.is_safe() {
+    // (A device's calls are no browser's, and no cookie counts for them.)
+    if request.method().is_safe() || DEVICES.contains(&request.uri().path()) {
         return None;
     }
     // Every browser says one of them with a form; who says neither is none.

@@ -9,6 +9,7 @@ mod approvals;
 mod assets;
 mod commands;
 mod cookie;
+mod device;
 mod flow;
 mod form;
 mod guard;

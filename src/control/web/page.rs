@@ -192,6 +192,7 @@ pub(super) fn notice(done: Option<&str>) -> Markup {
         Some("killed") => "The session was ended.",
         Some("token-revoked") => "The token is revoked; its sessions end within a second.",
         Some("revoked") => "The identity is revoked; its sessions end within a second.",
+        Some("password-ended") => "The password is good no more; its sessions end within a second.",
         Some("restored") => "The identity may log in again.",
         _ => return html! {},
     };

@@ -8,7 +8,7 @@ use axum::routing::{get, post};
 use super::page::PageError;
 use super::session::signed_in;
 use super::{
-    Web, access, approvals, assets, guard, identities, sessions, sign_in, targets, tokens,
+    Web, access, approvals, assets, device, guard, identities, sessions, sign_in, targets, tokens,
 };
 
 /// Longest form: a reason and a few names.
@@ -29,8 +29,13 @@ pub(super) fn router(web: Web) -> Router {
         .route("/tokens", get(tokens::list).post(tokens::create))
         .route("/tokens/{id}/rotate", post(tokens::rotate))
         .route("/tokens/{id}/revoke", post(tokens::revoke))
+        .route("/passwords", post(access::mint))
+        .route("/passwords/{id}/revoke", post(access::revoke))
+        .route("/device", get(device::show).post(device::decide))
         .route("/sign-out", post(sign_in::sign_out))
         .layer(from_fn_with_state(web.clone(), signed_in));
+    let devices = crate::control::device::router(web.deps().clone())
+        .layer(from_fn_with_state(web.clone(), device::front));
     Router::new()
         .route("/sign-in", get(sign_in::sign_in))
         .route("/sign-in/oidc/{name}", get(sign_in::leave))
@@ -41,6 +46,7 @@ pub(super) fn router(web: Web) -> Router {
         .fallback(async || PageError::not_found())
         .method_not_allowed_fallback(async || PageError::not_found())
         .layer(DefaultBodyLimit::max(MAX_FORM_BYTES))
-        .layer(from_fn_with_state(web.clone(), guard::guard))
-        .with_state(web)
+        .with_state(web.clone())
+        .merge(devices)
+        .layer(from_fn_with_state(web, guard::guard))
 }
