@@ -634,8 +634,79 @@ fn over_https_cookies_are_of_this_host_and_https() {
     assert_eq!(browser.get(&site.at("/")).status, 303);
 }
 
+/// A device asks for a code: that, and its own secret.
+fn device_code(site: &Site) -> (String, String) {
+    let form = [("client_id", "cli"), ("label", "<b>laptop</b>"), ("target", "shop")];
+    let page = Browser::new().ask(&Method::POST, &site.at("/device/code"), &[], Some(&form));
+    assert_eq!(page.status, 200, "{}", page.body);
+    let answer: serde_json::Value = serde_json::from_str(&page.body).unwrap();
+    let text = |name: &str| answer[name].as_str().unwrap().to_owned();
+    assert_eq!(text("verification_uri"), site.at("/device"));
+    (text("user_code"), text("device_code"))
+}
+
+#[test]
+fn a_person_mints_a_password_and_lets_a_device_have_one() {
+    let site = Site::start();
+    let mut dee = site.signed_in("dee");
+    let token = csrf(&mut dee, &site);
+    let form = [("csrf", token.as_str()), ("target", "shop"), ("label", "<i>notebook</i>")];
+    let page = dee.post(&site.at("/passwords"), &form);
+    assert_eq!(page.status, 200, "{}", page.body);
+    let password = page.body.split("<pre tabindex=\"0\"><code>").nth(1).unwrap();
+    let password = password.split('<').next().unwrap().to_owned();
+    let sql = "SELECT name, ssn FROM customers WHERE id = 5";
+    let customer = xtask::shop::customer(5);
+    let rows = site.stand.sql_ok("dee", &password, sql);
+    assert!(rows.contains(&customer.name) && !rows.contains(&customer.ssn), "{rows}");
+    let list = dee.get(&site.at("/")).body;
+    assert!(list.contains("&lt;i&gt;notebook") && !list.contains(&password), "{list}");
+    let end = list.split("action=\"/passwords/").nth(1).unwrap().split('"').next().unwrap();
+    let end = site.at(&format!("/passwords/{end}"));
+    // Another person's is not there.
+    let mut ben = site.signed_in("ben");
+    let of_ben = csrf(&mut ben, &site);
+    assert_eq!(ben.post(&end, &[("csrf", &of_ben)]).status, 404);
+    let page = dee.post(&end, &[("csrf", &token)]);
+    assert!(dee.follow(page).body.contains("The password is good no more"));
+    site.stand.sql_refused("dee", &password, "SELECT 1");
+    // A device: what it says of itself is shown, and is text.
+    let (code, device) = device_code(&site);
+    let fetch = || {
+        let form = [
+            ("grant_type", "urn:ietf:params:oauth:grant-type:device_code"),
+            ("device_code", device.as_str()),
+        ];
+        Browser::new().ask(&Method::POST, &site.at("/device/token"), &[], Some(&form))
+    };
+    assert!(fetch().body.contains("authorization_pending"));
+    let page = dee.get(&site.at(&format!("/device?code={code}")));
+    assert!(
+        page.body.contains("&lt;b&gt;laptop") && page.body.contains("127.0.0.1"),
+        "{}",
+        page.body
+    );
+    let form = |csrf: &str| {
+        [("csrf", csrf.to_owned()), ("code", code.clone()), ("verdict", "agree".into())]
+    };
+    let send = |browser: &mut Browser, csrf: &str| {
+        let form = form(csrf);
+        let form: Vec<_> = form.iter().map(|(key, value)| (*key, value.as_str())).collect();
+        browser.post(&site.at("/device"), &form)
+    };
+    assert_eq!(send(&mut dee, "wrong").status, 403);
+    assert_eq!(send(&mut Browser::new(), &token).status, 303);
+    let page = send(&mut dee, &token);
+    assert!(page.body.contains("The device has what it needs"), "{}", page.body);
+    std::thread::sleep(std::time::Duration::from_secs(6));
+    let answer = fetch();
+    let answer: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
+    let password = answer["access_token"].as_str().unwrap();
+    site.stand.sql_ok("dee", password, sql);
+}
+
 /// What people do in a real browser, step by step: `tests/browser/pages.mjs` says what each does.
-fn walks() -> String {
+fn walks(code: &str) -> String {
     serde_json::json!([
         { "as": null, "script": [
             ["open", "/"], ["look", "sign-in"], ["open", "/nothing"],
@@ -660,6 +731,15 @@ fn walks() -> String {
             ["print", ".secret pre code"],
             ["click", "Sign out"], ["says", "This session is over"], ["look", "signed-out"],
         ] },
+        { "as": "dee", "script": [
+            ["width", "1280"], ["look", "access-of-an-agent"],
+            ["click", "Make a password"], ["says", "A password for dee"], ["look", "password-new"],
+            ["print", ".secret pre code"],
+            ["click", "Back to my access"], ["says", "My passwords"], ["look", "access-passwords"],
+            ["open", "/device"], ["look", "device"],
+            ["open", &format!("/device?code={code}")], ["look", "device-agree"],
+            ["click", "Yes, connect it"], ["says", "The device has what it needs"], ["look", "device-done"],
+        ] },
         { "as": "ben", "script": [
             ["open", "/approvals"], ["review"], ["look", "approval"],
             ["open", "/tokens"], ["says", "has not the role"],
@@ -683,23 +763,41 @@ fn people_use_the_pages_in_a_browser() {
     let pictures = xtask::sh::root().join("target/screenshots");
     std::fs::create_dir_all(&pictures).unwrap();
     let script = site.stand.folder.path().join("walks.json");
-    std::fs::write(&script, walks()).unwrap();
+    let (code, _) = device_code(&site);
+    std::fs::write(&script, walks(&code)).unwrap();
     let token = site.stand.token("etl-bot", "agents");
     let cli = |words: &[&str]| site.stand.gateway.cli_ok(words).unwrap();
-    cli(&["token", "create", "--identity", "report-service", "--group", "agents", "--target", "shop", "--expires", "7d"]);
+    cli(&[
+        "token",
+        "create",
+        "--identity",
+        "report-service",
+        "--group",
+        "agents",
+        "--target",
+        "shop",
+        "--expires",
+        "7d",
+    ]);
     cli(&["token", "create", "--identity", "old-bot", "--group", "agents"]);
     cli(&["identity", "revoke", "old-bot", "--reason", "left behind in a public repository"]);
     let endless = "SELECT BENCHMARK(1000000000000, SHA2('x', 256))";
     let mut running = site.stand.spawn_sql("etl-bot;run=nightly-4711", &token, endless);
-    let held = site.stand.spawn_sql("etl-bot;run=nightly-4712", &token, "ALTER TABLE customers ADD COLUMN loyalty_tier VARCHAR(20) NOT NULL DEFAULT 'basic'");
+    let held = site.stand.spawn_sql(
+        "etl-bot;run=nightly-4712",
+        &token,
+        "ALTER TABLE customers ADD COLUMN loyalty_tier VARCHAR(20) NOT NULL DEFAULT 'basic'",
+    );
     site.stand.pending();
     let mut node = std::process::Command::new("node");
     node.arg("pages.mjs").arg(&site.url).arg(&pictures).arg(&script).current_dir(driver);
     let output = node.output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{}", crate::stand::errors(&output));
-    let made = said.lines().find(|line| line.starts_with("rgt_")).unwrap();
-    site.stand.sql_ok("keyboard-bot", made, "SELECT 1");
+    let made: Vec<&str> = said.lines().filter(|line| line.starts_with("rg")).collect();
+    site.stand.sql_ok("keyboard-bot", made[0], "SELECT 1");
+    let rows = site.stand.sql_ok("dee", made[1], "SELECT ssn FROM customers WHERE id = 5");
+    assert!(!rows.contains(&xtask::shop::customer(5).ssn), "{rows}");
     assert!(!held.wait_with_output().unwrap().status.success());
     running.kill().unwrap();
     running.wait().unwrap();

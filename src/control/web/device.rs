@@ -99,7 +99,10 @@ pub(super) async fn decide(
     let (title, text) = match verdict {
         Verdict::Agree => {
             confirm(web.deps(), &code, &visitor.principal)?;
-            ("Connected", "The device has what it needs in a moment. You can end it under My access.")
+            (
+                "Connected",
+                "The device has what it needs in a moment. You can end it under My access.",
+            )
         }
         Verdict::Refuse => {
             deny(web.deps(), &code, &visitor.principal)?;
