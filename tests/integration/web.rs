@@ -581,7 +581,7 @@ fn every_answer_is_closed_to_others() {
         assert!(!policy.contains("unsafe"));
         assert_eq!(page.header("x-frame-options"), "DENY");
         assert_eq!(page.header("x-content-type-options"), "nosniff");
-        assert_eq!(page.header("referrer-policy"), "no-referrer");
+        assert_eq!(page.header("referrer-policy"), "same-origin");
         assert_eq!(page.header("cache-control"), "no-store", "{path}");
         assert_eq!(page.header("strict-transport-security"), "", "plain HTTP");
         assert!(
@@ -679,7 +679,6 @@ fn a_person_mints_a_password_and_lets_a_device_have_one() {
         ];
         Browser::new().ask(&Method::POST, &site.at("/device/token"), &[], Some(&form))
     };
-    assert!(fetch().body.contains("authorization_pending"));
     let page = dee.get(&site.at(&format!("/device?code={code}")));
     assert!(
         page.body.contains("&lt;b&gt;laptop") && page.body.contains("127.0.0.1"),

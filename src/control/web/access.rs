@@ -126,7 +126,7 @@ fn minting(visitor: &Visitor, targets: &[TargetStatus]) -> Markup {
                         @for target in targets { option value=(target.name) { (target.name) } }
                     }
                 }
-                label { "What is it for? You will see it in your list"
+                label { "What is it for?"
                     input name="label" maxlength="64" placeholder="notebook" autocomplete="off";
                 }
                 button.primary type="submit" { "Make a password" }

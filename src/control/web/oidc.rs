@@ -178,7 +178,7 @@ impl Provider {
         match secret {
             // (RFC 6749, section 2.3.1: each is form-encoded first.)
             Some(secret) if takes_basic => {
-                basic = Some((encoded(&self.client_id), encoded(&secret)))
+                basic = Some((encoded(&self.client_id), encoded(&secret)));
             }
             Some(secret) => {
                 form.push(("client_id", self.client_id.clone()));
