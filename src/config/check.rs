@@ -8,6 +8,7 @@ use std::path::Path;
 use super::certificates::certificates;
 use super::issuers::issuers;
 use super::parse::{Complaint, Step};
+use super::saml::saml;
 use super::web::web;
 use super::{Config, LabelRule, Target, UpstreamTls};
 use crate::schema::Labels;
@@ -29,6 +30,7 @@ pub(super) fn check(config: &Config) -> Checked {
     issuers(config)?;
     web(config)?;
     certificates(config)?;
+    saml(config)?;
     targets(config)
 }
 

@@ -154,7 +154,7 @@ fn sign_in(issuer: &Issuer, path: &dyn Fn(&'static str) -> Vec<Step>) -> Checked
 }
 
 /// HTTPS; HTTP to this machine only.
-fn url(path: &[Step], url: &str) -> Checked {
+pub(super) fn url(path: &[Step], url: &str) -> Checked {
     let rest = url.strip_prefix("https://");
     let local = url.strip_prefix("http://").filter(|rest| {
         let authority = rest.split('/').next().unwrap_or_default();

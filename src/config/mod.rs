@@ -5,6 +5,7 @@ mod check;
 mod issuers;
 mod parse;
 mod paths;
+mod saml;
 #[cfg(test)]
 mod tests;
 mod web;
@@ -15,6 +16,7 @@ use std::path::PathBuf;
 pub use certificates::CertificateName;
 pub use issuers::Issuer;
 pub use parse::ConfigError;
+pub use saml::{NameIdFormat, Saml};
 pub use web::Web;
 
 use crate::codec::Compression;
@@ -59,6 +61,9 @@ pub struct Config {
     /// Whose signed tokens are a login.
     #[serde(default)]
     pub issuers: Vec<Issuer>,
+    /// Whose SAML assertions sign a person in.
+    #[serde(default)]
+    pub saml: Vec<Saml>,
     /// Whose clients' certificates are.
     #[serde(default)]
     pub certificates: Vec<CertificateName>,

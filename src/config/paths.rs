@@ -28,6 +28,10 @@ impl Config {
             }
         }
         self.issuers.iter_mut().filter_map(|issuer| issuer.ca.as_mut()).for_each(resolve);
+        for of in &mut self.saml {
+            of.metadata.iter_mut().chain(&mut of.key).chain(&mut of.certificate).for_each(resolve);
+            of.certificates.iter_mut().for_each(resolve);
+        }
         for target in &mut self.targets {
             target.tls_ca.iter_mut().for_each(resolve);
             target.socket.iter_mut().for_each(resolve);

@@ -8,6 +8,8 @@ mod logging;
 mod process;
 mod publish;
 mod running;
+#[cfg(feature = "saml")]
+mod saml;
 mod schemas;
 mod serve;
 mod settings;

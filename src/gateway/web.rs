@@ -43,6 +43,8 @@ pub(super) fn settings(file: &Path, config: &Config) -> Result<Option<WebSetting
         let provider = Provider::new(issuer, IssuerClient::new(issuer)?, secret);
         providers.extend(provider.map(Arc::new));
     }
+    #[cfg(feature = "saml")]
+    let saml = super::saml::doors(file, config, &web.url)?;
     let us = |seconds: u64| i64::try_from(seconds.saturating_mul(1_000_000)).unwrap_or(i64::MAX);
     Ok(Some(WebSettings {
         url: web.url.clone(),
@@ -50,7 +52,12 @@ pub(super) fn settings(file: &Path, config: &Config) -> Result<Option<WebSetting
         idle_us: us(web.idle_s),
         session_us: us(web.session_s),
         providers,
+        #[cfg(not(feature = "saml"))]
         doors: Vec::new(),
+        #[cfg(feature = "saml")]
+        doors: saml.iter().map(|door| door.door()).collect(),
+        #[cfg(feature = "saml")]
+        saml,
     }))
 }
 

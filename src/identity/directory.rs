@@ -356,6 +356,11 @@ impl Directory {
         if holds { Ok(Arc::clone(pass)) } else { Err(PassEnd::Withdrawn) }
     }
 
+    /// Whether this identity is revoked, whatever proves it.
+    pub fn is_revoked(&self, identity: &str) -> bool {
+        self.revoked.contains(identity)
+    }
+
     /// Whether a token of an issuer can be a login.
     pub fn has_issuers(&self) -> bool {
         !self.issuers.is_empty()

@@ -11,6 +11,9 @@ use jsonwebtoken::jwk::{JwkSet, PublicKeyUse};
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, Header, Validation};
 use serde_json::{Map, Value};
 
+#[cfg(feature = "saml")]
+pub(super) use claims::counted_groups;
+
 use super::{LoginRefusal, PrincipalKind, UserName};
 
 /// Longest token that is looked at: those of issuers that list hundreds of groups are about 10 kB.

@@ -6,6 +6,8 @@ mod issuer;
 mod login_key;
 mod pass;
 mod password;
+#[cfg(feature = "saml")]
+pub mod saml;
 mod scope;
 mod token;
 mod user_name;
@@ -18,6 +20,8 @@ pub use certificate::{Certificate, CertificateRule, NameKind};
 pub use directory::{
     Attempt, Directory, LoginRefusal, MAX_LIVE_TOKENS, Proof, TokenRecord, Verifier,
 };
+#[cfg(feature = "saml")]
+use issuer::counted_groups;
 pub use issuer::{Issuer, IssuerKeys, IssuerRules, SignIn};
 pub use login_key::LoginKey;
 pub use pass::{Pass, PassEnd};

@@ -11,6 +11,11 @@ pub(super) const SESSION: Cookie = Cookie { name: "rowgate", same_site: "Strict"
 /// That of a sign-in under way: the provider's answer comes by a link of another site.
 pub(super) const FLOW: Cookie = Cookie { name: "rowgate-sign-in", same_site: "Lax" };
 
+/// That of a sign-in by SAML under way: the provider's answer comes by a form of another site, which is on HTTPS, or on this
+/// machine as we are.
+#[cfg(feature = "saml")]
+pub(super) const SAML: Cookie = Cookie { name: "rowgate-saml", same_site: "None" };
+
 pub(super) struct Cookie {
     name: &'static str,
     same_site: &'static str,
@@ -36,6 +41,8 @@ impl Cookie {
     pub(super) fn set(&self, settings: &WebSettings, value: &str, seconds: i64) -> HeaderValue {
         let (name, same_site) = (self.name(settings), self.same_site);
         let secure = if settings.is_https() { "; Secure" } else { "" };
+        // (Browsers take `None` from HTTPS only.)
+        let same_site = if same_site == "None" && secure.is_empty() { "Lax" } else { same_site };
         let text = format!(
             "{name}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite={same_site}{secure}"
         );
@@ -60,6 +67,8 @@ mod tests {
             session_us: 1,
             providers: vec![],
             doors: vec![],
+            #[cfg(feature = "saml")]
+            saml: vec![],
         }
     }
 
@@ -75,6 +84,14 @@ mod tests {
         assert_eq!(set, wanted);
         assert_eq!(SESSION.read(&https, &sent("a=b; __Host-rowgate=x")), Some("x".into()));
         assert_eq!(SESSION.read(&https, &sent("rowgate=x")), None, "a neighbour's");
+    }
+
+    #[cfg(feature = "saml")]
+    #[test]
+    fn a_form_of_another_site_brings_one_and_no_other() {
+        let set = |url: &str| SAML.set(&settings(url), "x", 60).to_str().unwrap().to_owned();
+        assert!(set("https://a.example").ends_with("HttpOnly; SameSite=None; Secure"));
+        assert!(set("http://localhost:1").ends_with("HttpOnly; SameSite=Lax"));
     }
 
     #[test]

@@ -86,6 +86,12 @@ impl Flow {
         URL_SAFE_NO_PAD.encode(digest(&SHA256, self.verifier().as_bytes()))
     }
 
+    /// The id of a SAML request (an XML name) that was made since this process began, as only it knows.
+    #[cfg(feature = "saml")]
+    pub(super) fn request(&self, process: &str) -> String {
+        format!("_{}", self.derived(&format!("request {process}")))
+    }
+
     fn derived(&self, what: &str) -> String {
         URL_SAFE_NO_PAD.encode(hash(&["rowgate sign-in", what, &self.provider, &self.key]))
     }
@@ -100,7 +106,8 @@ pub(super) fn local(place: &str) -> String {
         && place.len() <= MAX_PLACE
         && place.bytes().all(plain)
         // (Not back to where one signs in.)
-        && !place.starts_with("/sign-");
+        && !place.starts_with("/sign-")
+        && !place.starts_with("/saml/");
     if fits { place.to_owned() } else { "/".to_owned() }
 }
 
@@ -124,6 +131,7 @@ mod tests {
             "/\"><script>",
             "/\t/evil.example",
             "/sign-out",
+            "/saml/corp/login",
             "/é",
         ] {
             assert_eq!(local(bad), "/", "{bad}");

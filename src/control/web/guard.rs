@@ -60,6 +60,13 @@ pub(super) async fn guard(State(web): State<Web>, request: Request, next: Next) 
     response
 }
 
+/// Whether forms of other sites are meant to come here: a SAML provider's answer, which a cookie of its own ties to the
+/// browser that asked.
+fn is_answer(path: &str) -> bool {
+    let name = path.strip_prefix("/saml/").and_then(|rest| rest.strip_suffix("/acs"));
+    cfg!(feature = "saml") && name.is_some_and(|name| !name.contains('/'))
+}
+
 /// Why a request goes no further.
 fn refusal(settings: &WebSettings, request: &Request) -> Option<PageError> {
     let headers = request.headers();
@@ -71,7 +78,8 @@ fn refusal(settings: &WebSettings, request: &Request) -> Option<PageError> {
         return Some(PageError::new(StatusCode::MISDIRECTED_REQUEST, "Wrong address", what, &mend));
     }
     // (A device's calls are no browser's, and no cookie counts for them.)
-    if request.method().is_safe() || DEVICES.contains(&request.uri().path()) {
+    let path = request.uri().path();
+    if request.method().is_safe() || DEVICES.contains(&path) || is_answer(path) {
         return None;
     }
     // Every browser says one of them with a form; who says neither is none.

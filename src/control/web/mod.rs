@@ -19,6 +19,8 @@ mod oidc;
 mod page;
 mod roles;
 mod routes;
+#[cfg(feature = "saml")]
+mod saml;
 pub mod session;
 mod sessions;
 mod sign_in;
@@ -32,6 +34,8 @@ use arc_swap::ArcSwap;
 pub use listen::WebListener;
 pub use oidc::Provider;
 pub use roles::Roles;
+#[cfg(feature = "saml")]
+pub use saml::SamlDoor;
 
 use super::ControlDeps;
 use crate::policy::Snapshot;
@@ -44,6 +48,9 @@ struct Inner {
     deps: ControlDeps,
     snapshot: Arc<ArcSwap<Snapshot>>,
     settings: ArcSwap<WebSettings>,
+    /// The assertions that were used.
+    #[cfg(feature = "saml")]
+    used: saml::Used,
 }
 
 /// What the configuration says of the pages. A reload may change it, but for the address they are served on.
@@ -60,6 +67,9 @@ pub struct WebSettings {
     pub providers: Vec<Arc<Provider>>,
     /// Ways to sign in by something else.
     pub doors: Vec<Door>,
+    /// What is behind those of them that are SAML identity providers.
+    #[cfg(feature = "saml")]
+    pub saml: Vec<Arc<SamlDoor>>,
 }
 
 /// A way to sign in, as the sign-in page lists it.
@@ -100,7 +110,13 @@ impl WebSettings {
 impl Web {
     /// The pages over this gateway.
     pub fn new(deps: ControlDeps, snapshot: Arc<ArcSwap<Snapshot>>, settings: WebSettings) -> Self {
-        Self(Arc::new(Inner { deps, snapshot, settings: ArcSwap::from_pointee(settings) }))
+        Self(Arc::new(Inner {
+            deps,
+            snapshot,
+            settings: ArcSwap::from_pointee(settings),
+            #[cfg(feature = "saml")]
+            used: saml::Used::default(),
+        }))
     }
 
     /// From now on these settings.

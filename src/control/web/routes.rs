@@ -36,13 +36,16 @@ pub(super) fn router(web: Web) -> Router {
         .layer(from_fn_with_state(web.clone(), signed_in));
     let devices = crate::control::device::router(web.deps().clone())
         .layer(from_fn_with_state(web.clone(), device::front));
-    Router::new()
+    let router = Router::new()
         .route("/sign-in", get(sign_in::sign_in))
         .route("/sign-in/oidc/{name}", get(sign_in::leave))
         .route("/sign-in/oidc/{name}/callback", get(sign_in::come_back))
         .route("/signed-out", get(sign_in::signed_out))
         .route("/assets/{digest}/{name}", get(assets::serve))
-        .merge(own)
+        .merge(own);
+    #[cfg(feature = "saml")]
+    let router = router.merge(super::saml::routes());
+    router
         .fallback(async || PageError::not_found())
         .method_not_allowed_fallback(async || PageError::not_found())
         .layer(DefaultBodyLimit::max(MAX_FORM_BYTES))

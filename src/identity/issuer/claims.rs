@@ -74,17 +74,25 @@ fn groups(rules: &IssuerRules, claims: &Map<String, Value>) -> Result<Vec<String
         }
         Some(_) => return Err(LoginRefusal::Claims),
     };
-    if listed.iter().any(|group| group.is_empty() || group.len() > MAX_GROUP) {
-        return Err(LoginRefusal::Claims);
+    counted_groups(&rules.group_names, listed).ok_or(LoginRefusal::Claims)
+}
+
+/// The groups that count of those listed, by our names for them; `None` where they are not as groups are.
+pub(in crate::identity) fn counted_groups(
+    group_names: &[(String, String)],
+    listed: Vec<&str>,
+) -> Option<Vec<String>> {
+    let is_group = |group: &&str| !group.is_empty() && group.len() <= MAX_GROUP;
+    if listed.len() > MAX_GROUPS || !listed.iter().all(is_group) {
+        return None;
     }
-    let groups = if rules.group_names.is_empty() {
+    let groups = if group_names.is_empty() {
         listed.into_iter().map(str::to_owned).collect()
     } else {
-        let named =
-            rules.group_names.iter().filter(|(theirs, _)| listed.contains(&theirs.as_str()));
+        let named = group_names.iter().filter(|(theirs, _)| listed.contains(&theirs.as_str()));
         named.map(|(_, ours)| ours.clone()).collect()
     };
-    Ok(sorted(groups))
+    Some(sorted(groups))
 }
 
 /// The claim of that very name, or else the one that a path with dots leads to.
