@@ -103,7 +103,7 @@ fn default_lifetime_s() -> u64 {
 /// Checks all of them.
 pub(super) fn saml(config: &Config) -> Checked {
     use Step::{At, Key};
-    let (mut names, mut entities) = (HashSet::new(), HashSet::new());
+    let mut names = HashSet::new();
     for (at, of) in config.saml.iter().enumerate() {
         let path = |key| vec![Key("saml"), At(at), Key(key)];
         name(&path("name"), &of.name, &mut names)?;
@@ -118,10 +118,6 @@ pub(super) fn saml(config: &Config) -> Checked {
         if of.entity_id.is_empty() || of.entity_id.contains(char::is_whitespace) {
             let mend = "write it as the provider's metadata does (entityID)";
             return complain(&path("entity_id"), "no entity id", mend);
-        }
-        if !entities.insert(&of.entity_id) {
-            let what = format!("{:?} is listed twice", of.entity_id);
-            return complain(&path("entity_id"), what, "once is enough");
         }
         provider(of, &path)?;
         if of.certificate.is_some() && of.key.is_none() {

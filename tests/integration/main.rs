@@ -38,6 +38,7 @@ mod policy;
 mod pool;
 mod proxies;
 mod relay;
+mod saml;
 mod sessions;
 mod simulated;
 mod sockets;

@@ -93,6 +93,21 @@ pub fn browser() -> Result<PathBuf> {
     npm("tests/browser", "browser")
 }
 
+/// Unpacks SimpleSAMLphp, a SAML identity provider, into `target/simplesamlphp`, and installs PHP's command line for it; the
+/// folder. Its package would bring a web server that starts.
+pub fn simplesamlphp() -> Result<PathBuf> {
+    let folder = sh::target_dir().join("simplesamlphp");
+    let has_all = "exit(extension_loaded('dom') && extension_loaded('mbstring') ? 0 : 1);";
+    let is_there = || sh::capture(&mut sh::command(&["php", "-r", has_all])).is_ok();
+    if !is_there() {
+        install(&["php-cli", "php-xml", "php-mbstring"])?;
+    }
+    if !folder.join("usr/share/simplesamlphp/www").exists() {
+        unpack(&folder, &["simplesamlphp"])?;
+    }
+    Ok(folder)
+}
+
 /// Unpacks MariaDB's plugins into `target/mariadb-plugins`; the folder. Their package would start a service.
 pub fn mariadb_plugins() -> Result<PathBuf> {
     let folder = sh::target_dir().join("mariadb-plugins");

@@ -1,5 +1,5 @@
 <?php
-// SimpleSAMLphp as an identity provider for the tests; `xtask/src/saml.rs` starts it and says what is in the environment.
+// SimpleSAMLphp as an identity provider for the tests; `xtask/src/saml.rs` starts it, and says what the environment has.
 $dir = getenv('ROWGATE_IDP_DIR');
 $config = [
     'baseurlpath' => getenv('ROWGATE_IDP_URL') . '/simplesaml/',
