@@ -85,15 +85,15 @@ impl ServiceProvider {
             )
         });
         let formats = if self.subject.is_some() { &[] } else { self.name_id_formats.as_slice() };
-        let formats: String = formats
-            .iter()
-            .map(|format| format!("<md:NameIDFormat>{}</md:NameIDFormat>", escaped(format)))
-            .collect();
+        let mut listed = String::new();
+        for format in formats {
+            listed.push_str(&format!("<md:NameIDFormat>{}</md:NameIDFormat>", escaped(format)));
+        }
         format!(
             "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\
              <md:EntityDescriptor xmlns:md=\"{METADATA}\" entityID=\"{entity}\">\
              <md:SPSSODescriptor AuthnRequestsSigned=\"{signs}\" WantAssertionsSigned=\"true\" \
-             protocolSupportEnumeration=\"{PROTOCOL}\">{key}{formats}\
+             protocolSupportEnumeration=\"{PROTOCOL}\">{key}{listed}\
              <md:AssertionConsumerService Binding=\"{POST}\" Location=\"{acs}\" index=\"0\" isDefault=\"true\"/>\
              </md:SPSSODescriptor></md:EntityDescriptor>\n",
             entity = escaped(&self.entity_id),
