@@ -35,7 +35,7 @@ pub(super) fn parse(text: &str) -> Result<Document<'_>, SamlRefusal> {
 
 /// Reads what was signed, in canonical form: its length is known to be bounded.
 pub(super) fn parse_canonical(text: &str) -> Result<Document<'_>, SamlRefusal> {
-    // Whatever it would declare: an entity, an attribute's default, an ID of another name. (roxmltree lets empty ones by.)
+    // Whatever it would declare: an entity, an attribute's default, an ID of another name. (roxmltree is told to refuse them, too.)
     if text.contains("<!DOCTYPE") || text.contains("<!ENTITY") {
         return Err(SamlRefusal::Dtd);
     }

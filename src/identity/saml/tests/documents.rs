@@ -162,4 +162,11 @@ fn sizes() {
     let at = "<ds:CanonicalizationMethod ";
     let long = named.replacen(at, &format!("{}{at}", "<l:x/>".repeat(5_000)), 1);
     assert_eq!(check(&long).unwrap_err(), Size);
+    let document = xml::parse(&long).unwrap();
+    let info = document.descendants().find(|node| is(*node, SIGNATURE, "SignedInfo")).unwrap();
+    assert_eq!(
+        canonical::canonical(info, None, &[]).unwrap_err(),
+        Size,
+        "before all of it is made"
+    );
 }
