@@ -192,6 +192,8 @@ mod tests {
             session_us: 1,
             providers: vec![],
             doors: vec![],
+            #[cfg(feature = "saml")]
+            saml: vec![],
         };
         let to = |listen: &str| {
             way(&settings, &TargetStatus { listen: listen.into(), ..TargetStatus::default() })
