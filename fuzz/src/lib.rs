@@ -2,6 +2,7 @@
 //! checked where no fuzzer is.
 
 mod identity;
+mod saml;
 mod session;
 
 use rowgate::codec::{
@@ -16,6 +17,7 @@ use rowgate::schema::{
 use rowgate::sql::{Context, Tokens, analyse, analyse_tokens, split};
 
 pub use identity::{jwt, user_name};
+pub use saml::saml_response;
 pub use session::session;
 
 /// Frames: what is written is read back, and a header never points outside.

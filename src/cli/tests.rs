@@ -249,7 +249,9 @@ mod verbs_at_work {
                     }
                     ready.send(()).unwrap();
                     let gateway = Arc::new(Still);
-                    let deps = ControlDeps { store, desk, events, gateway };
+                    let rules = (&crate::config::Passwords::default()).into();
+                    let people = Arc::new(crate::control::People::new(rules));
+                    let deps = ControlDeps { store, desk, events, gateway, people };
                     let stop = async {
                         let _ = stopped.await;
                     };
@@ -312,6 +314,10 @@ mod verbs_at_work {
 
         fn tokens_changed(&self) -> Answer<'_, bool> {
             Box::pin(std::future::ready(true))
+        }
+
+        fn refresh_keys(&self, _issuer: usize) -> Answer<'_, ()> {
+            Box::pin(std::future::ready(()))
         }
 
         fn ready(&self) -> Result<(), String> {

@@ -9,6 +9,8 @@ use super::certificates::certificates;
 use super::custody::{Reference, custody};
 use super::issuers::issuers;
 use super::parse::{Complaint, Step};
+use super::saml::saml;
+use super::web::web;
 use super::{Config, LabelRule, SEALED, Target, UpstreamTls};
 use crate::schema::Labels;
 
@@ -27,8 +29,10 @@ pub(super) fn check(config: &Config) -> Checked {
     labels(&config.labels)?;
     plugins(config)?;
     issuers(config)?;
+    web(config)?;
     certificates(config)?;
     custody(config)?;
+    saml(config)?;
     targets(config)
 }
 
@@ -77,6 +81,11 @@ fn bounds(config: &Config) -> Checked {
     let within = |table, all: &[Bound]| {
         all.iter().try_for_each(|bound| in_bounds(&[Step::Key(table), Step::Key(bound.0)], bound))
     };
+    let of_passwords: [Bound; 2] = [
+        ("max_ttl_s", config.passwords.max_ttl_s, 60..=604_800, "a minute to a week"),
+        ("ttl_s", config.passwords.ttl_s, 60..=config.passwords.max_ttl_s, "to max_ttl_s"),
+    ];
+    within("passwords", &of_passwords)?;
     within("server", &of_server)?;
     within("audit", &of_audit)?;
     within("approvals", &of_approvals)
@@ -221,7 +230,8 @@ fn targets(config: &Config) -> Checked {
     use Step::{At, Key};
     let mut names = HashSet::new();
     // Port 0 lets the system choose, so two of those don't clash.
-    let mut listening: HashSet<_> = config.admin.listen.into_iter().collect();
+    let web = config.web.as_ref().map(|web| web.listen);
+    let mut listening: HashSet<_> = config.admin.listen.into_iter().chain(web).collect();
     let mut sockets: HashSet<_> = HashSet::from([config.admin.socket.as_path()]);
     for (at, target) in config.targets.iter().enumerate() {
         let path = |key| vec![Key("targets"), At(at), Key(key)];

@@ -45,6 +45,18 @@ pub struct Issuer {
     /// Where its keys are; none: as its discovery document says.
     #[serde(default)]
     pub jwks_url: Option<String>,
+    /// The gateway's own id at it, as a client that people sign in through; none: nobody signs in to the pages by it.
+    #[serde(default)]
+    pub client_id: Option<String>,
+    /// `env:NAME` or `file:PATH`; none: a public client, with PKCE alone.
+    #[serde(default)]
+    pub client_secret: Option<String>,
+    /// What is asked for at a sign-in, beside `openid`.
+    #[serde(default)]
+    pub scopes: Vec<String>,
+    /// What the sign-in page calls it; none: its name.
+    #[serde(default)]
+    pub title: Option<String>,
     /// Seconds between looks at its keys.
     #[serde(default = "default_refresh_s")]
     pub refresh_s: u64,
@@ -74,7 +86,7 @@ pub(super) fn issuers(config: &Config) -> Checked {
     for (at, issuer) in config.issuers.iter().enumerate() {
         let path = |key| vec![Key("issuers"), At(at), Key(key)];
         name(&path("name"), &issuer.name, &mut names)?;
-        if !has_private_way {
+        if !has_private_way && issuer.client_id.is_none() {
             let mend = "add [tls]: a token is a password, which clients send only inside TLS";
             return complain(&path("url"), "no client could send such a token", mend);
         }
@@ -99,6 +111,7 @@ pub(super) fn issuers(config: &Config) -> Checked {
             let mend = format!("choose of {}", ALGORITHMS.join(", "));
             return complain(&path("algorithms"), what, &mend);
         }
+        sign_in(issuer, &path)?;
         let keep = (
             "keep_keys_s",
             issuer.keep_keys_s,
@@ -110,6 +123,34 @@ pub(super) fn issuers(config: &Config) -> Checked {
         in_bounds(&path("keep_keys_s"), &keep)?;
     }
     Ok(())
+}
+
+/// What people sign in with.
+fn sign_in(issuer: &Issuer, path: &dyn Fn(&'static str) -> Vec<Step>) -> Checked {
+    if issuer.client_id.as_ref().is_some_and(|id| id.is_empty() || id.contains(char::is_control)) {
+        return complain(&path("client_id"), "no id", "write the id that the issuer gave it");
+    }
+    if issuer.client_id.is_none()
+        && (issuer.client_secret.is_some() || !issuer.scopes.is_empty() || issuer.title.is_some())
+    {
+        let mend = "name the client that people sign in through, or leave its keys out";
+        return complain(&path("client_id"), "missing beside what is for a sign-in", mend);
+    }
+    if let Some(reference) = &issuer.client_secret {
+        let parts = reference.split_once(':');
+        if !parts.is_some_and(|(kind, rest)| ["env", "file"].contains(&kind) && !rest.is_empty()) {
+            let mend = "write env:NAME or file:PATH; secrets don't belong in this file";
+            return complain(&path("client_secret"), "not a reference to a secret", mend);
+        }
+    }
+    // (RFC 6749, appendix A.4)
+    let plain = |b: u8| matches!(b, 0x21 | 0x23..=0x5b | 0x5d..=0x7e);
+    match issuer.scopes.iter().find(|s| s.is_empty() || !s.bytes().all(plain)) {
+        None => Ok(()),
+        Some(bad) => {
+            complain(&path("scopes"), format!("{bad:?} is no scope"), "write words without blanks")
+        }
+    }
 }
 
 /// HTTPS; HTTP to this machine only.

@@ -6,8 +6,10 @@ mod custody;
 mod issuers;
 mod parse;
 mod paths;
+mod saml;
 #[cfg(test)]
 mod tests;
+mod web;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -17,6 +19,8 @@ pub use check::check_stored;
 pub use custody::{Custody, Reference, VaultServer};
 pub use issuers::Issuer;
 pub use parse::ConfigError;
+pub use saml::{NameIdFormat, Saml};
+pub use web::Web;
 
 use crate::codec::Compression;
 use crate::network::Network;
@@ -36,6 +40,9 @@ pub struct Config {
     /// The control plane.
     #[serde(default)]
     pub admin: Admin,
+    /// The pages that people sign in to.
+    #[serde(default)]
+    pub web: Option<Web>,
     /// Where tokens, approvals and policy versions are kept.
     pub store: Store,
     /// The record.
@@ -57,9 +64,15 @@ pub struct Config {
     /// Whose signed tokens are a login.
     #[serde(default)]
     pub issuers: Vec<Issuer>,
+    /// Whose SAML assertions sign a person in.
+    #[serde(default)]
+    pub saml: Vec<Saml>,
     /// Whose clients' certificates are.
     #[serde(default)]
     pub certificates: Vec<CertificateName>,
+    /// Session passwords.
+    #[serde(default)]
+    pub passwords: Passwords,
     /// Approval defaults.
     #[serde(default)]
     pub approvals: Approvals,
@@ -311,6 +324,22 @@ pub enum ClientCertificates {
     Optional,
     /// Without one, no handshake.
     Required,
+}
+
+/// `[passwords]`: what persons who have signed in are given for the drivers.
+#[derive(Clone, Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Passwords {
+    /// Seconds that one lives unless its owner asks for less or more.
+    pub ttl_s: u64,
+    /// Seconds that one may be asked to live.
+    pub max_ttl_s: u64,
+}
+
+impl Default for Passwords {
+    fn default() -> Self {
+        Self { ttl_s: 28_800, max_ttl_s: 43_200 }
+    }
 }
 
 /// `[approvals]`.

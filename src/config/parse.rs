@@ -115,7 +115,7 @@ fn of_toml(error: &toml::de::Error, text: &str, file: &str) -> ConfigError {
     }
     // The message quotes the value, which in these lines may be a secret.
     let key = key_at(text, offset);
-    if ["password", "master_key", "token"].iter().any(|secret| key.contains(secret)) {
+    if ["password", "master_key", "token", "secret"].iter().any(|secret| key.contains(secret)) {
         let what = "not a string".to_owned();
         return complain(within(&key), what, "write env:NAME or file:PATH".to_owned());
     }

@@ -23,7 +23,20 @@ impl Config {
             resolve(&mut tls.key);
             tls.client_ca.iter_mut().for_each(resolve);
         }
+        if let Some(web) = &mut self.web {
+            web.certificate.iter_mut().chain(&mut web.key).for_each(resolve);
+        }
+        let references = self.issuers.iter_mut().filter_map(|issuer| issuer.client_secret.as_mut());
+        for reference in references {
+            if let Some(path) = reference.strip_prefix("file:") {
+                *reference = format!("file:{}", base.join(path).display());
+            }
+        }
         self.issuers.iter_mut().filter_map(|issuer| issuer.ca.as_mut()).for_each(resolve);
+        for of in &mut self.saml {
+            of.metadata.iter_mut().chain(&mut of.key).chain(&mut of.certificate).for_each(resolve);
+            of.certificates.iter_mut().for_each(resolve);
+        }
         for target in &mut self.targets {
             let pems = target.tls_ca.iter_mut().chain(target.server_public_key.iter_mut());
             for pem in pems {

@@ -111,7 +111,7 @@ fn may_see(caller: &Caller, approval: &Approval) -> bool {
         || approval.approver_groups.iter().any(|group| caller.is_in(group))
 }
 
-fn shorten(statement: &mut String) {
+pub(super) fn shorten(statement: &mut String) {
     if let Some((end, _)) = statement.char_indices().nth(LISTED_STATEMENT_CHARS) {
         statement.truncate(end);
         statement.push('…');

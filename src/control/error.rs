@@ -39,6 +39,14 @@ pub enum ControlError {
         /// Why.
         source: std::io::Error,
     },
+    /// The pages' address can't be bound.
+    #[error("web.listen: {address}: {source}; free the port, or name another")]
+    Web {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
 }
 
 /// An error as the API answers it.
@@ -65,6 +73,10 @@ struct Envelope {
 impl ErrorAnswer {
     fn new(status: StatusCode, code: &str, message: &str) -> Self {
         Self { status, body: ErrorBody { code: code.to_owned(), message: message.to_owned() } }
+    }
+
+    pub(super) fn status(&self) -> StatusCode {
+        self.status
     }
 
     pub(super) fn bad_request(message: &str) -> Self {
@@ -97,6 +109,15 @@ impl ErrorAnswer {
 
     pub(super) fn conflict(message: &str) -> Self {
         Self::new(StatusCode::CONFLICT, "conflict", message)
+    }
+
+    pub(super) fn too_many(message: &str) -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many", message)
+    }
+
+    /// The sentence for people.
+    pub fn message(&self) -> &str {
+        &self.body.message
     }
 
     pub(super) fn unavailable(message: &str) -> Self {

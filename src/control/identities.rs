@@ -126,10 +126,9 @@ pub(super) async fn revoke(
     Extension(caller): Extension<Caller>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<serde_json::Value>, ErrorAnswer> {
-    let request = admitted(&deps, &caller, "identity.revoke", body)?;
-    let now_us = jiff::Timestamp::now().as_microsecond();
-    revoke_identity(&deps.store, &request, &caller.identity, now_us).await?;
-    deps.logins_changed().await?;
+    caller.must_be_admin()?;
+    let request: IdentityRequest = parsed(body)?;
+    revoke_by(&deps, &caller, &request).await?;
     Ok(Json(serde_json::json!({ "revoked": request.identity })))
 }
 
@@ -138,22 +137,33 @@ pub(super) async fn restore(
     Extension(caller): Extension<Caller>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<serde_json::Value>, ErrorAnswer> {
-    let request = admitted(&deps, &caller, "identity.restore", body)?;
-    restore_identity(&deps.store, &request).await?;
-    deps.logins_changed().await?;
+    caller.must_be_admin()?;
+    let request: IdentityRequest = parsed(body)?;
+    restore_by(&deps, &caller, &request).await?;
     Ok(Json(serde_json::json!({ "restored": request.identity })))
 }
 
-/// A request that may be carried out, recorded as this action.
-fn admitted(
+/// Revokes the identity that a caller who may names.
+pub(super) async fn revoke_by(
     deps: &ControlDeps,
     caller: &Caller,
-    action: &'static str,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<IdentityRequest, ErrorAnswer> {
-    caller.must_be_admin()?;
-    let request: IdentityRequest = parsed(body)?;
-    check(&request)?;
-    deps.record(caller, action, &subject(&request))?;
-    Ok(request)
+    request: &IdentityRequest,
+) -> Result<(), ErrorAnswer> {
+    check(request)?;
+    deps.record(caller, "identity.revoke", &subject(request))?;
+    let now_us = jiff::Timestamp::now().as_microsecond();
+    revoke_identity(&deps.store, request, &caller.identity, now_us).await?;
+    deps.logins_changed().await
+}
+
+/// Restores the identity that a caller who may names.
+pub(super) async fn restore_by(
+    deps: &ControlDeps,
+    caller: &Caller,
+    request: &IdentityRequest,
+) -> Result<(), ErrorAnswer> {
+    check(request)?;
+    deps.record(caller, "identity.restore", &subject(request))?;
+    restore_identity(&deps.store, request).await?;
+    deps.logins_changed().await
 }

@@ -136,7 +136,9 @@ async fn accept_tcp(listener: TcpListener, probes: Router) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                places.seat(tokio::spawn(converse(stream, probes.clone(), None)).abort_handle());
+                places.seat(
+                    tokio::spawn(converse(stream, probes.clone(), None::<Origin>)).abort_handle(),
+                );
             }
             Err(error) => pause(&error).await,
         }
@@ -159,14 +161,15 @@ impl Places {
     }
 }
 
-async fn pause(error: &std::io::Error) {
+pub(super) async fn pause(error: &std::io::Error) {
     tracing::warn!(%error, "the control plane could not accept a connection");
     tokio::time::sleep(ACCEPT_PAUSE).await;
 }
 
 /// One connection, from its first request to its end.
-async fn converse<S>(stream: S, router: Router, origin: Option<Origin>)
+pub(super) async fn converse<S, O>(stream: S, router: Router, origin: Option<O>)
 where
+    O: Clone + Send + Sync + 'static,
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let router = TowerToHyperService::new(router);

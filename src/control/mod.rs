@@ -5,15 +5,20 @@
 //! an approval is the business of `approval`.
 
 mod approvals;
+mod codes;
+pub mod device;
 mod error;
 mod identities;
+mod issuer_client;
 mod listen;
 mod operate;
+pub mod passwords;
 mod peer;
 mod probe;
 mod reply;
 mod targets;
 mod tokens;
+pub mod web;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -22,8 +27,11 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
 
+pub use codes::Asked;
+pub use device::{DeviceRequest, People};
 pub use error::{ControlError, ErrorAnswer, ErrorBody};
 pub use identities::{IdentityRefused, identities, restore_identity, revoke_identity};
+pub use issuer_client::{IssuerClient, IssuerClientError};
 pub use listen::{Listeners, Peers};
 pub use peer::{ADMINS, Caller};
 pub use reply::{
@@ -65,6 +73,9 @@ pub trait Gateway: Send + Sync {
     fn custody(&self) -> Option<Arc<dyn Custody>> {
         None
     }
+    /// Asks an issuer, by its place in the configuration, for its keys, if that was not done just now. Ready once they
+    /// are in force.
+    fn refresh_keys(&self, issuer: usize) -> Answer<'_, ()>;
     /// Whether it takes traffic; if not, why.
     fn ready(&self) -> Result<(), String>;
     /// The metrics in Prometheus' text format.
@@ -82,6 +93,8 @@ pub struct ControlDeps {
     pub events: Arc<dyn EventSink>,
     /// The rest.
     pub gateway: Arc<dyn Gateway>,
+    /// Session passwords, and the codes by which devices ask for them.
+    pub people: Arc<People>,
 }
 
 impl ControlDeps {
@@ -140,6 +153,9 @@ fn api(deps: ControlDeps) -> Router {
         .route("/v1/targets/{name}/rotate", post(targets::rotate))
         .route("/v1/targets/{name}/remove", post(targets::remove))
         .route("/v1/key/rotate", post(targets::rotate_key))
+        .route("/v1/passwords", get(passwords::list_own).post(passwords::mint_own))
+        .route("/v1/passwords/{id}/revoke", post(passwords::revoke_one))
+        .merge(device::on_socket())
         .route("/v1/identities", get(identities::list))
         .route("/v1/identities/revoke", post(identities::revoke))
         .route("/v1/identities/restore", post(identities::restore))

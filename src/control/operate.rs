@@ -60,9 +60,19 @@ pub(super) async fn kill(
     caller.must_be_admin()?;
     let session: u64 =
         id.parse().map_err(|_| ErrorAnswer::bad_request("a session's id is a number"))?;
-    deps.record(&caller, "session.kill", &id)?;
+    kill_by(&deps, &caller, session)?;
+    Ok(Json(serde_json::json!({ "killed": session })))
+}
+
+/// Ends the session that a caller who may names.
+pub(super) fn kill_by(
+    deps: &ControlDeps,
+    caller: &Caller,
+    session: u64,
+) -> Result<(), ErrorAnswer> {
+    deps.record(caller, "session.kill", &session.to_string())?;
     if deps.gateway.kill(session) {
-        Ok(Json(serde_json::json!({ "killed": session })))
+        Ok(())
     } else {
         Err(ErrorAnswer::not_found("there is no such session"))
     }

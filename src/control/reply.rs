@@ -81,6 +81,9 @@ pub struct SessionInfo {
     pub since_us: i64,
     /// Statements so far.
     pub statements: u64,
+    /// Whose run it is, as the login said (`;run=…`); empty: it said none.
+    #[serde(default)]
+    pub run: String,
 }
 
 /// `GET /v1/sessions`.

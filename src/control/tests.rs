@@ -52,6 +52,10 @@ impl Gateway for Notebook {
         Box::pin(std::future::ready(!self.is_busy.load(Ordering::Relaxed)))
     }
 
+    fn refresh_keys(&self, _issuer: usize) -> Answer<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
     fn ready(&self) -> Result<(), String> {
         let ready = self.ready.load(Ordering::Relaxed);
         if ready { Ok(()) } else { Err("target shop is down".into()) }
@@ -75,6 +79,7 @@ impl House {
     async fn directory(&self) -> Directory {
         let logins = self.store.logins().await.unwrap();
         Directory::new(logins.tokens, vec![], vec![], logins.revoked)
+            .with_passwords(logins.passwords)
     }
 
     async fn new() -> Self {
@@ -114,6 +119,7 @@ impl House {
             desk: self.desk.clone(),
             events: sink,
             gateway: self.gateway.clone(),
+            people: Arc::new(People::new((&crate::config::Passwords::default()).into())),
         };
         tokio::spawn(serve(listeners, deps, std::future::pending()));
     }

@@ -252,21 +252,32 @@ pub(super) async fn create(
     body: Result<Bytes, axum::extract::rejection::BytesRejection>,
 ) -> Result<Json<TokenAnswer>, ErrorAnswer> {
     caller.must_be_admin()?;
-    let request: NewTokenRequest = parsed(body)?;
-    check(&request)?;
+    create_by(&deps, &caller, &parsed(body)?).await.map(Json)
+}
+
+/// Makes the token that a caller who may asks for.
+pub(super) async fn create_by(
+    deps: &ControlDeps,
+    caller: &Caller,
+    request: &NewTokenRequest,
+) -> Result<TokenAnswer, ErrorAnswer> {
+    check(request)?;
     // A misspelt name would make a token that opens nothing, or a target of a later day.
     let known = deps.gateway.status().targets;
     if let Some(bad) = request.targets.iter().find(|t| known.iter().all(|known| known.name != **t))
     {
         return Err(ErrorAnswer::bad_request(&format!("there is no target {bad:?}")));
     }
-    deps.record(&caller, "token.create", &request.identity)?;
+    deps.record(caller, "token.create", &request.identity)?;
     let now_us = jiff::Timestamp::now().as_microsecond();
-    let issued = issue(&deps.store, &request, &caller.identity, now_us).await?;
-    // Whether it counts already or in a moment: it is shown this once.
+    Ok(shown(deps, issue(&deps.store, request, &caller.identity, now_us).await?).await)
+}
+
+/// A new token's only showing. (Whether it counts already or in a moment.)
+async fn shown(deps: &ControlDeps, issued: Issued) -> TokenAnswer {
     let _ = deps.gateway.tokens_changed().await;
     let token = String::from_utf8_lossy(issued.secret.expose()).into_owned();
-    Ok(Json(TokenAnswer { token, info: issued.info }))
+    TokenAnswer { token, info: issued.info }
 }
 
 pub(super) async fn rotated(
@@ -276,14 +287,19 @@ pub(super) async fn rotated(
     body: Result<Bytes, axum::extract::rejection::BytesRejection>,
 ) -> Result<Json<TokenAnswer>, ErrorAnswer> {
     caller.must_be_admin()?;
-    let request: RotateRequest = parsed(body)?;
-    deps.record(&caller, "token.rotate", &id)?;
+    rotate_by(&deps, &caller, &id, &parsed(body)?).await.map(Json)
+}
+
+/// Makes the token in the place of another that a caller who may asks for.
+pub(super) async fn rotate_by(
+    deps: &ControlDeps,
+    caller: &Caller,
+    id: &str,
+    request: &RotateRequest,
+) -> Result<TokenAnswer, ErrorAnswer> {
+    deps.record(caller, "token.rotate", id)?;
     let now_us = jiff::Timestamp::now().as_microsecond();
-    let issued = rotate(&deps.store, &id, &request, &caller.identity, now_us).await?;
-    // Whether it counts already or in a moment: it is shown this once.
-    let _ = deps.gateway.tokens_changed().await;
-    let token = String::from_utf8_lossy(issued.secret.expose()).into_owned();
-    Ok(Json(TokenAnswer { token, info: issued.info }))
+    Ok(shown(deps, rotate(&deps.store, id, request, &caller.identity, now_us).await?).await)
 }
 
 pub(super) async fn revoke(
@@ -292,8 +308,17 @@ pub(super) async fn revoke(
     Path(id): Path<String>,
 ) -> Result<Json<TokenInfo>, ErrorAnswer> {
     caller.must_be_admin()?;
-    deps.record(&caller, "token.revoke", &id)?;
-    let revoked = deps.store.revoke_token(&id, jiff::Timestamp::now().as_microsecond()).await?;
+    revoke_by(&deps, &caller, &id).await.map(Json)
+}
+
+/// Revokes the token that a caller who may names.
+pub(super) async fn revoke_by(
+    deps: &ControlDeps,
+    caller: &Caller,
+    id: &str,
+) -> Result<TokenInfo, ErrorAnswer> {
+    deps.record(caller, "token.revoke", id)?;
+    let revoked = deps.store.revoke_token(id, jiff::Timestamp::now().as_microsecond()).await?;
     let tokens = deps.store.tokens().await?;
     if revoked {
         deps.logins_changed().await?;
@@ -301,7 +326,7 @@ pub(super) async fn revoke(
     match tokens.into_iter().find(|token| token.record.id == id) {
         None => Err(ErrorAnswer::not_found("there is no such token")),
         Some(_) if !revoked => Err(ErrorAnswer::conflict("the token is revoked already")),
-        Some(token) => Ok(Json(TokenInfo::from(token))),
+        Some(token) => Ok(TokenInfo::from(token)),
     }
 }
 

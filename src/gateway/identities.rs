@@ -19,8 +19,9 @@ pub(super) fn directory(
     let issuers =
         issuers.map(|issuer| Issuer { rules: rules(issuer), keys: keys.get(&issuer.url).cloned() });
     let certificates = config.certificates.iter().filter_map(certificate);
-    let Logins { tokens, revoked } = logins.clone();
+    let Logins { tokens, passwords, revoked } = logins.clone();
     Directory::new(tokens, issuers.collect(), certificates.collect(), revoked)
+        .with_passwords(passwords)
 }
 
 fn rules(issuer: &config::Issuer) -> IssuerRules {

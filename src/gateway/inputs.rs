@@ -77,6 +77,9 @@ impl Texts {
         }
         let tls_digest = pair.finalize();
         part(&mut all, tls_digest.as_bytes());
+        for path in config.web.iter().flat_map(|web| web.certificate.iter().chain(&web.key)) {
+            part(&mut all, &read_bytes(path, "web.certificate", MAX_TEXT)?);
+        }
         let watched = all.finalize();
         Ok(Self { config, policies, plugins, keys, tls, tls_digest, watched, digest })
     }

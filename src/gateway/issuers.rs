@@ -1,18 +1,17 @@
 //! One task an issuer keeps its keys known: at start, every few minutes, and at once when a token names a key that is
 //! not there.
 
-use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use reqwest::{Certificate, Client, Response, redirect};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::GatewayError;
 use crate::config;
+use crate::control::{IssuerClient, IssuerClientError};
 use crate::identity::IssuerKeys;
 use crate::net::KeyRefresh;
 
@@ -23,15 +22,9 @@ const WAITING: usize = 1_024;
 /// no more than that.
 const PAUSE: Duration = Duration::from_secs(30);
 
-/// A document that takes longer is none: a login waits for two, the discovery document and the keys.
-const FETCH_TIMEOUT: Duration = Duration::from_secs(3);
-
 /// Until the next try after a failed one; twice as long after each, up to a minute.
 const FIRST_RETRY: Duration = Duration::from_secs(2);
 const MAX_RETRY: Duration = Duration::from_mins(1);
-
-/// Longest document: those of issuers with dozens of keys are below 64 KiB.
-const MAX_DOCUMENT: usize = 256 << 10;
 
 /// What a fetch gave; `heard` is told once it is in force.
 pub(super) struct Fetched {
@@ -83,7 +76,7 @@ impl Issuers {
 
     fn start(&self, issuer: &config::Issuer) -> Result<Task, GatewayError> {
         let (requests, requested) = mpsc::channel(WAITING);
-        let client = client(issuer)?;
+        let client = IssuerClient::new(issuer)?;
         let watch = Watch { issuer: issuer.clone(), client, found: self.found.clone() };
         Ok(Task { issuer: issuer.clone(), requests, running: tokio::spawn(watch.run(requested)) })
     }
@@ -103,38 +96,18 @@ impl KeyRefresh for Issuers {
     }
 }
 
-/// One client an issuer, since each may have a CA of its own. It follows no redirection: where keys come from is what
-/// the operator and the issuer say.
-fn client(issuer: &config::Issuer) -> Result<Client, GatewayError> {
-    let refuse = |path: &Path, why: &dyn std::fmt::Display| {
-        let name = &issuer.name;
-        GatewayError::Input(format!(
-            "{}: issuers.{name}.ca: {why}; give a PEM bundle of the issuer's CA",
-            path.display()
-        ))
-    };
-    let builder = Client::builder()
-        .user_agent(concat!("rowgate/", env!("CARGO_PKG_VERSION")))
-        .redirect(redirect::Policy::none())
-        .timeout(FETCH_TIMEOUT);
-    let builder = match &issuer.ca {
-        Some(path) => {
-            let pem = std::fs::read(path).map_err(|error| refuse(path, &error))?;
-            let bundle =
-                Certificate::from_pem_bundle(&pem).map_err(|error| refuse(path, &error))?;
-            builder.tls_certs_only(bundle)
+impl From<IssuerClientError> for GatewayError {
+    fn from(error: IssuerClientError) -> Self {
+        match error {
+            IssuerClientError::Ca { .. } => Self::Input(error.to_string()),
+            IssuerClientError::Https { .. } => Self::Failed(error.to_string()),
         }
-        None => builder,
-    };
-    builder.build().map_err(|error| {
-        let name = &issuer.name;
-        GatewayError::Failed(format!("issuers.{name}: HTTPS can't be set up: {error}"))
-    })
+    }
 }
 
 struct Watch {
     issuer: config::Issuer,
-    client: Client,
+    client: IssuerClient,
     found: mpsc::Sender<Fetched>,
 }
 
@@ -179,9 +152,9 @@ impl Watch {
     async fn fetch(&self) -> Result<IssuerKeys, String> {
         let place = match &self.issuer.jwks_url {
             Some(url) => url.clone(),
-            None => self.discover().await?,
+            None => self.client.discover().await?.jwks_uri,
         };
-        let json = self.get(&place).await?;
+        let json = self.client.get(&place).await?;
         let now_us = jiff::Timestamp::now().as_microsecond();
         let keep_s = i64::try_from(self.issuer.keep_keys_s).unwrap_or(i64::MAX);
         IssuerKeys::parse(&json, now_us.saturating_add(keep_s.saturating_mul(1_000_000)))
@@ -189,57 +162,4 @@ impl Watch {
                 format!("{place}: no JWK set with a key that signatures can be checked by")
             })
     }
-
-    /// Where its discovery document says that its keys are (OpenID Connect Discovery 1.0, section 4).
-    async fn discover(&self) -> Result<String, String> {
-        let base = self.issuer.url.trim_end_matches('/');
-        let place = format!("{base}/.well-known/openid-configuration");
-        let json = self.get(&place).await?;
-        let document: Discovery =
-            serde_json::from_slice(&json).map_err(|error| format!("{place}: {error}"))?;
-        if document.issuer != self.issuer.url {
-            return Err(format!("{place}: it is that of {}", document.issuer));
-        }
-        // Not less private than the way to the document itself.
-        if self.issuer.url.starts_with("https://") && !document.jwks_uri.starts_with("https://") {
-            return Err(format!("{place}: its jwks_uri is no https URL"));
-        }
-        Ok(document.jwks_uri)
-    }
-
-    async fn get(&self, url: &str) -> Result<Vec<u8>, String> {
-        let answer = self.client.get(url).send().await.map_err(|error| said(&error))?;
-        if !answer.status().is_success() {
-            return Err(format!("{url}: {}", answer.status()));
-        }
-        bounded(answer).await.map_err(|why| format!("{url}: {why}"))
-    }
-}
-
-#[derive(serde::Deserialize)]
-struct Discovery {
-    issuer: String,
-    jwks_uri: String,
-}
-
-async fn bounded(mut answer: Response) -> Result<Vec<u8>, String> {
-    let mut body = Vec::new();
-    while let Some(chunk) = answer.chunk().await.map_err(|error| said(&error))? {
-        if body.len() + chunk.len() > MAX_DOCUMENT {
-            return Err(format!("longer than {MAX_DOCUMENT} bytes"));
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body)
-}
-
-/// An error with what is behind it, which reqwest's own text leaves out.
-fn said(error: &reqwest::Error) -> String {
-    let mut text = error.to_string();
-    let mut inner: Option<&dyn std::error::Error> = std::error::Error::source(error);
-    while let Some(error) = inner {
-        text = format!("{text}: {error}");
-        inner = error.source();
-    }
-    text
 }

@@ -13,11 +13,14 @@ mod process;
 mod publish;
 mod rotation;
 mod running;
+#[cfg(feature = "saml")]
+mod saml;
 mod schemas;
 mod second_wall;
 mod serve;
 mod settings;
 mod uses;
+mod web;
 
 pub use classify::{Proposed, classify};
 pub use inputs::{Inputs, Texts};
@@ -55,6 +58,7 @@ pub fn check(file: &Path) -> Result<Inputs, GatewayError> {
         let unread = Credentials::missing(String::new());
         settings::in_file(file, target, settings::runtime(target, &common, unread))?;
     }
+    web::settings(file, &inputs.config)?;
     Ok(inputs)
 }
 

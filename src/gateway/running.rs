@@ -11,8 +11,10 @@ use crate::audit::AuditWatch;
 use crate::config::Config;
 use crate::control::{Answer, AuditStatus, Custody, Gateway, SessionInfo, Status, TargetStatus};
 use crate::metrics::Metrics;
-use crate::net::Net;
+use crate::net::{KeyRefresh as _, Net};
 use crate::plugin::Plugins;
+
+use super::issuers::Issuers;
 
 /// How long a change of tokens waits to be in force before it is answered all the same.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -45,6 +47,7 @@ pub(super) struct Running {
     durability: &'static str,
     desk: Desk,
     commands: mpsc::Sender<Command>,
+    issuers: Arc<Issuers>,
     started_us: i64,
     state: Mutex<State>,
 }
@@ -98,10 +101,10 @@ impl Running {
     pub(super) fn new(
         config: &Config,
         metrics: Metrics,
-        audit: AuditWatch,
-        sync: bool,
+        (audit, sync): (AuditWatch, bool),
         desk: Desk,
         commands: mpsc::Sender<Command>,
+        issuers: Arc<Issuers>,
     ) -> Self {
         let state = State {
             net: Weak::new(),
@@ -118,6 +121,7 @@ impl Running {
             durability: if sync { "sync" } else { "async" },
             desk,
             commands,
+            issuers,
             started_us: jiff::Timestamp::now().as_microsecond(),
             state: Mutex::new(state),
         }
@@ -301,6 +305,7 @@ impl Gateway for Running {
             verb: session.verb.to_owned(),
             since_us: session.since_us,
             statements: session.statements,
+            run: session.run,
         };
         let mut sessions: Vec<SessionInfo> = net.sessions().into_iter().map(session).collect();
         sessions.sort_by_key(|session| session.id);
@@ -339,6 +344,10 @@ impl Gateway for Running {
     fn custody(&self) -> Option<Arc<dyn Custody>> {
         let custodian = self.state().custody.upgrade()?;
         Some(custodian)
+    }
+
+    fn refresh_keys(&self, issuer: usize) -> Answer<'_, ()> {
+        self.issuers.refresh(issuer)
     }
 
     fn ready(&self) -> Result<(), String> {

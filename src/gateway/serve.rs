@@ -14,11 +14,12 @@ use super::running::{Command, Running};
 use super::schemas::{Look, Looks};
 use super::settings::{Common, bind_all, in_file, limits, login_key, needs_restart, runtime};
 use super::uses::Keeper;
+use super::web::{self, Pages};
 use super::{GatewayError, Inputs, Texts, logging, process};
 use crate::approval::{Desk, DeskService, EventSink, NotRecorded};
 use crate::audit::{Audit, Writer};
 use crate::config::Config;
-use crate::control::{ControlDeps, Listeners, Peers, serve};
+use crate::control::{ControlDeps, Listeners, Peers, People, serve};
 use crate::gateway::publish::Publisher;
 use crate::identity::Uses;
 use crate::metrics::Metrics;
@@ -69,6 +70,7 @@ struct Serving {
     /// The configuration that it was started with: parts of it hold until a restart.
     started_with: Config,
     peers: Arc<Peers>,
+    pages: Pages,
     /// What the files said when they were last acted upon, good or bad.
     handled: Reading,
     /// What they said at the last look, if that was news.
@@ -85,6 +87,7 @@ impl Serving {
         let listeners = bind_all(file, &config)?;
         let input = |error: String| GatewayError::Input(format!("{}: {error}", file.display()));
         let control = Listeners::bind(&config.admin).map_err(|e| input(e.to_string()))?;
+        let pages = Pages::bind(file, &config)?;
         let login_key = login_key(file, config.server.login_key.as_deref())?;
         let common = Common::new(&config, inputs.client_tls.clone(), login_key);
         let audit = Audit::open(&config.audit, workers + 1)
@@ -108,8 +111,16 @@ impl Serving {
         issuers.set(&config.issuers)?;
         let (send, commands) = mpsc::channel(16);
         let (watch, sync) = (audit.watch(), audit.is_sync());
-        let running =
-            Arc::new(Running::new(&config, metrics, watch, sync, desk.clone(), send.clone()));
+        let keys = Arc::clone(&issuers);
+        let running = Running::new(
+            &config,
+            metrics,
+            (watch, sync),
+            desk.clone(),
+            send.clone(),
+            keys,
+        );
+        let running = Arc::new(running);
         let stored = std::mem::take(&mut opened.stored);
         let (published, looking) = (publisher.published(), Arc::clone(&schemas));
         let around = Around::new(common, &store, &running, (looking, published, send));
@@ -128,6 +139,7 @@ impl Serving {
             uses: Arc::default(),
             started_with: config.clone(),
             peers: control.peers(),
+            pages,
             unsettled: None,
             admin,
         };
@@ -187,7 +199,9 @@ impl Serving {
             desk,
             events: sink(&self.admin),
             gateway: Arc::clone(&self.running) as Arc<dyn crate::control::Gateway>,
+            people: Arc::new(People::new((&self.started_with.passwords).into())),
         };
+        self.pages.start(&deps, self.publisher.published());
         let (stop_control, control_stopped) = oneshot::channel::<()>();
         let (stop_desk, desk_stopped) = oneshot::channel::<()>();
         let control = tokio::spawn(serve(control, deps, async {
@@ -211,6 +225,7 @@ impl Serving {
         if let Some(net) = sole(net).await {
             let _ = tokio::task::spawn_blocking(move || net.drain(patience)).await;
         }
+        self.pages.stop().await;
         let _ = stop_control.send(());
         let _ = control.await;
         keeper.finish().await;
@@ -346,10 +361,15 @@ impl Serving {
             );
             return Err(self.refused(by, text));
         }
+        let pages = match web::settings(&self.file, &inputs.config) {
+            Ok(pages) => pages,
+            Err(error) => return Err(self.refused(by, error.to_string())),
+        };
         if let Err(error) = self.issuers.set(&inputs.config.issuers) {
             return Err(self.refused(by, error.to_string()));
         }
         self.peers.set(&inputs.config.admin.peers);
+        self.pages.set(pages);
         if let (Some(_), Some(renewed)) = (&self.started_with.tls, &inputs.client_tls) {
             net.set_client_tls(renewed);
             self.custodian.set_client_tls(renewed);

@@ -213,11 +213,13 @@ pub(super) fn needs_restart(started: &Config, now: &Config) -> Vec<String> {
     let text = |part: &dyn std::fmt::Debug| format!("{part:?}");
     let certificates =
         |config: &Config| config.tls.as_ref().and_then(|tls| tls.client_certificates);
-    let both: [(&str, String, String); 12] = [
+    let web = |config: &Config| config.web.as_ref().map(|web| web.listen);
+    let both: [(&str, String, String); 14] = [
         ("server", text(&started.server), text(&now.server)),
         ("log", text(&started.log), text(&now.log)),
         ("admin.socket", text(&started.admin.socket), text(&now.admin.socket)),
         ("admin.listen", text(&started.admin.listen), text(&now.admin.listen)),
+        ("web.listen", text(&web(started)), text(&web(now))),
         ("store", text(&started.store), text(&now.store)),
         ("audit", text(&started.audit), text(&now.audit)),
         // Another pair is taken over at once.
@@ -226,6 +228,7 @@ pub(super) fn needs_restart(started: &Config, now: &Config) -> Vec<String> {
         ("approvals", text(&started.approvals), text(&now.approvals)),
         ("custody", text(&started.custody), text(&now.custody)),
         ("vault", text(&started.vault), text(&now.vault)),
+        ("passwords", text(&started.passwords), text(&now.passwords)),
         ("targets", text(&started.targets), text(&now.targets)),
     ];
     both.into_iter().filter(|(_, a, b)| a != b).map(|(name, ..)| name.to_owned()).collect()

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use aws_lc_rs::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY, SHA256, digest};
 
 use super::certificate::{Certificate, CertificateRule};
-use super::issuer::{self, Issuer};
+use super::issuer::{self, Issuer, SignIn};
 use super::pass::{Pass, PassEnd, Source};
+use super::password::{MAX_LIVE_PASSWORDS, PasswordRecord};
 use super::{Principal, PrincipalKind, Scope, UserName, sorted};
 use crate::secret::{self, Secret};
 
@@ -148,6 +149,7 @@ pub struct Attempt<'a> {
 #[derive(Debug)]
 pub struct Directory {
     tokens: HashMap<String, Vec<Entry>>,
+    passwords: HashMap<String, Vec<Entry>>,
     issuers: Vec<Issuer>,
     certificates: Vec<CertificateRule>,
     /// Identities that may not log in, whichever way.
@@ -156,28 +158,39 @@ pub struct Directory {
     decoy: Verifier,
 }
 
-/// A token, and what its logins share: thousands of sessions of one agent hold it once.
+/// A token or a session password, and what its logins share: thousands of sessions of one agent hold it once.
 #[derive(Debug)]
 struct Entry {
-    record: TokenRecord,
+    scope: Scope,
+    verifier: Verifier,
+    revoked: bool,
     principal: Arc<Principal>,
     pass: Arc<Pass>,
 }
 
 impl Entry {
-    fn new(record: TokenRecord) -> Self {
-        let principal = Principal {
-            subject: record.identity.clone(),
-            kind: record.kind,
-            groups: sorted(record.groups.clone()),
-            attributes: BTreeMap::new(),
-        };
-        let pass = Pass {
-            identity: record.identity.clone(),
-            source: Source::Token(record.id.as_str().into()),
-            expires_us: record.expires_us,
-        };
-        Self { record, principal: Arc::new(principal), pass: Arc::new(pass) }
+    fn of_token(record: TokenRecord) -> Self {
+        let TokenRecord { id, identity, kind, groups, scope, verifier, expires_us, revoked } =
+            record;
+        let source = Source::Token(id.into());
+        let pass = Pass { identity: identity.clone(), source, expires_us };
+        let groups = sorted(groups);
+        let principal = Principal { subject: identity, kind, groups, attributes: BTreeMap::new() };
+        Self { scope, verifier, revoked, principal: Arc::new(principal), pass: Arc::new(pass) }
+    }
+
+    fn of_password(record: PasswordRecord) -> Self {
+        let PasswordRecord { id, identity, kind, groups, attributes, .. } = record;
+        let PasswordRecord { scope, verifier, expires_us, revoked, .. } = record;
+        let source = Source::Password(id.into());
+        let pass = Pass { identity: identity.clone(), source, expires_us: Some(expires_us) };
+        let principal = Principal { subject: identity, kind, groups: sorted(groups), attributes };
+        Self { scope, verifier, revoked, principal: Arc::new(principal), pass: Arc::new(pass) }
+    }
+
+    /// Live ones first, then those that ended last: the bounded number of tries is for them.
+    fn rank(&self) -> (bool, Reverse<i64>) {
+        (self.revoked, Reverse(self.pass.expires_us.unwrap_or(i64::MAX)))
     }
 
     /// Who logs in under this name with it.
@@ -185,7 +198,10 @@ impl Entry {
         if name.attributes.is_empty() {
             return Arc::clone(&self.principal);
         }
-        Arc::new(Principal { attributes: name.attributes, ..Principal::clone(&self.principal) })
+        // What it was made with is not the client's to change.
+        let mut attributes = name.attributes;
+        attributes.extend(self.principal.attributes.clone());
+        Arc::new(Principal { attributes, ..Principal::clone(&self.principal) })
     }
 }
 
@@ -198,17 +214,16 @@ impl Directory {
         certificates: Vec<CertificateRule>,
         revoked: HashSet<String>,
     ) -> Self {
-        let mut tokens: HashMap<String, Vec<Entry>> = HashMap::new();
-        for record in records {
-            tokens.entry(record.identity.clone()).or_default().push(Entry::new(record));
-        }
-        for of_one in tokens.values_mut() {
-            // Live ones first, then those that ended last: the bounded number of tries is for them.
-            of_one.sort_by_key(|Entry { record, .. }| {
-                (record.revoked, Reverse(record.expires_us.unwrap_or(i64::MAX)))
-            });
-        }
-        Self { tokens, issuers, certificates, revoked, decoy: Verifier::of(b"nobody holds this") }
+        let tokens = by_identity(records.into_iter().map(Entry::of_token));
+        let (passwords, decoy) = (HashMap::new(), Verifier::of(b"nobody holds this"));
+        Self { tokens, passwords, issuers, certificates, revoked, decoy }
+    }
+
+    /// The same with these session passwords.
+    #[must_use]
+    pub fn with_passwords(self, records: Vec<PasswordRecord>) -> Self {
+        let passwords = by_identity(records.into_iter().map(Entry::of_password));
+        Self { passwords, ..self }
     }
 
     /// Checks a login; who it is, and what that rests on. `now_us`: the wall clock.
@@ -244,24 +259,31 @@ impl Directory {
             let name = name.ok_or(LoginRefusal::Unknown)?;
             return self.asserted(name, secret, now_us);
         }
-        let known = name.as_ref().and_then(|name| self.tokens.get(&name.identity));
-        let (Some(name), Some(entries)) = (name, known) else {
-            let _ = self.decoy.accepts(proof);
-            return Err(LoginRefusal::Unknown);
-        };
-        let mut tried = entries.iter().take(MAX_LIVE_TOKENS);
-        let entry =
-            tried.find(|entry| entry.record.verifier.accepts(proof)).ok_or(LoginRefusal::Proof)?;
-        if entry.record.revoked {
+        let entry = self.held(name.as_ref(), proof)?;
+        let name = name.ok_or(LoginRefusal::Unknown)?;
+        if entry.revoked {
             return Err(LoginRefusal::Revoked);
         }
         if entry.pass.has_expired(now_us) {
             return Err(LoginRefusal::Expired);
         }
-        if !entry.record.scope.covers(target, address) {
+        if !entry.scope.covers(target, address) {
             return Err(LoginRefusal::Scope);
         }
         Ok((entry.principal(name), Arc::clone(&entry.pass)))
+    }
+
+    /// The token or session password that this proves.
+    fn held(&self, name: Option<&UserName>, proof: &Proof) -> Result<&Entry, LoginRefusal> {
+        let tokens = name.and_then(|name| self.tokens.get(&name.identity));
+        let passwords = name.and_then(|name| self.passwords.get(&name.identity));
+        if tokens.is_none() && passwords.is_none() {
+            let _ = self.decoy.accepts(proof);
+            return Err(LoginRefusal::Unknown);
+        }
+        let passwords = passwords.into_iter().flatten().take(MAX_LIVE_PASSWORDS);
+        let mut tried = tokens.into_iter().flatten().take(MAX_LIVE_TOKENS).chain(passwords);
+        tried.find(|entry| entry.verifier.accepts(proof)).ok_or(LoginRefusal::Proof)
     }
 
     /// Checks a token that an issuer signed.
@@ -286,16 +308,45 @@ impl Directory {
         Ok((Arc::new(principal), Arc::new(pass)))
     }
 
+    /// Who signs in to the pages, by the issuer's answer.
+    pub fn signed_in(
+        &self,
+        sign_in: &SignIn<'_>,
+        token: &Secret,
+        now_us: i64,
+    ) -> Result<Principal, LoginRefusal> {
+        let asserted = issuer::verify_sign_in(&self.issuers, sign_in, token.expose(), now_us)?;
+        if self.revoked.contains(&asserted.subject) {
+            return Err(LoginRefusal::Revoked);
+        }
+        Ok(Principal {
+            subject: asserted.subject,
+            kind: asserted.kind,
+            groups: asserted.groups,
+            attributes: BTreeMap::new(),
+        })
+    }
+
     /// What a session got in with, as it is now, for a token may end sooner than it was to; or why it counts no more.
     pub fn renewed(&self, pass: &Arc<Pass>) -> Result<Arc<Pass>, PassEnd> {
         if self.revoked.contains(&pass.identity) {
             return Err(PassEnd::Revoked);
         }
+        let of = |entries: &HashMap<String, Vec<Entry>>| {
+            let mut of_one = entries.get(&pass.identity).into_iter().flatten();
+            let entry = of_one.find(|entry| entry.pass.source == pass.source);
+            entry.map(|entry| (Arc::clone(&entry.pass), entry.revoked))
+        };
         let holds = match &pass.source {
-            Source::Token(id) => {
-                let mut entries = self.tokens.get(&pass.identity).into_iter().flatten();
-                let live = entries.find(|entry| *entry.record.id == **id && !entry.record.revoked);
-                return live.map(|entry| Arc::clone(&entry.pass)).ok_or(PassEnd::Revoked);
+            Source::Token(_) => {
+                let live = of(&self.tokens).filter(|(_, revoked)| !revoked);
+                return live.map(|(pass, _)| pass).ok_or(PassEnd::Revoked);
+            }
+            // Revoked ones are kept until they would have expired: one that is gone has expired long since, and a statement
+            // that still runs may finish.
+            Source::Password(_) => {
+                let (pass, revoked) = of(&self.passwords).ok_or(PassEnd::Withdrawn)?;
+                return if revoked { Err(PassEnd::Revoked) } else { Ok(pass) };
             }
             Source::Certificate(pattern) => {
                 self.certificates.iter().any(|rule| rule.pattern == *pattern)
@@ -305,10 +356,24 @@ impl Directory {
         if holds { Ok(Arc::clone(pass)) } else { Err(PassEnd::Withdrawn) }
     }
 
+    /// Whether this identity is revoked, whatever proves it.
+    pub fn is_revoked(&self, identity: &str) -> bool {
+        self.revoked.contains(identity)
+    }
+
     /// Whether a token of an issuer can be a login.
     pub fn has_issuers(&self) -> bool {
         !self.issuers.is_empty()
     }
+}
+
+fn by_identity(entries: impl Iterator<Item = Entry>) -> HashMap<String, Vec<Entry>> {
+    let mut all: HashMap<String, Vec<Entry>> = HashMap::new();
+    for entry in entries {
+        all.entry(entry.principal.subject.clone()).or_default().push(entry);
+    }
+    all.values_mut().for_each(|of_one| of_one.sort_by_key(Entry::rank));
+    all
 }
 
 /// Whose certificate it is.
@@ -424,6 +489,69 @@ mod tests {
         assert_eq!(refused, LoginRefusal::Revoked);
         token.revoked = true;
         assert_eq!(of(vec![token]).renewed(&pass), Err(PassEnd::Revoked));
+    }
+
+    fn password(id: &str, text: &[u8], expires_us: i64) -> PasswordRecord {
+        PasswordRecord {
+            id: id.into(),
+            identity: "ann".into(),
+            kind: PrincipalKind::Human,
+            groups: vec!["support".into()],
+            attributes: BTreeMap::from([("by".into(), "web".into())]),
+            scope: Scope::default(),
+            verifier: Verifier::of(text),
+            expires_us,
+            revoked: false,
+        }
+    }
+
+    #[test]
+    fn a_session_password_is_a_login_until_it_ends() {
+        let mut over = password("pwd_2", b"over", 3);
+        over.scope.targets = vec!["crm".into()];
+        let records = vec![password("pwd_1", b"one", 10), over.clone()];
+        let directory = of(vec![record("ann", b"tok")]).with_passwords(records.clone());
+        let check = |directory: &Directory, user: &str, text: &[u8], now_us| {
+            let all = [native(text), sha2(text), Proof::Clear(Secret::new(text.to_vec()))];
+            let mut found = all.map(|proof| directory.admit(&attempt(user, &proof), now_us));
+            assert!(found.windows(2).all(|two| two[0] == two[1]));
+            std::mem::replace(&mut found[0], Err(LoginRefusal::Unknown))
+        };
+        let (principal, pass) = check(&directory, "ann;run=7;by=me", b"one", 9).unwrap();
+        assert_eq!((principal.kind, &principal.groups[0][..]), (PrincipalKind::Human, "support"));
+        assert_eq!(
+            (&principal.attributes["run"][..], &principal.attributes["by"][..]),
+            ("7", "web")
+        );
+        assert_eq!(check(&directory, "ann", b"one", 10), Err(LoginRefusal::Expired));
+        assert_eq!(check(&directory, "ann", b"over", 2), Err(LoginRefusal::Scope));
+        assert_eq!(check(&directory, "bob", b"one", 2), Err(LoginRefusal::Unknown));
+        assert_eq!(check(&directory, "ann", b"two", 2), Err(LoginRefusal::Proof));
+        assert!(check(&directory, "ann", b"tok", 2).is_ok(), "a token beside it");
+
+        assert_eq!(directory.renewed(&pass), Ok(pass.clone()));
+        let swept = of(vec![]).with_passwords(vec![over.clone()]);
+        assert_eq!(swept.renewed(&pass), Err(PassEnd::Withdrawn), "a running statement may finish");
+        let mut revoked = records;
+        revoked[0].revoked = true;
+        let without = of(vec![]).with_passwords(revoked);
+        assert_eq!(without.renewed(&pass), Err(PassEnd::Revoked));
+        assert_eq!(check(&without, "ann", b"one", 9), Err(LoginRefusal::Revoked));
+    }
+
+    /// However many have ended, what is live is tried, and no more than a bounded number are.
+    #[test]
+    fn live_passwords_are_tried_first() {
+        let mut all: Vec<_> = (0..40_u8).map(|n| password("pwd_old", &[b'o', n], 5)).collect();
+        all.extend((0..MAX_LIVE_PASSWORDS).map(|n| password("pwd_new", &[b'n', n as u8], 50)));
+        let directory = of(vec![]).with_passwords(all);
+        for n in 0..MAX_LIVE_PASSWORDS {
+            let proof = native(&[b'n', n as u8]);
+            assert!(directory.admit(&attempt("ann", &proof), 9).is_ok());
+        }
+        let proof = native(b"o\0");
+        let refused = directory.admit(&attempt("ann", &proof), 2).unwrap_err();
+        assert_eq!(refused, LoginRefusal::Proof, "beyond the bound");
     }
 
     #[test]

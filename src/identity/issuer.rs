@@ -11,6 +11,9 @@ use jsonwebtoken::jwk::{JwkSet, PublicKeyUse};
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, Header, Validation};
 use serde_json::{Map, Value};
 
+#[cfg(feature = "saml")]
+pub(super) use claims::counted_groups;
+
 use super::{LoginRefusal, PrincipalKind, UserName};
 
 /// Longest token that is looked at: those of issuers that list hundreds of groups are about 10 kB.
@@ -130,6 +133,49 @@ pub(super) fn verify(
     token: &[u8],
     now_us: i64,
 ) -> Result<Asserted, LoginRefusal> {
+    let (rules, claims) = proven(issuers, token, None, now_us)?;
+    let asserted = claims::read(rules, &claims, now_us)?;
+    if !claims::is_named(rules, name, &asserted) {
+        return Err(LoginRefusal::Name);
+    }
+    Ok(asserted)
+}
+
+/// A sign-in that an issuer was asked for, and now answers with an ID token.
+#[derive(Clone, Copy, Debug)]
+pub struct SignIn<'a> {
+    /// The URL of the issuer that was asked. No other's token is an answer.
+    pub issuer: &'a str,
+    /// The client that asked: the token must be meant for it.
+    pub client: &'a str,
+    /// What was sent along, for the token to repeat.
+    pub nonce: &'a str,
+}
+
+/// Checks the ID token that answers a sign-in. It is a person, whatever the issuer's tokens are at a database login.
+pub(super) fn verify_sign_in(
+    issuers: &[Issuer],
+    sign_in: &SignIn<'_>,
+    token: &[u8],
+    now_us: i64,
+) -> Result<Asserted, LoginRefusal> {
+    let client = [sign_in.client.to_owned()];
+    let (rules, claims) = proven(issuers, token, Some(&client), now_us)?;
+    let is_answer = claims::answers(&claims, sign_in.client, sign_in.nonce);
+    if rules.issuer != sign_in.issuer || !is_answer {
+        return Err(LoginRefusal::Proof);
+    }
+    Ok(Asserted { kind: PrincipalKind::Human, ..claims::read(rules, &claims, now_us)? })
+}
+
+/// The claims of a token that one of the issuers signed, for one of these audiences (none: those of its rules). Times are
+/// not checked yet.
+fn proven<'i>(
+    issuers: &'i [Issuer],
+    token: &[u8],
+    audiences: Option<&[String]>,
+    now_us: i64,
+) -> Result<(&'i IssuerRules, Map<String, Value>), LoginRefusal> {
     if token.len() > MAX_TOKEN {
         return Err(LoginRefusal::Proof);
     }
@@ -153,10 +199,10 @@ pub(super) fn verify(
         return Err(LoginRefusal::Key(at));
     }
     let Some(key) = keys.find(&header) else { return Err(LoginRefusal::Key(at)) };
-    let validation = rules.validation(header.alg);
+    let validation = rules.validation(header.alg, audiences.unwrap_or(&rules.audiences));
     let proven = jsonwebtoken::decode::<Map<String, Value>>(token, &key.public, &validation)
         .map_err(|_| LoginRefusal::Proof)?;
-    claims::read(rules, name, &proven.claims, now_us)
+    Ok((rules, proven.claims))
 }
 
 impl IssuerRules {
@@ -166,11 +212,11 @@ impl IssuerRules {
     }
 
     /// Times are checked by [`claims::read`], with the time that this crate is given.
-    fn validation(&self, algorithm: Algorithm) -> Validation {
+    fn validation(&self, algorithm: Algorithm, audiences: &[String]) -> Validation {
         let mut validation = Validation::new(algorithm);
         validation.set_required_spec_claims(&["exp", "iss", "aud"]);
         validation.set_issuer(&[&self.issuer]);
-        validation.set_audience(&self.audiences);
+        validation.set_audience(audiences);
         validation.validate_exp = false;
         validation
     }

@@ -5,6 +5,9 @@ mod directory;
 mod issuer;
 mod login_key;
 mod pass;
+mod password;
+#[cfg(feature = "saml")]
+pub mod saml;
 mod scope;
 mod token;
 mod user_name;
@@ -17,9 +20,12 @@ pub use certificate::{Certificate, CertificateRule, NameKind};
 pub use directory::{
     Attempt, Directory, LoginRefusal, MAX_LIVE_TOKENS, Proof, TokenRecord, Verifier,
 };
-pub use issuer::{Issuer, IssuerKeys, IssuerRules};
+#[cfg(feature = "saml")]
+use issuer::counted_groups;
+pub use issuer::{Issuer, IssuerKeys, IssuerRules, SignIn};
 pub use login_key::LoginKey;
 pub use pass::{Pass, PassEnd};
+pub use password::{MAX_LIVE_PASSWORDS, PasswordRecord};
 pub use scope::Scope;
 pub use token::NewToken;
 pub use user_name::UserName;

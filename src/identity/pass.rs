@@ -15,6 +15,8 @@ pub struct Pass {
 pub(super) enum Source {
     /// The gateway token with this id.
     Token(Arc<str>),
+    /// The session password with this id.
+    Password(Arc<str>),
     /// A token of the issuer with this URL.
     Issuer(String),
     /// A certificate, by a rule of this pattern.
@@ -26,7 +28,7 @@ pub(super) enum Source {
 pub enum PassEnd {
     /// Someone has taken it away, or its identity's.
     Revoked,
-    /// What it rested on is no longer configured: the issuer, or the rule of certificates.
+    /// What it rested on is there no more: the issuer, the rule of certificates, or a password that ended long since.
     Withdrawn,
 }
 
@@ -36,8 +38,11 @@ impl Pass {
         self.expires_us.is_some_and(|end| end <= now_us)
     }
 
-    /// The id of the gateway's token that it is, if it is one.
+    /// The id of the gateway's token or session password that it is, if it is one.
     pub(super) fn token(&self) -> Option<&Arc<str>> {
-        if let Source::Token(id) = &self.source { Some(id) } else { None }
+        match &self.source {
+            Source::Token(id) | Source::Password(id) => Some(id),
+            Source::Issuer(_) | Source::Certificate(_) => None,
+        }
     }
 }

@@ -29,6 +29,8 @@ pub struct SessionInfo {
     pub since_us: i64,
     /// Statements so far.
     pub statements: u64,
+    /// What the user name said of the run; empty: nothing.
+    pub run: String,
 }
 
 /// What a session does.
@@ -178,6 +180,11 @@ impl SessionCell {
             verb: Verb::ALL.get(verb).map_or("", |verb| verb.as_str()),
             since_us: self.since_us,
             statements: self.statements.load(Ordering::Relaxed),
+            run: self
+                .identity
+                .get()
+                .and_then(|own| own.attributes.get("run").cloned())
+                .unwrap_or_default(),
         }
     }
 }

@@ -4,6 +4,7 @@
 mod asking;
 mod by_name;
 mod case;
+mod control;
 mod decide;
 mod filter;
 mod labels;
@@ -20,6 +21,7 @@ mod vocabulary;
 use std::sync::Arc;
 
 pub use by_name::Asker;
+pub use control::ControlAction;
 pub use filter::{
     Batch, Edit, Edits, GuardDecision, GuardInput, NULL, PluginFault, PluginHost, RowFilter,
     StreamColumn, StreamInfo,

@@ -41,6 +41,8 @@ pub struct Policies {
     /// Only the permits: what an identity may do were there no forbid. An approval lifts a forbid, not the
     /// default deny, and a detector shows what it does not find: both ask this too.
     pub(super) permits: PolicySet,
+    /// What decides about the gateway itself: the rules that name nothing else, and every forbid.
+    pub(super) control: PolicySet,
     pub(super) rules: HashMap<PolicyId, Loaded>,
     /// Some rule reads the time, so no verdict may be kept.
     pub(super) reads_time: bool,
@@ -80,6 +82,7 @@ impl Policies {
             authorizer: Authorizer::new(),
             all: PolicySet::new(),
             permits: PolicySet::new(),
+            control: PolicySet::new(),
             rules: HashMap::new(),
             reads_time: false,
             reveals: RwLock::default(),
@@ -171,6 +174,7 @@ impl Policies {
         })?;
         self.reads_time |= reads_time(&json);
         let named = policy.new_id(PolicyId::new(id));
+        let control = rule.control;
         let loaded = Loaded { rule, file: file.to_owned(), labels: labels_in(&json) };
         if let Some(other) = self.rules.insert(PolicyId::new(id), loaded) {
             let what = format!("the @id is also that of a policy in {}", other.file);
@@ -179,6 +183,12 @@ impl Policies {
         let clash = |error: PolicySetError| {
             PolicyError::new(file, id, error.to_string(), "give each its own @id")
         };
+        if control || policy.effect() == Effect::Forbid {
+            self.control.add(named.clone()).map_err(clash)?;
+        }
+        if control {
+            return Ok(());
+        }
         if policy.effect() == Effect::Permit {
             self.permits.add(named.clone()).map_err(clash)?;
         }
@@ -189,9 +199,14 @@ impl Policies {
     /// look-alike letters, is a mistake or worse.
     fn validate(&self) -> Result<(), PolicyError> {
         let validator = Validator::new(self.vocabulary.schema.clone());
-        let result = validator.validate(&self.all, ValidationMode::Strict);
-        let error = result.validation_errors().map(|e| (e.policy_id(), e.to_string()));
-        let warning = result.validation_warnings().map(|w| (w.policy_id(), w.to_string()));
+        let results = [&self.all, &self.control]
+            .map(|policies| validator.validate(policies, ValidationMode::Strict));
+        let error = results
+            .iter()
+            .flat_map(|of| of.validation_errors().map(|e| (e.policy_id(), e.to_string())));
+        let warning = results
+            .iter()
+            .flat_map(|of| of.validation_warnings().map(|w| (w.policy_id(), w.to_string())));
         // The smallest id, so that the same file always gives the same message.
         let Some((id, what)) = error.chain(warning).min_by_key(|(id, _)| id.to_string()) else {
             return Ok(());

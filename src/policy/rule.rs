@@ -3,6 +3,7 @@
 use cedar_policy::{ActionConstraint, Effect, Policy};
 
 use super::MaskSpec;
+use super::control::{Names, names};
 use super::vocabulary::Action;
 
 /// Longest `@message`: it travels in an error packet, of which clients show some 500 bytes.
@@ -45,6 +46,8 @@ pub(super) struct Rule {
     pub(super) passthrough: bool,
     /// The action, where the policy names exactly one.
     pub(super) only: Option<Action>,
+    /// It is about the gateway itself, and not about statements.
+    pub(super) control: bool,
 }
 
 /// What is wrong with a policy's annotations, and the mend.
@@ -60,6 +63,7 @@ impl Rule {
             mask: None,
             passthrough: false,
             only: only_action(policy),
+            control: names(policy) == Names::Only,
         };
         for (key, value) in policy.annotations() {
             match key {
@@ -94,6 +98,15 @@ impl Rule {
         let forbids = policy.effect() == Effect::Forbid;
         let only = self.only;
         let complain = |what: &str, mend| Err((what.to_owned(), mend));
+        if names(policy) == Names::Mixed {
+            return complain(
+                "it names actions on the gateway itself beside those on data",
+                "split the policy in two",
+            );
+        }
+        if self.control && self.approve.is_some() {
+            return complain("@approve has no effect on these actions", "leave it out");
+        }
         if self.mask.is_some() && !(forbids && only == Some(Action::Reveal)) {
             return complain(
                 "@mask stands on a policy that does not forbid reveal",

@@ -7,7 +7,7 @@ use cedar_policy::{
     Context, Entities, Entity, EntityId, EntityTypeName, EntityUid, RestrictedExpression, Schema,
 };
 
-use super::Request;
+use super::{ControlAction, Request};
 use crate::identity::Principal;
 use crate::schema::{LabelSet, Labels, fold};
 use crate::sql::{ColumnRef, Facts, TableUse};
@@ -118,6 +118,8 @@ pub(super) struct Vocabulary {
     pub(super) schema: Schema,
     actions: Entities,
     action_uids: Vec<EntityUid>,
+    control_uids: Vec<EntityUid>,
+    gateway: EntityUid,
     group: EntityTypeName,
     identity: EntityTypeName,
     target: EntityTypeName,
@@ -132,9 +134,11 @@ impl Vocabulary {
         let (schema, _) = Schema::from_cedarschema_str(SCHEMA)?;
         let actions = schema.action_entities()?;
         let action: EntityTypeName = "Action".parse()?;
-        let uid = |of: Action| uid(&action, of.as_str());
+        let named = |name: &str| uid(&action, name);
         Ok(Self {
-            action_uids: Action::ALL.into_iter().map(uid).collect(),
+            action_uids: Action::ALL.into_iter().map(|of| named(of.as_str())).collect(),
+            control_uids: ControlAction::ALL.into_iter().map(|of| named(of.as_str())).collect(),
+            gateway: uid(&"Gateway".parse()?, "rowgate"),
             group: "Group".parse()?,
             identity: "Identity".parse()?,
             target: "Target".parse()?,
@@ -148,6 +152,14 @@ impl Vocabulary {
 
     pub(super) fn action(&self, action: Action) -> Option<EntityUid> {
         self.action_uids.get(action as usize).cloned()
+    }
+
+    pub(super) fn control_action(&self, action: ControlAction) -> Option<EntityUid> {
+        self.control_uids.get(action as usize).cloned()
+    }
+
+    pub(super) fn gateway(&self) -> EntityUid {
+        self.gateway.clone()
     }
 
     pub(super) fn principal(&self, principal: &Principal) -> EntityUid {
@@ -186,6 +198,14 @@ impl Vocabulary {
         let mut world = World { vocabulary: self, seen: HashSet::new(), entities: Vec::new() };
         world.add_identity(principal)?;
         world.add_bare(self.target(target), None);
+        Ok(self.actions.clone().add_entities(world.entities, None)?)
+    }
+
+    /// An identity and the gateway.
+    pub(super) fn with_gateway(&self, principal: &Principal) -> Result<Entities, CedarFault> {
+        let mut world = World { vocabulary: self, seen: HashSet::new(), entities: Vec::new() };
+        world.add_identity(principal)?;
+        world.add_bare(self.gateway(), None);
         Ok(self.actions.clone().add_entities(world.entities, None)?)
     }
 }

@@ -6,7 +6,7 @@ use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
 use super::{Store, StoreError};
-use crate::identity::TokenRecord;
+use crate::identity::{PasswordRecord, TokenRecord};
 
 /// An identity that may not log in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +26,8 @@ pub struct RevokedIdentity {
 pub struct Logins {
     /// Every token.
     pub tokens: Vec<TokenRecord>,
+    /// Every session password that is kept.
+    pub passwords: Vec<PasswordRecord>,
     /// The identities that may not log in, whichever way.
     pub revoked: HashSet<String>,
 }
@@ -34,8 +36,13 @@ impl Store {
     /// What logins are checked against.
     pub async fn logins(&self) -> Result<Logins, StoreError> {
         let tokens = self.tokens().await?.into_iter().map(|token| token.record).collect();
+        let passwords = self.passwords(None).await?.into_iter().map(|one| one.record).collect();
         let revoked = self.revoked_identities().await?;
-        Ok(Logins { tokens, revoked: revoked.into_iter().map(|one| one.identity).collect() })
+        Ok(Logins {
+            tokens,
+            passwords,
+            revoked: revoked.into_iter().map(|one| one.identity).collect(),
+        })
     }
 
     /// The identities that may not log in, by name.
@@ -58,6 +65,7 @@ impl Store {
         .bind(&revoked.reason)
         .execute(&self.pool)
         .await?;
+        self.end_web_sessions_of(&revoked.identity).await?;
         Ok(done.rows_affected() == 1)
     }
 

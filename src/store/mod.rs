@@ -1,4 +1,4 @@
-//! What must outlive the process: tokens (as verifiers), who is revoked, approvals, and which policy was live when. SQLite through sqlx.
+//! What must outlive the process: tokens and session passwords (as verifiers), who is revoked, approvals, and which policy was live when. SQLite through sqlx.
 //!
 //! Rows in, rows out: who may approve what, and when a request expires, is the business of `approval`. It needs a
 //! tokio runtime for its time-outs, and so is used from the control thread and the command line, never by a worker.
@@ -6,7 +6,9 @@
 mod approvals;
 mod identities;
 mod targets;
+mod passwords;
 mod tokens;
+mod web_sessions;
 
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -22,7 +24,9 @@ use sqlx::sqlite::{
 pub use approvals::{Approval, ApprovalState, HoldMode, Vote};
 pub use identities::{Logins, RevokedIdentity};
 pub use targets::{Before, Resealed, StoredTarget};
+pub use passwords::{Bounds, PasswordKept, StoredPassword};
 pub use tokens::{Ending, StoredToken};
+pub use web_sessions::WebSession;
 
 /// Readers beside the one writer; control is one thread, so more would only wait.
 const CONNECTIONS: u32 = 4;

@@ -80,20 +80,19 @@ impl Store {
         Ok(true)
     }
 
-    /// Keeps when tokens were last used. What is older than what is kept changes nothing.
+    /// Keeps when tokens and session passwords were last used. What is older than what is kept changes nothing.
     pub async fn tokens_used(&self, uses: &HashMap<Arc<str>, Use>) -> Result<(), StoreError> {
         let mut all = self.pool.begin().await?;
         for (id, used) in uses {
             let from = used.from.map_or_else(|| LOCAL.to_owned(), |address| address.to_string());
-            sqlx::query(
+            let update = if id.starts_with("pwd_") {
+                "UPDATE passwords SET used_us = ?1, used_from = ?2
+                 WHERE id = ?3 AND (used_us IS NULL OR used_us < ?1)"
+            } else {
                 "UPDATE tokens SET used_us = ?1, used_from = ?2
-                 WHERE id = ?3 AND (used_us IS NULL OR used_us < ?1)",
-            )
-            .bind(used.at_us)
-            .bind(from)
-            .bind(&**id)
-            .execute(&mut *all)
-            .await?;
+                 WHERE id = ?3 AND (used_us IS NULL OR used_us < ?1)"
+            };
+            sqlx::query(update).bind(used.at_us).bind(from).bind(&**id).execute(&mut *all).await?;
         }
         Ok(all.commit().await?)
     }
@@ -174,14 +173,17 @@ impl StoredToken {
     }
 }
 
-fn kind(word: &str) -> Result<PrincipalKind, StoreError> {
+pub(super) fn kind(word: &str) -> Result<PrincipalKind, StoreError> {
     [PrincipalKind::Human, PrincipalKind::Agent, PrincipalKind::Service]
         .into_iter()
         .find(|kind| kind.as_str() == word)
         .ok_or(StoreError::Malformed("kind of token"))
 }
 
-fn bytes<const N: usize>(row: &SqliteRow, column: &'static str) -> Result<[u8; N], StoreError> {
+pub(super) fn bytes<const N: usize>(
+    row: &SqliteRow,
+    column: &'static str,
+) -> Result<[u8; N], StoreError> {
     let bytes: &[u8] = row.try_get(column)?;
     bytes.try_into().map_err(|_| StoreError::Malformed(column))
 }

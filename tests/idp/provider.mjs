@@ -4,10 +4,16 @@
 //   POST /test/rotate   new keys; tokens that were signed with the old ones stop being good
 //   POST /test/sign     {header, claims}: a token with these, signed with the provider's own EC key
 //   GET  /test/fetches  how often the keys were asked for
+//   POST /test/pages    {redirect_uris}: where the pages of a gateway are come back to
+//   POST /test/answer   {id_token}: what the next code is answered with, in place of what it should be
 import { createServer } from 'node:http'
 import { once } from 'node:events'
 import * as jose from 'jose'
 import { Provider } from 'oidc-provider'
+import { interact, pages, settings } from './people.mjs'
+
+// Whoever started it hears its URL, and then no more.
+console.info = console.error
 
 const AGENTS = {
   'etl-bot': { secret: 'a secret of the agent', groups: ['agents'] },
@@ -16,6 +22,8 @@ const AGENTS = {
 
 let keys, provider, handler
 let fetches = 0
+let redirectUris = []
+let nextAnswer
 
 async function rotate(issuer) {
   const made = {}
@@ -25,14 +33,20 @@ async function rotate(issuer) {
     made[algorithm] = { ...jwk, alg: algorithm, use: 'sig', kid: `${algorithm}-${Date.now()}` }
   }
   keys = made
+  configure(issuer)
+}
+
+function configure(issuer) {
+  const agents = Object.entries(AGENTS).map(([id, agent]) => ({
+    client_id: id,
+    client_secret: agent.secret,
+    grant_types: ['client_credentials'],
+    redirect_uris: [],
+    response_types: [],
+  }))
   provider = new Provider(issuer, {
-    clients: Object.entries(AGENTS).map(([id, agent]) => ({
-      client_id: id,
-      client_secret: agent.secret,
-      grant_types: ['client_credentials'],
-      redirect_uris: [],
-      response_types: [],
-    })),
+    ...settings,
+    clients: redirectUris.length ? [...agents, pages(redirectUris)] : agents,
     jwks: { keys: Object.values(keys) },
     extraTokenClaims: (_, token) => ({ groups: AGENTS[token.clientId]?.groups ?? [] }),
     features: {
@@ -66,6 +80,15 @@ async function test(request, response) {
     return response.end('rotated')
   }
   if (pathname === '/test/fetches') return response.end(String(fetches))
+  if (pathname === '/test/pages') {
+    redirectUris = (await body(request)).redirect_uris
+    configure(issuer)
+    return response.end('configured')
+  }
+  if (pathname === '/test/answer') {
+    nextAnswer = (await body(request)).id_token
+    return response.end('kept')
+  }
   const { header, claims } = await body(request)
   // (Without its own name for it: an RSA key can sign in other ways, too.)
   const { alg, ...jwk } = keys[header.alg] ?? (/^[PR]S/.test(header.alg) ? keys.RS256 : keys.ES256)
@@ -76,8 +99,17 @@ async function test(request, response) {
 
 const server = createServer((request, response) => {
   if (request.url.startsWith('/jwks')) fetches += 1
-  if (!request.url.startsWith('/test/')) return handler(request, response)
-  test(request, response).catch((error) => {
+  if (nextAnswer && request.url.startsWith('/token')) {
+    const answer = { access_token: 'x', token_type: 'Bearer', id_token: nextAnswer }
+    nextAnswer = undefined
+    response.setHeader('content-type', 'application/json')
+    return response.end(JSON.stringify(answer))
+  }
+  const own = request.url.startsWith('/test/') ? test(request, response)
+    : request.url.startsWith('/interaction/') ? interact(provider, request, response)
+    : undefined
+  if (!own) return handler(request, response)
+  own.catch((error) => {
     response.statusCode = 500
     response.end(String(error))
   })

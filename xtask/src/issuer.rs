@@ -1,11 +1,16 @@
 //! A real OpenID provider on a free port of loopback: `tests/idp/provider.mjs`, which ends with whoever started it.
 
 use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 
 use crate::{http, setup};
+
+/// The secret of the gateway's pages at it.
+const PAGES_SECRET: &str = "a secret of the pages: 100%";
 
 /// A running provider; ended when dropped.
 #[derive(Debug)]
@@ -49,6 +54,26 @@ impl Issuer {
             "[[issuers]]\nname = \"idp\"\nurl = \"{url}\"\naudience = [\"rowgate\"]\n\
              algorithms = [\"ES256\", \"RS256\", \"EdDSA\"]\ngroups = \"groups\"\nkind = \"agent\"\naliases = [\"oidc\"]\n{more}\n"
         )
+    }
+
+    /// The `[[issuers]]` table for it, with which people sign in to the pages at this address; the provider is told of
+    /// them.
+    pub fn pages_table(&self, pages: &str, secret: &Path, more: &str) -> Result<String> {
+        let back = format!("{pages}/sign-in/oidc/idp/callback");
+        let body = format!("{{\"redirect_uris\":[\"{back}\"]}}");
+        self.ask("POST", "/test/pages", Some(("application/json", &body)))?;
+        std::fs::write(secret, PAGES_SECRET)?;
+        std::fs::set_permissions(secret, std::fs::Permissions::from_mode(0o600))?;
+        Ok(self.table(&format!(
+            "client_id = \"rowgate-pages\"\nclient_secret = \"file:{}\"\nscopes = [\"groups\"]\ntitle = \"Example Corp\"\n{more}",
+            secret.display()
+        )))
+    }
+
+    /// The next code is answered with this ID token.
+    pub fn answer_with(&self, id_token: &str) -> Result<()> {
+        let body = format!("{{\"id_token\":\"{id_token}\"}}");
+        self.ask("POST", "/test/answer", Some(("application/json", &body))).map(drop)
     }
 
     /// An access token of an agent for this audience, by the client credentials grant (RFC 6749, RFC 8707).

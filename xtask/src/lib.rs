@@ -6,11 +6,13 @@
 #![allow(clippy::print_stdout, reason = "a chore talks to its user on the terminal")]
 #![allow(missing_docs, reason = "chores are documented by their --help and their module comments")]
 
+pub mod browser;
 pub mod gateway;
 pub mod http;
 pub mod issuer;
 pub mod mariadb;
 pub mod mysql;
+pub mod saml;
 pub mod setup;
 pub mod sh;
 pub mod shop;

@@ -55,13 +55,22 @@ fn python(module: &str, package: &str) -> Result<PathBuf> {
 /// Installs the packages of a folder of ours into `target/`, of the versions and hashes that its lock file has, with
 /// copies of its files: Node looks for packages beside its modules. The folder.
 pub fn npm(from: &str, into: &str) -> Result<PathBuf> {
+    // One at a time: tests run side by side.
+    static COPYING: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let _copying = COPYING.lock();
     let (from, to) = (sh::root().join(from), sh::root().join("target").join(into));
     std::fs::create_dir_all(&to)?;
     let lock = |folder: &Path| std::fs::read(folder.join("package-lock.json")).unwrap_or_default();
     let is_new = lock(&from) != lock(&to) || !to.join("node_modules").exists();
     for file in std::fs::read_dir(&from)? {
         let file = file?;
-        std::fs::copy(file.path(), to.join(file.file_name()))?;
+        let (text, copy) = (std::fs::read(file.path())?, to.join(file.file_name()));
+        // Whole at once, and only where it is news: another test may be about to run it.
+        if std::fs::read(&copy).ok().as_ref() != Some(&text) {
+            let new = copy.with_extension(format!("{}.new", std::process::id()));
+            std::fs::write(&new, text)?;
+            std::fs::rename(new, copy)?;
+        }
     }
     if is_new {
         ensure(&[("node", "nodejs"), ("npm", "npm")])?;
@@ -76,6 +85,27 @@ pub fn npm(from: &str, into: &str) -> Result<PathBuf> {
 /// Installs the OpenID provider that the tests start; the folder.
 pub fn issuer() -> Result<PathBuf> {
     npm("tests/idp", "idp")
+}
+
+/// Installs what the tests look at the pages with: a browser, and what drives it; the folder.
+pub fn browser() -> Result<PathBuf> {
+    ensure(&[("chromium", "chromium")])?;
+    npm("tests/browser", "browser")
+}
+
+/// Unpacks SimpleSAMLphp, a SAML identity provider, into `target/simplesamlphp`, and installs PHP's command line for it; the
+/// folder. Its package would bring a web server that starts.
+pub fn simplesamlphp() -> Result<PathBuf> {
+    let folder = sh::target_dir().join("simplesamlphp");
+    let has_all = "exit(extension_loaded('dom') && extension_loaded('mbstring') ? 0 : 1);";
+    let is_there = || sh::capture(&mut sh::command(&["php", "-r", has_all])).is_ok();
+    if !is_there() {
+        install(&["php-cli", "php-xml", "php-mbstring"])?;
+    }
+    if !folder.join("usr/share/simplesamlphp/www").exists() {
+        unpack(&folder, &["simplesamlphp"])?;
+    }
+    Ok(folder)
 }
 
 /// Unpacks MariaDB's plugins into `target/mariadb-plugins`; the folder. Their package would start a service.

@@ -4,15 +4,31 @@ use serde_json::{Map, Value};
 
 use super::{Asserted, IssuerRules, LEEWAY_S};
 use crate::identity::{LoginRefusal, UserName, is_identity, sorted};
+use crate::secret;
 
 /// Most groups of one token, and longest name of one: each is an entity in every decision.
 const MAX_GROUPS: usize = 1_024;
 const MAX_GROUP: usize = 256;
 
-/// Reads the claims; `name` is what the client asks to be.
+/// Whether what the client asks to be is what the claims say it is, or stands for anyone of the issuer.
+pub(super) fn is_named(rules: &IssuerRules, name: &UserName, asserted: &Asserted) -> bool {
+    name.identity == asserted.subject || rules.aliases.contains(&name.identity)
+}
+
+/// What an ID token has to say besides (OpenID Connect Core 1.0, section 3.1.3.7): that it is the answer to this
+/// sign-in, and, where it is meant for others as well, that it was given to this client.
+pub(super) fn answers(claims: &Map<String, Value>, client: &str, nonce: &str) -> bool {
+    let text = |name: &str| claims.get(name).and_then(Value::as_str);
+    let given_to = match claims.get("azp") {
+        Some(_) => text("azp") == Some(client),
+        None => !matches!(claims.get("aud"), Some(Value::Array(all)) if all.len() > 1),
+    };
+    given_to && text("nonce").is_some_and(|said| secret::equal(said.as_bytes(), nonce.as_bytes()))
+}
+
+/// Reads the claims.
 pub(super) fn read(
     rules: &IssuerRules,
-    name: &UserName,
     claims: &Map<String, Value>,
     now_us: i64,
 ) -> Result<Asserted, LoginRefusal> {
@@ -27,9 +43,6 @@ pub(super) fn read(
     let subject =
         claims.get(&rules.subject).and_then(Value::as_str).filter(|text| is_identity(text));
     let subject = subject.ok_or(LoginRefusal::Claims)?;
-    if name.identity != subject && !rules.aliases.contains(&name.identity) {
-        return Err(LoginRefusal::Name);
-    }
     Ok(Asserted {
         subject: subject.to_owned(),
         kind: rules.kind,
@@ -61,17 +74,25 @@ fn groups(rules: &IssuerRules, claims: &Map<String, Value>) -> Result<Vec<String
         }
         Some(_) => return Err(LoginRefusal::Claims),
     };
-    if listed.iter().any(|group| group.is_empty() || group.len() > MAX_GROUP) {
-        return Err(LoginRefusal::Claims);
+    counted_groups(&rules.group_names, listed).ok_or(LoginRefusal::Claims)
+}
+
+/// The groups that count of those listed, by our names for them; `None` where they are not as groups are.
+pub(in crate::identity) fn counted_groups(
+    group_names: &[(String, String)],
+    listed: Vec<&str>,
+) -> Option<Vec<String>> {
+    let is_group = |group: &&str| !group.is_empty() && group.len() <= MAX_GROUP;
+    if listed.len() > MAX_GROUPS || !listed.iter().all(is_group) {
+        return None;
     }
-    let groups = if rules.group_names.is_empty() {
+    let groups = if group_names.is_empty() {
         listed.into_iter().map(str::to_owned).collect()
     } else {
-        let named =
-            rules.group_names.iter().filter(|(theirs, _)| listed.contains(&theirs.as_str()));
+        let named = group_names.iter().filter(|(theirs, _)| listed.contains(&theirs.as_str()));
         named.map(|(_, ours)| ours.clone()).collect()
     };
-    Ok(sorted(groups))
+    Some(sorted(groups))
 }
 
 /// The claim of that very name, or else the one that a path with dots leads to.

@@ -1,0 +1,30 @@
+<?php
+// SimpleSAMLphp as an identity provider for the tests; `xtask/src/saml.rs` starts it, and says what the environment has.
+$dir = getenv('ROWGATE_IDP_DIR');
+$config = [
+    'baseurlpath' => getenv('ROWGATE_IDP_URL') . '/simplesaml/',
+    'certdir' => $dir . '/',
+    'metadatadir' => __DIR__ . '/metadata',
+    'loggingdir' => $dir . '/',
+    'datadir' => $dir . '/',
+    'tempdir' => $dir . '/tmp',
+    'secretsalt' => 'the tests have no secrets',
+    'auth.adminpassword' => 'none can use it',
+    'technicalcontact_email' => 'na@example.org',
+    'timezone' => 'UTC',
+    'logging.level' => 7,
+    'logging.handler' => 'errorlog',
+    'enable.saml20-idp' => true,
+    'module.enable' => ['exampleauth' => true, 'core' => true, 'saml' => true],
+    'store.type' => 'phpsession',
+    'session.phpsession.savepath' => $dir . '/sessions',
+    'session.cookie.secure' => false,
+    'session.cookie.samesite' => null,
+    'language.default' => 'en',
+    'language.available' => ['en'],
+    'theme.use' => 'default',
+    'template.cache' => '',
+    'authproc.idp' => [],
+    'authproc.sp' => [],
+    'metadata.sources' => [['type' => 'flatfile']],
+];
