@@ -23,7 +23,7 @@ use crate::control::{ControlDeps, Listeners, Peers, People, serve};
 use crate::gateway::publish::Publisher;
 use crate::identity::Uses;
 use crate::metrics::Metrics;
-use crate::net::{KeyRefresh, Net, NetConfig, TargetRuntime};
+use crate::net::{KeyRefresh, Listener, Net, NetConfig, TargetRuntime};
 use crate::record::Event;
 use crate::store::Store;
 
@@ -78,16 +78,46 @@ struct Serving {
     admin: Arc<Mutex<Writer>>,
 }
 
+/// Binds everything that is listened on: for clients, for the control plane, for the pages.
+fn doors(
+    file: &Path,
+    config: &Config,
+) -> Result<(Vec<(usize, Listener)>, Listeners, Pages), GatewayError> {
+    let clients = bind_all(file, config)?;
+    let control = Listeners::bind(&config.admin).map_err(|error| in_this(file, &error))?;
+    Ok((clients, control, Pages::bind(file, config)?))
+}
+
+/// Starts looking at the targets' schemas.
+fn schemas(
+    config: &Config,
+    targets: &[TargetRuntime],
+) -> Result<(Arc<Looks>, mpsc::Receiver<Look>), GatewayError> {
+    let (found, looks) = mpsc::channel(LOOKS);
+    let schemas = Arc::new(Looks::new(found));
+    look_at(&schemas, config, targets).map_err(|error| failed("schemas", &error))?;
+    Ok((schemas, looks))
+}
+
+/// Starts fetching issuers' keys.
+fn issuers(config: &Config) -> Result<(Arc<Issuers>, mpsc::Receiver<Fetched>), GatewayError> {
+    let (found, fetched) = mpsc::channel(LOOKS);
+    let issuers = Arc::new(Issuers::new(found));
+    issuers.set(&config.issuers)?;
+    Ok((issuers, fetched))
+}
+
+fn in_this(file: &Path, error: &dyn std::fmt::Display) -> GatewayError {
+    GatewayError::Input(format!("{}: {error}", file.display()))
+}
+
 /// A reading of all files: their digest, or what is wrong with them.
 type Reading = Result<blake3::Hash, String>;
 
 impl Serving {
     async fn start(file: &Path, inputs: Inputs, workers: usize) -> Result<(), GatewayError> {
         let config = inputs.config.clone();
-        let listeners = bind_all(file, &config)?;
-        let input = |error: String| GatewayError::Input(format!("{}: {error}", file.display()));
-        let control = Listeners::bind(&config.admin).map_err(|e| input(e.to_string()))?;
-        let pages = Pages::bind(file, &config)?;
+        let (listeners, control, pages) = doors(file, &config)?;
         let login_key = login_key(file, config.server.login_key.as_deref())?;
         let common = Common::new(&config, inputs.client_tls.clone(), login_key);
         let audit = Audit::open(&config.audit, workers + 1)
@@ -103,23 +133,13 @@ impl Serving {
         let mut opened = Opened::open(file, &config, &store).await?;
         let targets = runtimes(file, &opened.configured, &common)?;
         let publisher = Publisher::new(inputs, logins);
-        let (found, looks) = mpsc::channel(LOOKS);
-        let schemas = Arc::new(Looks::new(found));
-        look_at(&schemas, &config, &targets).map_err(|error| failed("schemas", &error))?;
-        let (found, fetched) = mpsc::channel(LOOKS);
-        let issuers = Arc::new(Issuers::new(found));
-        issuers.set(&config.issuers)?;
+        let (schemas, looks) = schemas(&config, &targets)?;
+        let (issuers, fetched) = issuers(&config)?;
         let (send, commands) = mpsc::channel(16);
         let (watch, sync) = (audit.watch(), audit.is_sync());
         let keys = Arc::clone(&issuers);
-        let running = Running::new(
-            &config,
-            metrics,
-            (watch, sync),
-            desk.clone(),
-            send.clone(),
-            keys,
-        );
+        let running =
+            Running::new(&config, metrics, (watch, sync), desk.clone(), send.clone(), keys);
         let running = Arc::new(running);
         let stored = std::mem::take(&mut opened.stored);
         let (published, looking) = (publisher.published(), Arc::clone(&schemas));
@@ -159,7 +179,7 @@ impl Serving {
             proxies: config.server.proxy_protocol_from.clone(),
             limits: limits(&config, audit.is_sync()),
         })
-        .map_err(|error| input(error.to_string()))?;
+        .map_err(|error| in_this(file, &error))?;
         serving.serve(net, stored, (control, desk, service, audit)).await
     }
 
