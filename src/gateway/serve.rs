@@ -112,14 +112,8 @@ impl Serving {
         let (send, commands) = mpsc::channel(16);
         let (watch, sync) = (audit.watch(), audit.is_sync());
         let keys = Arc::clone(&issuers);
-        let running = Running::new(
-            &config,
-            metrics,
-            (watch, sync),
-            desk.clone(),
-            send.clone(),
-            keys,
-        );
+        let running =
+            Running::new(&config, metrics, (watch, sync), desk.clone(), send.clone(), keys);
         let running = Arc::new(running);
         let stored = std::mem::take(&mut opened.stored);
         let (published, looking) = (publisher.published(), Arc::clone(&schemas));

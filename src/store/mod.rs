@@ -5,8 +5,8 @@
 
 mod approvals;
 mod identities;
-mod targets;
 mod passwords;
+mod targets;
 mod tokens;
 mod web_sessions;
 
@@ -23,8 +23,8 @@ use sqlx::sqlite::{
 
 pub use approvals::{Approval, ApprovalState, HoldMode, Vote};
 pub use identities::{Logins, RevokedIdentity};
-pub use targets::{Before, Resealed, StoredTarget};
 pub use passwords::{Bounds, PasswordKept, StoredPassword};
+pub use targets::{Before, Resealed, StoredTarget};
 pub use tokens::{Ending, StoredToken};
 pub use web_sessions::WebSession;
 

@@ -75,7 +75,9 @@ fn someone_signs_in_looks_around_and_signs_out() {
     assert!(page.body.contains("Continue with Example Corp"), "{}", page.body);
     let page = browser.sign_in(&site.url, "ann");
     assert_eq!(page.url, site.at("/"));
-    for wanted in ["<h1>My access</h1>", ">ann<", "admins", "<h3>shop ", "--user=ann", "Example Corp from"] {
+    for wanted in
+        ["<h1>My access</h1>", ">ann<", "admins", "<h3>shop ", "--user=ann", "Example Corp from"]
+    {
         assert!(page.body.contains(wanted), "{wanted}: {}", page.body);
     }
     for (path, title) in [
