@@ -134,6 +134,7 @@ pub async fn serve(listeners: Listeners, deps: ControlDeps, stop: impl Future<Ou
 fn api(deps: ControlDeps) -> Router {
     Router::new()
         .route("/v1/status", get(operate::status))
+        .route("/v1/openapi.json", get(operate::openapi))
         .route("/v1/audit", get(operate::audit))
         .route("/v1/policy/versions", get(operate::policy_versions))
         .route("/v1/reload", post(operate::reload))

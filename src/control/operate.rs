@@ -3,6 +3,8 @@
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{Path, State};
+use axum::http::header;
+use axum::response::IntoResponse;
 use axum::{Extension, Json};
 use serde::de::DeserializeOwned;
 
@@ -13,6 +15,13 @@ use super::reply::{AuditStatus, ReloadAnswer, SessionList, Status, VersionList};
 
 /// Policy versions in one answer: some months of changes.
 const LISTED_VERSIONS: u32 = 100;
+
+/// What the API is, for programs: `docs/openapi.json`, held to the routes and to what they answer by `tests/openapi.rs`.
+pub(super) const OPENAPI: &str = include_str!("../../docs/openapi.json");
+
+pub(super) async fn openapi() -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "application/json")], OPENAPI)
+}
 
 pub(super) async fn status(State(deps): State<ControlDeps>) -> Json<Status> {
     Json(deps.gateway.status())

@@ -1,6 +1,7 @@
 //! The admin API over a real Unix socket, and the probes over a real port, with a gateway that is only a notebook.
 
 mod logins;
+mod openapi;
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -196,7 +197,9 @@ fn own_uid() -> u32 {
 async fn call(socket: &Path, method: &str, path: &str, body: &str) -> (u16, Value) {
     let stream = tokio::net::UnixStream::connect(socket).await.unwrap();
     let (status, text) = converse(stream, method, path, body).await;
-    (status, serde_json::from_str(&text).unwrap_or_else(|_| panic!("not JSON: {text}")))
+    let answer = serde_json::from_str(&text).unwrap_or_else(|_| panic!("not JSON: {text}"));
+    openapi::check(method, path, status, &answer);
+    (status, answer)
 }
 
 async fn converse(

@@ -40,7 +40,7 @@ async function look(page, name, expected = 200) {
   await page.emulateMedia({ colorScheme: 'light' })
 }
 
-// What a step of the script does.
+// What a step of the script does. (`look` needs script.)
 const steps = {
   open: (page, path) => page.goto(site + path),
   look: (page, name) => look(page, name),
