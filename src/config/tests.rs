@@ -253,3 +253,42 @@ fn a_password_is_never_repeated() {
         check("\"env:P\"", value, line);
     }
 }
+
+#[test]
+fn saml() {
+    let table = "[web]\nlisten = \"127.0.0.1:8443\"\nurl = \"http://127.0.0.1:8443\"\n[[saml]]\nname = \"corp\"\nentity_id = \"urn:idp\"\nmetadata = \"idp.xml\"\n[store]";
+    let config = Config::parse(&GOOD.replace("[store]", table), "r.toml").unwrap();
+    let of = &config.saml[0];
+    assert_eq!((of.skew_s, of.lifetime_s), (60, 5_400));
+    assert_eq!(of.name_id_formats, [NameIdFormat::Persistent, NameIdFormat::EmailAddress]);
+    let refused = |from: &str, to: &str| {
+        let text = GOOD.replace("[store]", &table.replace(from, to));
+        let error = Config::parse(&text, "r.toml").unwrap_err().to_string();
+        error.split_once(": ").unwrap().1.to_owned()
+    };
+    let alone = "[web]\nlisten = \"127.0.0.1:8443\"\nurl = \"http://127.0.0.1:8443\"\n";
+    for (from, to, complaint) in [
+        (alone, "", "saml.name: has no effect without [web]"),
+        ("\"urn:idp\"", "\"\"", "saml.entity_id: no entity id"),
+        ("metadata = \"idp.xml\"", "", "saml.metadata: missing"),
+        (
+            "metadata = \"idp.xml\"",
+            "sso_url = \"https://idp.example/sso\"",
+            "saml.certificates: missing beside sso_url",
+        ),
+        (
+            "metadata = \"idp.xml\"",
+            "certificates = [\"a\"]\nsso_url = \"http://idp.example/sso\"",
+            "saml.sso_url: \"http://idp.example/sso\" is no URL",
+        ),
+        ("metadata =", "sso_url = \"https://x\"\nmetadata =", "saml.sso_url: there is metadata"),
+        ("metadata =", "certificate = \"x\"\nmetadata =", "saml.key: missing beside certificate"),
+        ("metadata =", "name_id_formats = []\nmetadata =", "saml.name_id_formats: empty"),
+        ("metadata =", "skew_s = 301\nmetadata =", "saml.skew_s: 301 is out of bounds"),
+        ("metadata =", "lifetime_s = 59\nmetadata =", "saml.lifetime_s: 59 is out of bounds"),
+        ("metadata =", "sha1 = true\nmetadata =", "saml.sha1: unknown key"),
+    ] {
+        let error = refused(from, to);
+        assert!(error.starts_with(complaint), "{error}");
+    }
+}
