@@ -242,11 +242,11 @@ fn a_password_is_never_repeated() {
     for (value, line) in [
         (
             "\"hunter2\"",
-            "r.toml:21:1: targets.password: not a reference to a password; write env:NAME or file:PATH; passwords don't belong in this file",
+            "r.toml:21:1: targets.password: not a reference to a password; write env:NAME, file:PATH or vault:MOUNT/PATH#FIELD; passwords don't belong in this file",
         ),
         (
             "\"env:\"",
-            "r.toml:21:1: targets.password: not a reference to a password; write env:NAME or file:PATH; passwords don't belong in this file",
+            "r.toml:21:1: targets.password: not a reference to a password; write env:NAME, file:PATH or vault:MOUNT/PATH#FIELD; passwords don't belong in this file",
         ),
         ("48151623", "r.toml:21:12: targets.password: not a string; write env:NAME or file:PATH"),
     ] {
@@ -279,7 +279,7 @@ fn saml() {
         (
             "metadata = \"idp.xml\"",
             "certificates = [\"a\"]\nsso_url = \"http://idp.example/sso\"",
-            "saml.sso_url: \"http://idp.example/sso\" is no URL",
+            "saml.sso_url: \"http://idp.example/sso\" is no such URL",
         ),
         ("metadata =", "sso_url = \"https://x\"\nmetadata =", "saml.sso_url: there is metadata"),
         ("metadata =", "certificate = \"x\"\nmetadata =", "saml.key: missing beside certificate"),
