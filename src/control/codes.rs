@@ -74,7 +74,7 @@ pub(super) enum CodesFull {
 }
 
 /// Why a user code is not looked up.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WrongCode {
     /// There is none like it that waits.
     Unknown,
@@ -111,6 +111,14 @@ struct State {
     wrong: Counts<String>,
 }
 
+/// What the person said to it.
+#[derive(Debug)]
+enum Said {
+    Nothing,
+    No,
+    Yes(Box<Principal>),
+}
+
 #[derive(Debug)]
 struct Waiting {
     /// A hash: what is looked up by it is no secret any more.
@@ -119,9 +127,9 @@ struct Waiting {
     request: PasswordRequest,
     address: Option<IpAddr>,
     asked_us: i64,
-    looked_us: i64,
+    looked_us: Option<i64>,
     interval_s: u64,
-    settled: Option<Option<Principal>>,
+    said: Said,
 }
 
 impl Waiting {
@@ -165,9 +173,9 @@ impl Codes {
             request,
             address,
             asked_us: now_us,
-            looked_us: now_us,
+            looked_us: None,
             interval_s,
-            settled: None,
+            said: Said::Nothing,
         });
         let lives_s = u64::try_from(LIVES_US / SECOND_US).unwrap_or_default();
         Ok(NewCode { device_code, user_code, lives_s, interval_s })
@@ -187,7 +195,7 @@ impl Codes {
         Err(WrongCode::Unknown)
     }
 
-    /// The person agrees, or does not. Once.
+    /// The person agrees, or (`None`) does not. Once.
     pub(super) fn settle(
         &self,
         text: &str,
@@ -195,7 +203,8 @@ impl Codes {
         now_us: i64,
     ) -> Result<(), WrongCode> {
         let mut state = self.state();
-        state.of(text, now_us).ok_or(WrongCode::Unknown)?.settled = Some(answer);
+        let one = state.of(text, now_us).ok_or(WrongCode::Unknown)?;
+        one.said = answer.map_or(Said::No, |principal| Said::Yes(Box::new(principal)));
         Ok(())
     }
 
@@ -212,19 +221,21 @@ impl Codes {
             return Poll::Expired;
         }
         let pause_us = i64::try_from(one.interval_s).unwrap_or_default() * SECOND_US - GRACE_US;
-        let is_early = now_us.saturating_sub(one.looked_us) < pause_us;
-        one.looked_us = now_us;
+        let is_early = one.looked_us.is_some_and(|last| now_us.saturating_sub(last) < pause_us);
+        one.looked_us = Some(now_us);
         if is_early {
             one.interval_s = (one.interval_s + INTERVAL_S).min(MAX_INTERVAL_S);
             return Poll::TooSoon;
         }
-        if one.settled.is_none() {
+        if matches!(one.said, Said::Nothing) {
             return Poll::Waits;
         }
         let one = state.waiting.swap_remove(at);
-        match one.settled.flatten() {
-            Some(principal) => Poll::Agreed(Box::new(Agreed { principal, request: one.request })),
-            None => Poll::Denied,
+        match one.said {
+            Said::Yes(principal) => {
+                Poll::Agreed(Box::new(Agreed { principal: *principal, request: one.request }))
+            }
+            Said::No | Said::Nothing => Poll::Denied,
         }
     }
 
@@ -240,7 +251,7 @@ impl State {
         let mut found = None;
         for one in &mut self.waiting {
             let is_it = secret::equal(&one.user_code, &typed);
-            if is_it && one.settled.is_none() && !one.has_expired(now_us) {
+            if is_it && matches!(one.said, Said::Nothing) && !one.has_expired(now_us) {
                 found = Some(one);
             }
         }
@@ -280,7 +291,7 @@ impl<K: std::hash::Hash + Eq + Clone> Counts<K> {
 }
 
 /// `BCDF-GHJK`, as a person reads it.
-pub(super) fn written(code: &UserCode) -> String {
+pub(super) fn written(code: UserCode) -> String {
     let (first, last) = code.split_at(LENGTH / 2);
     format!("{}-{}", String::from_utf8_lossy(first), String::from_utf8_lossy(last))
 }
@@ -350,7 +361,7 @@ mod tests {
     fn a_code_is_confirmed_and_used_once() {
         let codes = Codes::default();
         let new = ask(&codes, 1, START).unwrap();
-        let text = written(&new.user_code);
+        let text = written(new.user_code);
         assert_eq!((text.len(), text.as_bytes()[4]), (9, b'-'));
         let at = |seconds: i64| START + seconds * SECOND_US;
         assert_eq!(codes.poll(&new.device_code, at(5)), Poll::Waits);
@@ -373,10 +384,10 @@ mod tests {
     fn no_is_told_once_and_time_ends_it() {
         let codes = Codes::default();
         let (no, late) = (ask(&codes, 1, START).unwrap(), ask(&codes, 1, START).unwrap());
-        codes.settle(&written(&no.user_code), None, START + 1).unwrap();
+        codes.settle(&written(no.user_code), None, START + 1).unwrap();
         assert_eq!(codes.poll(&no.device_code, START + 6 * SECOND_US), Poll::Denied);
         assert_eq!(codes.poll(&no.device_code, START + 12 * SECOND_US), Poll::Unknown);
-        let text = written(&late.user_code);
+        let text = written(late.user_code);
         assert_eq!(codes.find(&text, "ann", START + LIVES_US), Err(WrongCode::Unknown));
         assert_eq!(codes.settle(&text, Some(ann()), START + LIVES_US), Err(WrongCode::Unknown));
         assert_eq!(codes.poll(&late.device_code, START + LIVES_US), Poll::Expired);
@@ -387,9 +398,10 @@ mod tests {
         let codes = Codes::default();
         let new = ask(&codes, 1, START).unwrap();
         let look = |seconds: i64| codes.poll(&new.device_code, START + seconds * SECOND_US);
+        assert_eq!(look(0), Poll::Waits);
         assert_eq!(look(1), Poll::TooSoon);
         assert_eq!(look(6), Poll::TooSoon, "now ten seconds");
-        codes.settle(&written(&new.user_code), Some(ann()), START + 7).unwrap();
+        codes.settle(&written(new.user_code), Some(ann()), START + 7).unwrap();
         assert_eq!(look(20), Poll::TooSoon, "now fifteen, also once it is settled");
         assert!(matches!(look(40), Poll::Agreed(_)));
     }
@@ -409,7 +421,7 @@ mod tests {
         for _ in 6..MAX_WRONG {
             let _ = codes.find("BBBB-BBBB", "eve", START);
         }
-        let text = written(&new.user_code);
+        let text = written(new.user_code);
         assert_eq!(codes.find(&text, "eve", START), Err(WrongCode::TooMany));
         assert!(codes.find(&text, "ann", START).is_ok(), "another person");
         assert!(codes.find(&text, "eve", START + LIVES_US - 1).is_err());
@@ -418,8 +430,9 @@ mod tests {
     #[test]
     fn what_waits_is_bounded() {
         let codes = Codes::default();
-        for n in 0..MAX_WAITING {
-            let address = IpAddr::from([10, 1, (n / 250) as u8, (n % 250) as u8]);
+        for n in 0..u16::try_from(MAX_WAITING).unwrap() {
+            let [high, low] = n.to_be_bytes();
+            let address = IpAddr::from([10, 1, high, low]);
             codes.ask(PasswordRequest::default(), Some(address), START).unwrap();
         }
         assert_eq!(ask(&codes, 9, START).err(), Some(CodesFull::All));

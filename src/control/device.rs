@@ -178,7 +178,7 @@ async fn code(
         CodesFull::NoRandomness => OauthError::busy("the system gives no random bytes"),
     })?;
     let (verification_uri, user_code) =
-        (format!("{}/device", front.site.unwrap_or_default()), written(&new.user_code));
+        (format!("{}/device", front.site.unwrap_or_default()), written(new.user_code));
     let answer = CodeAnswer {
         device_code: new.device_code,
         verification_uri_complete: format!("{verification_uri}?code={user_code}"),

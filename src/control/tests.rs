@@ -2,6 +2,7 @@
 
 mod logins;
 mod openapi;
+mod people;
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -74,6 +75,7 @@ struct House {
     gateway: Arc<Notebook>,
     events: Arc<Mutex<Vec<String>>>,
     record_fails: Arc<AtomicBool>,
+    people: Arc<People>,
 }
 
 impl House {
@@ -92,7 +94,8 @@ impl House {
         let settings = Approvals { groups: vec!["dba".into()], ..Approvals::default() };
         let (desk, service) = Desk::open(store.clone(), &settings, sink).await.unwrap();
         tokio::spawn(service.run(std::future::pending()));
-        Self { dir, store, desk, gateway: Arc::default(), events, record_fails }
+        let people = Arc::new(People::new((&crate::config::Passwords::default()).into()));
+        Self { dir, store, desk, gateway: Arc::default(), events, record_fails, people }
     }
 
     /// Serves a socket on which this process is `identity`; none: unmapped.
@@ -114,15 +117,18 @@ impl House {
     }
 
     fn spawn(&self, listeners: Listeners) {
+        tokio::spawn(serve(listeners, self.deps(), std::future::pending()));
+    }
+
+    fn deps(&self) -> ControlDeps {
         let sink = sink(self.events.clone(), self.record_fails.clone());
-        let deps = ControlDeps {
+        ControlDeps {
             store: self.store.clone(),
             desk: self.desk.clone(),
             events: sink,
             gateway: self.gateway.clone(),
-            people: Arc::new(People::new((&crate::config::Passwords::default()).into())),
-        };
-        tokio::spawn(serve(listeners, deps, std::future::pending()));
+            people: self.people.clone(),
+        }
     }
 
     fn ask(&self, statement: &str) -> Waiting {

@@ -78,11 +78,11 @@ struct Serving {
     admin: Arc<Mutex<Writer>>,
 }
 
+/// Listeners for clients, by their targets' places; for the control plane; for the pages.
+type Doors = (Vec<(usize, Listener)>, Listeners, Pages);
+
 /// Binds everything that is listened on: for clients, for the control plane, for the pages.
-fn doors(
-    file: &Path,
-    config: &Config,
-) -> Result<(Vec<(usize, Listener)>, Listeners, Pages), GatewayError> {
+fn doors(file: &Path, config: &Config) -> Result<Doors, GatewayError> {
     let clients = bind_all(file, config)?;
     let control = Listeners::bind(&config.admin).map_err(|error| in_this(file, &error))?;
     Ok((clients, control, Pages::bind(file, config)?))

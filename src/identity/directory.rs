@@ -543,10 +543,11 @@ mod tests {
     #[test]
     fn live_passwords_are_tried_first() {
         let mut all: Vec<_> = (0..40_u8).map(|n| password("pwd_old", &[b'o', n], 5)).collect();
-        all.extend((0..MAX_LIVE_PASSWORDS).map(|n| password("pwd_new", &[b'n', n as u8], 50)));
+        let live = 0..u8::try_from(MAX_LIVE_PASSWORDS).unwrap();
+        all.extend(live.clone().map(|n| password("pwd_new", &[b'n', n], 50)));
         let directory = of(vec![]).with_passwords(all);
-        for n in 0..MAX_LIVE_PASSWORDS {
-            let proof = native(&[b'n', n as u8]);
+        for n in live {
+            let proof = native(&[b'n', n]);
             assert!(directory.admit(&attempt("ann", &proof), 9).is_ok());
         }
         let proof = native(b"o\0");

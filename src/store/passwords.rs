@@ -251,9 +251,9 @@ mod tests {
             let one = password("pwd_1", "ann", 99);
             let kept = store.insert_password(&one, BOUNDS, 5).await.unwrap();
             assert_eq!(kept, PasswordKept::Yes);
-            assert_eq!(store.passwords(Some("ann")).await.unwrap(), [one.clone()]);
+            assert_eq!(store.passwords(Some("ann")).await.unwrap(), std::slice::from_ref(&one));
             assert!(store.passwords(Some("bob")).await.unwrap().is_empty());
-            assert_eq!(store.logins().await.unwrap().passwords, [one.record.clone()]);
+            assert_eq!(store.logins().await.unwrap().passwords, std::slice::from_ref(&one.record));
             let verifier = Verifier::of(b"pwd_1");
             assert_eq!(store.password_of(&verifier).await.unwrap(), Some(one));
             assert_eq!(store.password_of(&Verifier::of(b"x")).await.unwrap(), None);

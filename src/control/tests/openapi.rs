@@ -99,6 +99,6 @@ fn of_form(schema: &Value, value: &Value) -> Result<(), String> {
             of_form(of_field, field).map_err(|why| format!("{name}: {why}"))?;
         }
     }
-    let items = value.as_array().into_iter().flatten();
-    items.map(|item| of_form(&schema["items"], item)).collect()
+    let mut items = value.as_array().into_iter().flatten();
+    items.try_for_each(|item| of_form(&schema["items"], item))
 }

@@ -169,7 +169,7 @@ fn kept(visitor: &Visitor, live: &[PasswordInfo]) -> Markup {
                             td.act {
                                 form method="post" action={ "/passwords/" (one.id) "/revoke" } {
                                     (csrf(visitor))
-                                    button.quiet type="submit" aria-label={ "End password " (one.id) } { "End it" }
+                                    button.quiet type="submit" aria-label={ "End it: password " (one.id) } { "End it" }
                                 }
                             }
                         }
