@@ -22,6 +22,8 @@ fn every_help_has_examples_that_parse() {
     fn walk(command: &clap::Command, path: &str) {
         let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
         assert!(help.contains("Example"), "{path}: no examples");
+        // A backslash at a line's end goes on in the next, as in a shell.
+        let help = help.replace("\\\n      ", "");
         for line in help.lines().filter_map(|line| line.trim().strip_prefix("rowgate ")) {
             let line = line.split(" > ").next().unwrap_or(line).replace('\'', "");
             let line = line.split("   ").next().unwrap_or_default();
