@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use super::target_args::{KeyVerb, TARGET_EXAMPLES, TargetVerb};
+use super::target_args::{KEY_EXAMPLES, KeyVerb, TARGET_EXAMPLES, TargetVerb};
 use crate::network::Network;
 
 const EXAMPLES: &str = "\
@@ -131,7 +131,7 @@ pub(super) enum Verb {
     #[command(subcommand, after_help = TARGET_EXAMPLES)]
     Target(TargetVerb),
     /// The master key that seals the store's credentials
-    #[command(subcommand)]
+    #[command(subcommand, after_help = KEY_EXAMPLES)]
     Key(KeyVerb),
     /// See and decide the statements that wait
     #[command(subcommand, after_help = APPROVAL_EXAMPLES)]

@@ -24,7 +24,7 @@ Examples:
 A password is never an argument. It is asked for on a terminal, read from standard input where that is none, or from
 --password-file; --credential names where the gateway finds it: env:NAME, file:PATH or vault:MOUNT/PATH#FIELD.";
 
-const KEY_EXAMPLES: &str = "\
+pub(super) const KEY_EXAMPLES: &str = "\
 Examples:
   rowgate key rotate";
 

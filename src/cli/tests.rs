@@ -25,7 +25,8 @@ fn every_help_has_examples_that_parse() {
         // A backslash at a line's end goes on in the next, as in a shell.
         let help = help.replace("\\\n      ", "");
         for line in help.lines().filter_map(|line| line.trim().strip_prefix("rowgate ")) {
-            let line = line.split(" > ").next().unwrap_or(line).replace('\'', "");
+            let line = line.split(['>', '<']).next().unwrap_or(line).trim_end();
+            let line = line.replace('\'', "");
             let line = line.split("   ").next().unwrap_or_default();
             for line in line.split(" && rowgate ") {
                 let words: Vec<&str> = line.split(' ').collect();
