@@ -5,6 +5,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use super::login_args::{
+    CONNECT_EXAMPLES, ConnectArgs, LOGIN_EXAMPLES, LOGOUT_EXAMPLES, LoginArgs,
+};
 use super::target_args::{KEY_EXAMPLES, KeyVerb, TARGET_EXAMPLES, TargetVerb};
 use crate::network::Network;
 
@@ -155,6 +158,15 @@ pub(super) enum Verb {
     /// Certificates for the listeners
     #[command(subcommand, after_help = CERT_EXAMPLES)]
     Cert(CertVerb),
+    /// Sign in, in a browser, for a session password that `rowgate connect` uses
+    #[command(after_help = LOGIN_EXAMPLES)]
+    Login(LoginArgs),
+    /// Connect to a database with the stock client, as who signed in
+    #[command(after_help = CONNECT_EXAMPLES)]
+    Connect(ConnectArgs),
+    /// End the session password of `rowgate login`
+    #[command(after_help = LOGOUT_EXAMPLES)]
+    Logout,
     /// What the running gateway does
     #[command(after_help = STATUS_EXAMPLES)]
     Status,
@@ -387,7 +399,7 @@ pub(super) fn overlap_s(text: &str) -> Result<u64, String> {
 }
 
 /// `30d` → seconds.
-fn duration_s(text: &str) -> Result<u64, String> {
+pub(super) fn duration_s(text: &str) -> Result<u64, String> {
     let mend = "write a number and s, m, h, d or w, such as 30d";
     let (number, unit) = match text.char_indices().last() {
         Some((at, _)) => text.split_at(at),

@@ -6,8 +6,12 @@ mod approvals;
 mod args;
 mod audit;
 mod cert;
+mod connect;
 mod identities;
 mod inspect;
+mod kept;
+mod login;
+mod login_args;
 mod operate;
 mod output;
 mod password;
@@ -83,6 +87,9 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Verb::Key(verb) => targets::key(&context, verb),
         Verb::Approvals(verb) => approvals::run(&context, verb),
         Verb::Cert(verb) => cert::run(verb),
+        Verb::Login(args) => login::login(&context, &args),
+        Verb::Logout => login::logout(&context),
+        Verb::Connect(args) => Err(connect::connect(&args)),
         Verb::Status => operate::status(&context),
         Verb::Sessions(verb) => operate::sessions(&context, verb),
         Verb::Reload => operate::reload(&context),

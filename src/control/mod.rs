@@ -28,11 +28,12 @@ use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
 
 pub use codes::Asked;
-pub use device::{DeviceRequest, People};
+pub use device::{CodeAnswer, DeviceRequest, People};
 pub use error::{ControlError, ErrorAnswer, ErrorBody};
 pub use identities::{IdentityRefused, identities, restore_identity, revoke_identity};
 pub use issuer_client::{IssuerClient, IssuerClientError};
 pub use listen::{Listeners, Peers};
+pub use passwords::PasswordAnswer;
 pub use peer::{ADMINS, Caller};
 pub use reply::{
     ApprovalList, AuditStatus, IdentityInfo, IdentityList, IdentityRequest, NewTokenRequest,

@@ -35,6 +35,7 @@ mod offered;
 mod oidc;
 mod operations;
 mod overlong;
+mod people;
 mod permitted;
 mod policy;
 mod pool;

@@ -10,15 +10,15 @@ use crate::browser::{Browser, Page};
 use crate::stand::{Stand, wait_for};
 
 /// A gateway with pages.
-struct Site {
-    stand: Stand,
+pub(crate) struct Site {
+    pub(crate) stand: Stand,
     issuer: Issuer,
-    url: String,
+    pub(crate) url: String,
     _folder: tempfile::TempDir,
 }
 
 impl Site {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self::with("http", |_| String::new())
     }
 
@@ -40,12 +40,12 @@ impl Site {
         Self { stand, issuer, url, _folder: folder }
     }
 
-    fn at(&self, path: &str) -> String {
+    pub(crate) fn at(&self, path: &str) -> String {
         format!("{}{path}", self.url)
     }
 
     /// A browser in which this person is signed in.
-    fn signed_in(&self, name: &str) -> Browser {
+    pub(crate) fn signed_in(&self, name: &str) -> Browser {
         let mut browser = Browser::new();
         let page = browser.sign_in(&self.url, name);
         assert_eq!(page.status, 200, "{}\n{}", page.body, self.stand.gateway.log());
@@ -58,7 +58,7 @@ impl Site {
     }
 }
 
-fn csrf(browser: &mut Browser, site: &Site) -> String {
+pub(crate) fn csrf(browser: &mut Browser, site: &Site) -> String {
     browser.get(&site.at("/")).field("csrf")
 }
 
