@@ -41,6 +41,8 @@ fn every_command_of_every_page_exists() {
             let words: Vec<&str> = line.trim_end_matches(" &").split_whitespace().collect();
             match words.as_slice() {
                 [program, rest @ ..] if program.ends_with("rowgate") => {
+                    // What follows a lone `--` is for another program.
+                    let rest = rest.split(|word| *word == "--").next().unwrap_or_default();
                     // Through a shell, which knows quotes.
                     let line = format!("{} {} --help", binary().display(), rest.join(" "));
                     let output = Command::new("sh").args(["-c", &line]).output().unwrap();
