@@ -36,7 +36,8 @@ cargo xtask <chore>
                      measures a second build beside; --syscalls counts the system calls of a round trip instead
   mysql [up [PORT] | down]
                      a real MySQL 9 under target/mysql9: fetched; up on a port of loopback with the sample shop; ended
-  drivers [--only NAME] [--quick] [--database mariadb|mysql] [--resume] [--hold]
+  drivers [--only NAME] [--quick] [--database mariadb|mysql] [--binary PATH]
+        [--resume] [--hold]
                      the drivers' own suites and the tools, directly, as a passthrough identity and as a governed one;
                      every difference must be in tests/drivers/known.txt; --quick runs a part in three minutes;
                      --resume takes over what ended in a run that was cut off (an hour is long);

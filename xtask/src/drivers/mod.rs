@@ -11,7 +11,7 @@ mod tools;
 
 use std::fmt::Write as _;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -31,6 +31,8 @@ pub(crate) struct Plan {
     quick: bool,
     /// What has ended before is taken over.
     resume: bool,
+    /// The gateway; built for it where none is named.
+    binary: Option<PathBuf>,
     /// Both where it is left out.
     database: Option<Flavour>,
     /// Not run, but a stand to try things on by hand, until it is interrupted.
@@ -46,6 +48,10 @@ impl Plan {
                 "--quick" => plan.quick = true,
                 "--resume" => plan.resume = true,
                 "--hold" => plan.hold = true,
+                "--binary" => {
+                    let path = words.next().context("--binary wants a path")?;
+                    plan.binary = Some(PathBuf::from(path));
+                }
                 "--only" => {
                     let name = words.next().context("--only wants a suite's name")?;
                     (*name).clone_into(&mut plan.only);
@@ -131,8 +137,13 @@ const SUITES: [Suite; 7] = [
 pub(crate) fn drivers(plan: &Plan) -> Result<()> {
     setup::ensure(&setup::DATABASE)?;
     plugins::build()?;
-    sh::step("building the gateway");
-    sh::run_words(&["cargo", "build", "--bin", "rowgate"])?;
+    let binary = if let Some(binary) = &plan.binary {
+        binary.clone()
+    } else {
+        sh::step("building the gateway");
+        sh::run_words(&["cargo", "build", "--bin", "rowgate"])?;
+        sh::target_dir().join("debug/rowgate")
+    };
     let known = List::read()?;
     let logs = sh::root().join("target/drivers/logs");
     fs::create_dir_all(&logs)?;
@@ -150,7 +161,7 @@ pub(crate) fn drivers(plan: &Plan) -> Result<()> {
             continue;
         }
         sh::step(&format!("a private {} with the gateway before it", flavour.name()));
-        let stand = Stand::start(flavour)?;
+        let stand = Stand::start(flavour, &binary)?;
         if plan.hold {
             return hold(&stand);
         }

@@ -119,7 +119,7 @@ pub(super) struct Stand {
 }
 
 impl Stand {
-    pub(super) fn start(flavour: Flavour) -> Result<Self> {
+    pub(super) fn start(flavour: Flavour, binary: &Path) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let dir = folder.path();
         fs::create_dir_all(dir.join(flavour.name()))?;
@@ -144,8 +144,7 @@ impl Stand {
         let home = dir.join("gateway");
         fs::create_dir_all(&home)?;
         fs::copy(sh::root().join("tests/drivers/policy.cedar"), home.join("policy.cedar"))?;
-        let binary = sh::target_dir().join("debug/rowgate");
-        let gateway = Gateway::start(&binary, &home, &options)?;
+        let gateway = Gateway::start(binary, &home, &options)?;
         let mut routes = vec![Route {
             flavour,
             way: Way::Direct,
