@@ -32,6 +32,7 @@ pub(crate) fn prepare() -> Result<()> {
     setup::mariadb_plugins()?;
     setup::issuer()?;
     setup::simplesamlphp()?;
+    setup::browser()?;
     if !mysql::is_left_out() {
         mysql::fetch().with_context(|| {
             format!("the tests on MySQL need it; {}=1 leaves them out", mysql::LEAVE_OUT)
