@@ -255,6 +255,7 @@ fn a_password_is_never_repeated() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "saml"), ignore = "built without it, the table is refused")]
 fn saml() {
     let table = "[web]\nlisten = \"127.0.0.1:8443\"\nurl = \"http://127.0.0.1:8443\"\n[[saml]]\nname = \"corp\"\nentity_id = \"urn:idp\"\nmetadata = \"idp.xml\"\n[store]";
     let config = Config::parse(&GOOD.replace("[store]", table), "r.toml").unwrap();
