@@ -16,8 +16,11 @@ use crate::net::side::SideTarget;
 /// Requests that may wait for one look: more than this many sessions asking at once share the next look.
 const WAITING: usize = 1_024;
 
-/// Looks at one target's schema are at least this far apart, however often an unknown name is sent.
-const PAUSE: Duration = Duration::from_millis(100);
+/// After a look the database is left alone for so many times as long as the look took, however often an unknown name is
+/// sent: at most a fifth of one connection's time is spent on looks. Whoever changes definitions waits for the next one, so it
+/// must not be longer; a schema that takes seconds is not waited for that long again.
+const RESTS: u32 = 4;
+const MAX_REST: Duration = Duration::from_secs(1);
 
 /// A session waits no longer than this for a look: it then gets its error.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -113,6 +116,7 @@ fn watch(
             found: target.describe(&mut connection, PATIENCE),
             heard: std::mem::take(&mut heard),
         };
+        let took = looked.elapsed();
         if found.blocking_send(look).is_err() {
             return; // the gateway has ended
         }
@@ -121,7 +125,8 @@ fn watch(
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }
-        if let Some(rest) = PAUSE.checked_sub(looked.elapsed()) {
+        let rest = took.saturating_mul(RESTS).min(MAX_REST);
+        if let Some(rest) = (took + rest).checked_sub(looked.elapsed()) {
             std::thread::sleep(rest);
         }
         heard.extend(requested.try_iter());
