@@ -24,6 +24,8 @@ const GRACE_US: i64 = 500_000;
 const MAX_WAITING: usize = 1_000;
 /// Codes that one address may ask for in a minute.
 const MAX_ASKED: u32 = 10;
+/// Codes of one address that wait at once, so that nobody fills the places of all.
+const MAX_OF_ONE: usize = 20;
 /// Wrong codes that one person may try in ten minutes: of 20^8 codes with a thousand waiting, that finds none.
 const MAX_WRONG: u32 = 10;
 /// Addresses and persons that are counted at once; when full, the count starts anew.
@@ -154,8 +156,16 @@ impl Codes {
         let mut state = self.state();
         // (Those that have expired are kept a while longer, so that their devices learn why.)
         state.waiting.retain(|one| one.asked_us.saturating_add(2 * LIVES_US) > now_us);
-        if state.asked.add(&address.map(of_network), MINUTE_US, now_us) > MAX_ASKED {
+        let network = address.map(of_network);
+        let waits =
+            |one: &&Waiting| one.address.map(of_network) == network && !one.has_expired(now_us);
+        if state.asked.add(&network, MINUTE_US, now_us) > MAX_ASKED
+            || state.waiting.iter().filter(waits).count() >= MAX_OF_ONE
+        {
             return Err(CodesFull::Address);
+        }
+        if state.waiting.len() >= MAX_WAITING {
+            state.waiting.retain(|one| !one.has_expired(now_us));
         }
         if state.waiting.len() >= MAX_WAITING {
             return Err(CodesFull::All);
@@ -328,10 +338,10 @@ fn user_code() -> Option<UserCode> {
     Some(code)
 }
 
-/// Whose limits an address shares: a host of IPv6 has a whole /64.
+/// Whose limits an address shares: a customer of IPv6 has a whole /56.
 fn of_network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
-        IpAddr::V6(v6) => std::net::Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 64)).into(),
+        IpAddr::V6(v6) => std::net::Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 72)).into(),
         v4 @ IpAddr::V4(_) => v4,
     }
 }
@@ -436,7 +446,21 @@ mod tests {
             codes.ask(PasswordRequest::default(), Some(address), START).unwrap();
         }
         assert_eq!(ask(&codes, 9, START).err(), Some(CodesFull::All));
-        assert!(ask(&codes, 9, START + 2 * LIVES_US).is_ok());
+        // Those that expired make room.
+        assert!(ask(&codes, 9, START + LIVES_US).is_ok());
+    }
+
+    #[test]
+    fn one_address_does_not_fill_the_places_of_all() {
+        let codes = Codes::default();
+        let mut given = 0;
+        for minute in 0..9 {
+            let now_us = START + minute * MINUTE_US;
+            given += (0..20).filter(|_| ask(&codes, 1, now_us).is_ok()).count();
+        }
+        assert_eq!(given, MAX_OF_ONE);
+        assert!(ask(&codes, 2, START + 9 * MINUTE_US).is_ok(), "another address");
+        assert!(ask(&codes, 1, START + LIVES_US).is_ok(), "its first have expired");
     }
 
     #[test]
