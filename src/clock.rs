@@ -1,4 +1,4 @@
-//! Time as a value. Nothing below `net` reads a clock: a turn's driver reads it once and passes it in.
+//! Time as a value. Nothing below `store` reads a clock: a turn's driver reads it once and passes it in.
 
 /// One reading of both clocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,4 +21,9 @@ impl Now {
         let us = i64::try_from(ns / 1_000).unwrap_or(i64::MAX);
         Self { mono_ns: self.mono_ns.saturating_add(ns), wall_us: self.wall_us.saturating_add(us) }
     }
+}
+
+/// Microseconds since the Unix epoch, now. For what has no turn: the control plane, the gateway's own tasks, the command line.
+pub fn now_us() -> i64 {
+    jiff::Timestamp::now().as_microsecond()
 }

@@ -23,6 +23,8 @@ pub mod record;
 pub mod session;
 // layer 4
 #[cfg(feature = "gateway")]
+pub mod https;
+#[cfg(feature = "gateway")]
 pub mod metrics;
 #[cfg(feature = "gateway")]
 pub mod socket;

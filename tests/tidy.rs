@@ -14,7 +14,7 @@ const MAX_FILE: usize = 500;
 const MAX_MEDIAN: usize = 220;
 
 /// Each module's layer: it may use only modules of lower layers.
-const LAYERS: [(&str, u8); 25] = [
+const LAYERS: [(&str, u8); 26] = [
     ("clock", 0),
     ("codec", 0),
     ("fault", 0),
@@ -28,6 +28,7 @@ const LAYERS: [(&str, u8); 25] = [
     ("policy", 2),
     ("record", 2),
     ("session", 3),
+    ("https", 4),
     ("metrics", 4),
     ("store", 4),
     ("socket", 4),

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::rules::{self, VoteRefused};
 use super::{Command, Decision, EventSink, KEPT, NewRequest, NewVote};
+use crate::clock::now_us;
 use crate::config::Approvals;
 use crate::record::Event;
 use crate::store::{Approval, ApprovalState, HoldMode, Store, StoreError};
@@ -26,7 +27,7 @@ pub(super) type WallClock = Box<dyn Fn() -> i64 + Send + Sync>;
 
 /// The system's clock.
 pub(super) fn wall_clock() -> WallClock {
-    Box::new(|| jiff::Timestamp::now().as_microsecond())
+    Box::new(now_us)
 }
 
 /// Serves a desk; see [`super::Desk::open`].

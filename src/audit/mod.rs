@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
 
+use crate::clock::now_us;
 use crate::config;
 use crate::record::Event;
 use segment::{Segment, scan};
@@ -112,7 +113,7 @@ impl Audit {
             );
             let mut writer = audit.writer(writers.saturating_sub(1));
             writer.append(&Event::Admin {
-                at_us: thread::now_us(),
+                at_us: now_us(),
                 by: "rowgate",
                 action: "cut a torn tail of the record",
                 subject: "audit",

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use super::Shared;
 use super::segment::{Segment, frame};
+use crate::clock::now_us;
 
 /// How long records may lie in a queue when nobody waits for them (a queue that fills wakes the thread): forty
 /// wake-ups a second cost nothing that shows.
@@ -19,12 +20,6 @@ const RETRY: Duration = Duration::from_millis(200);
 
 /// Without `sync`, how often what was written is made durable all the same.
 const LAZY_SYNC: Duration = Duration::from_secs(1);
-
-/// Microseconds since the epoch.
-pub(super) fn now_us() -> i64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
-}
 
 /// Where the record goes.
 pub(super) struct Place {

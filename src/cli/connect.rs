@@ -16,6 +16,7 @@ use zeroize::Zeroizing;
 use super::CliError;
 use super::kept::Kept;
 use super::login_args::ConnectArgs;
+use crate::clock::now_us;
 
 /// Tried in this order.
 const CLIENTS: [&str; 2] = ["mysql", "mariadb"];
@@ -34,13 +35,13 @@ pub(super) fn connect(args: &ConnectArgs) -> CliError {
 
 fn command(args: &ConnectArgs) -> Result<Command, CliError> {
     let kept = Kept::read(&Kept::path()?)?;
-    let now_us = jiff::Timestamp::now().as_microsecond();
+    let now_us = now_us();
     let kept = kept.filter(|kept| kept.session.info.is_live(now_us)).ok_or_else(|| {
         let text =
             "nobody is signed in, or not any more; sign in with `rowgate login --gateway URL`";
         CliError::failed(text)
     })?;
-    let text = Zeroizing::new(kept.defaults(&kept.place(Some(&args.target))?));
+    let text = Zeroizing::new(kept.defaults(&kept.way(Some(&args.target))?));
     let file = in_memory(&text).map_err(|error| {
         CliError::failed(format!("the client's defaults can't be handed over: {error}"))
     })?;

@@ -7,6 +7,7 @@ use super::args::IdentityVerb;
 use super::output::{time_or, visible};
 use super::tokens::{OFFLINE, failed, open, tell_offline};
 use super::{CliError, Context};
+use crate::clock::now_us;
 use crate::control::{
     IdentityList, IdentityRefused, IdentityRequest, identities, restore_identity, revoke_identity,
 };
@@ -80,8 +81,4 @@ async fn offline(path: &Path, request: &IdentityRequest, revoke: bool) -> Result
             CliError::failed(refused.to_string())
         }
     })
-}
-
-fn now_us() -> i64 {
-    jiff::Timestamp::now().as_microsecond()
 }

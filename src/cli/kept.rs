@@ -3,7 +3,6 @@
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{ErrorKind, Write as _};
-use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -14,9 +13,7 @@ use super::CliError;
 use super::login_args::Print;
 use super::output::visible;
 use crate::control::PasswordAnswer;
-
-/// Certificates of authorities, where most machines have them.
-const CAS: &str = "/etc/ssl/certs/ca-certificates.crt";
+use crate::control::way::{CAS, Way, sh};
 
 /// What a sign-in left.
 #[derive(serde::Serialize, serde::Deserialize)]
@@ -27,13 +24,6 @@ pub(super) struct Kept {
     pub(super) ca: Option<PathBuf>,
     /// The password, and what it opens.
     pub(super) session: PasswordAnswer,
-}
-
-/// Where a client connects.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Place {
-    Tcp { host: String, port: u16, tls: bool },
-    Socket(String),
 }
 
 impl Kept {
@@ -86,7 +76,7 @@ impl Kept {
     }
 
     /// Where this target is, the only one where none is named.
-    pub(super) fn place(&self, target: Option<&str>) -> Result<Place, CliError> {
+    pub(super) fn way(&self, target: Option<&str>) -> Result<Way, CliError> {
         let names: Vec<_> = self.session.reach.iter().map(|reach| visible(&reach.target)).collect();
         let found = match (target, self.session.reach.as_slice()) {
             (Some(name), all) => all.iter().find(|reach| reach.target == name),
@@ -100,18 +90,10 @@ impl Kept {
             let name = visible(target.unwrap_or_default());
             CliError::input(format!("{name}: this sign-in opens {}", names.join(", ")))
         })?;
-        let first = found.listen.split(", ").next().unwrap_or_default();
-        Ok(match first.parse::<SocketAddr>() {
-            Ok(at) if at.ip().is_loopback() => {
-                Place::Tcp { host: at.ip().to_string(), port: at.port(), tls: false }
-            }
-            Ok(at) => {
-                let gateway = Url::parse(&self.gateway).ok();
-                let host = gateway.as_ref().and_then(Url::host_str).unwrap_or_default();
-                let host = host.trim_matches(['[', ']']).to_owned();
-                Place::Tcp { host, port: at.port(), tls: true }
-            }
-            Err(_) => Place::Socket(first.to_owned()),
+        let gateway = Url::parse(&self.gateway).ok();
+        let host = gateway.as_ref().and_then(Url::host_str).unwrap_or_default();
+        Way::first(&found.listen, host).ok_or_else(|| {
+            CliError::failed(format!("{}: it has no address for clients", visible(&found.target)))
         })
     }
 
@@ -125,10 +107,10 @@ impl Kept {
             let text = serde_json::to_string_pretty(&self.session);
             return text.map(Zeroizing::new).map_err(|error| CliError::failed(error.to_string()));
         }
-        let place = self.place(target)?;
+        let way = self.way(target)?;
         let (user, password) = (&self.session.info.identity, &self.session.password);
-        Ok(Zeroizing::new(match (form, &place) {
-            (Print::Env, Place::Tcp { host, port, .. }) => format!(
+        Ok(Zeroizing::new(match (form, &way) {
+            (Print::Env, Way::Tcp { host, port, .. }) => format!(
                 "export MYSQL_HOST={}\nexport MYSQL_TCP_PORT={port}\nexport ROWGATE_USER={}\n\
                  export MYSQL_PWD={}\nexport ROWGATE_PASSWORD={}\n",
                 sh(host),
@@ -136,7 +118,7 @@ impl Kept {
                 sh(password),
                 sh(password)
             ),
-            (Print::Env, Place::Socket(path)) => format!(
+            (Print::Env, Way::Socket(path)) => format!(
                 "export MYSQL_UNIX_PORT={}\nexport ROWGATE_USER={}\nexport MYSQL_PWD={}\n\
                  export ROWGATE_PASSWORD={}\n",
                 sh(path),
@@ -144,23 +126,23 @@ impl Kept {
                 sh(password),
                 sh(password)
             ),
-            (Print::Dsn, Place::Tcp { host, port, .. }) => dsn(user, password, host, *port)?,
-            (Print::Dsn, Place::Socket(_)) => {
+            (Print::Dsn, Way::Tcp { host, port, .. }) => dsn(user, password, host, *port)?,
+            (Print::Dsn, Way::Socket(_)) => {
                 return Err(CliError::input("a socket has no URL; use --print my.cnf"));
             }
-            _ => self.defaults(&place),
+            _ => self.defaults(&way),
         }))
     }
 
     /// A defaults file of the stock clients. What only one of them knows is `loose-`, so that others pass over it.
-    pub(super) fn defaults(&self, place: &Place) -> String {
+    pub(super) fn defaults(&self, way: &Way) -> String {
         let (user, password) = (&self.session.info.identity, &self.session.password);
         let mut text = format!("[client]\nuser={}\npassword={}\n", quoted(user), quoted(password));
-        match place {
-            Place::Socket(path) => {
+        match way {
+            Way::Socket(path) => {
                 text.push_str(&format!("protocol=socket\nsocket={}\n", quoted(path)));
             }
-            Place::Tcp { host, port, tls } => {
+            Way::Tcp { host, port, tls } => {
                 text.push_str(&format!("protocol=tcp\nhost={}\nport={port}\n", quoted(host)));
                 if *tls {
                     let ca = self.ca.as_deref().unwrap_or(Path::new(CAS)).display().to_string();
@@ -184,11 +166,6 @@ fn private_file(path: &Path, text: &[u8]) -> std::io::Result<()> {
 /// A value of a defaults file.
 fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"").replace(['\n', '\r'], " "))
-}
-
-/// A word of a shell.
-fn sh(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "'\\''"))
 }
 
 fn dsn(user: &str, password: &str, host: &str, port: u16) -> Result<String, CliError> {

@@ -5,8 +5,9 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use reqwest::{Certificate, Client, StatusCode, Url, redirect};
+use reqwest::{Client, StatusCode, Url};
 use serde::de::DeserializeOwned;
+use zeroize::Zeroizing;
 
 use super::admin::block_on;
 use super::kept::Kept;
@@ -14,6 +15,7 @@ use super::login_args::LoginArgs;
 use super::output::{say, time_or, visible};
 use super::{CliError, Context};
 use crate::control::{CodeAnswer, PasswordAnswer};
+use crate::https::{self, HttpsError, Proxies};
 
 /// One call takes no longer.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -95,17 +97,13 @@ impl Pages {
         }
         url_of.set_path("/");
         url_of.set_query(None);
-        let mut builder = Client::builder().redirect(redirect::Policy::none()).timeout(PATIENCE);
-        if let Some(path) = ca {
-            let unread = |why: &dyn std::fmt::Display| {
+        let proxies = if url_of.scheme() == "https" { Proxies::AsSaid } else { Proxies::None };
+        let http = https::client(ca, PATIENCE, proxies).map_err(|error| match (error, ca) {
+            (HttpsError::Ca(why), Some(path)) => {
                 CliError::input(format!("--ca {}: {why}; give a PEM bundle", path.display()))
-            };
-            let pem = fs::read(path).map_err(|error| unread(&error))?;
-            for one in Certificate::from_pem_bundle(&pem).map_err(|error| unread(&error))? {
-                builder = builder.add_root_certificate(one);
             }
-        }
-        let http = builder.build().map_err(|error| wrong(&error.to_string()))?;
+            (error, _) => wrong(&error.to_string()),
+        })?;
         Ok(Self { url: url_of, http })
     }
 
@@ -163,32 +161,14 @@ impl Pages {
         &self,
         path: &str,
         form: &[(&str, &str)],
-    ) -> Result<(StatusCode, Vec<u8>), CliError> {
-        let failed = |error: reqwest::Error| {
-            let mut text = format!("{}: {error}", self.url);
-            let mut cause = std::error::Error::source(&error);
-            while let Some(error) = cause {
-                let _ = write!(text, ": {error}");
-                cause = error.source();
-            }
-            CliError::failed(text)
-        };
-        let url = self.url.join(path).map_err(|error| CliError::failed(error.to_string()))?;
-        // A query is written as a form is.
-        let mut written = url.clone();
-        written.query_pairs_mut().extend_pairs(form);
-        let body = written.query().unwrap_or_default().to_owned();
-        let request = self.http.post(url).body(body);
-        let request = request.header("content-type", "application/x-www-form-urlencoded");
-        let mut answer = request.send().await.map_err(failed)?;
-        let (status, mut bytes) = (answer.status(), Vec::new());
-        while let Some(chunk) = answer.chunk().await.map_err(failed)? {
-            bytes.extend_from_slice(&chunk);
-            if bytes.len() > MAX_ANSWER_BYTES {
-                return Err(CliError::failed(format!("{}: its answer is too long", self.url)));
-            }
-        }
-        Ok((status, bytes))
+    ) -> Result<(StatusCode, Zeroizing<Vec<u8>>), CliError> {
+        let failed = |why: String| CliError::failed(format!("{}: {why}", self.url));
+        let url = self.url.join(path).map_err(|error| failed(error.to_string()))?;
+        let request = self.http.post(url).body(https::form(form.iter().copied()));
+        let request = request.header("content-type", https::FORM);
+        let answer = request.send().await.map_err(|error| failed(https::said(error)))?;
+        let status = answer.status();
+        Ok((status, https::body(answer, MAX_ANSWER_BYTES).await.map_err(failed)?))
     }
 
     fn read<T: DeserializeOwned>(&self, body: &[u8]) -> Result<T, CliError> {

@@ -6,6 +6,7 @@ use super::admin::{Admin, CallError, block_on, segment};
 use super::args::{Kind, NewToken, Output, TokenVerb};
 use super::output::{time, time_or, visible};
 use super::{CliError, Context};
+use crate::clock::now_us;
 use crate::control::{
     Issued, NewTokenRequest, ReasonRequest, RotateRequest, TokenAnswer, TokenInfo, TokenList,
     TokenRefused, issue, rotate,
@@ -91,7 +92,7 @@ async fn replace_offline(
     request: &RotateRequest,
 ) -> Result<TokenAnswer, CliError> {
     let store = open(path).await?;
-    let now_us = jiff::Timestamp::now().as_microsecond();
+    let now_us = now_us();
     let issued = rotate(&store, id, request, OFFLINE, now_us).await;
     store.close().await;
     issued.map(answered).map_err(refused)
@@ -99,7 +100,7 @@ async fn replace_offline(
 
 async fn offline(path: &Path, request: &NewTokenRequest) -> Result<TokenAnswer, CliError> {
     let store = open(path).await?;
-    let now_us = jiff::Timestamp::now().as_microsecond();
+    let now_us = now_us();
     let issued = issue(&store, request, OFFLINE, now_us).await;
     store.close().await;
     issued.map(answered).map_err(refused)
@@ -169,7 +170,7 @@ fn revoke(context: &Context, id: &str) -> Result<(), CliError> {
 
 async fn revoke_offline(path: &Path, id: &str) -> Result<TokenInfo, CliError> {
     let store = open(path).await?;
-    let now_us = jiff::Timestamp::now().as_microsecond();
+    let now_us = now_us();
     let revoked = store.revoke_token(id, now_us).await.map_err(|error| failed(&error))?;
     let tokens = store.tokens().await.map_err(|error| failed(&error))?;
     store.close().await;

@@ -18,6 +18,7 @@ use super::error::ErrorAnswer;
 use super::passwords::{PasswordRequest, PasswordRules, check_request, mint, person, revoke_shown};
 use super::peer::Caller;
 use super::{ControlDeps, operate};
+use crate::clock::now_us;
 use crate::identity::Principal;
 use crate::network::Network;
 
@@ -131,9 +132,10 @@ struct CodeForm {
 
 impl CodeForm {
     fn request(&self) -> Result<PasswordRequest, OauthError> {
-        let list = |text: &str| -> Vec<String> {
-            let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
-            words.take(MAX_LIST + 1).map(str::to_owned).collect()
+        let list = |text: &str| {
+            let mut words = operate::listed(text);
+            words.truncate(MAX_LIST + 1);
+            words
         };
         let networks = list(&self.from).into_iter().map(Network::try_from);
         let networks = networks.collect::<Result<_, _>>();
@@ -316,8 +318,4 @@ async fn denied(
 ) -> Result<Json<Asked>, ErrorAnswer> {
     let request: DeviceRequest = operate::parsed(body)?;
     Ok(Json(deny(&deps, &request.code, &super::passwords::principal(&caller)?)?))
-}
-
-fn now_us() -> i64 {
-    jiff::Timestamp::now().as_microsecond()
 }

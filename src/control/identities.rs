@@ -10,6 +10,7 @@ use super::operate::parsed;
 use super::peer::Caller;
 use super::reply::{IdentityInfo, IdentityList, IdentityRequest};
 use super::tokens::is_live;
+use crate::clock::now_us;
 use crate::identity::is_identity;
 use crate::store::{RevokedIdentity, Store, StoreError};
 
@@ -117,7 +118,7 @@ pub(super) async fn list(
     Extension(caller): Extension<Caller>,
 ) -> Result<Json<IdentityList>, ErrorAnswer> {
     caller.must_be_admin()?;
-    let now_us = jiff::Timestamp::now().as_microsecond();
+    let now_us = now_us();
     Ok(Json(identities(&deps.store, now_us).await?))
 }
 
@@ -151,7 +152,7 @@ pub(super) async fn revoke_by(
 ) -> Result<(), ErrorAnswer> {
     check(request)?;
     deps.record(caller, "identity.revoke", &subject(request))?;
-    let now_us = jiff::Timestamp::now().as_microsecond();
+    let now_us = now_us();
     revoke_identity(&deps.store, request, &caller.identity, now_us).await?;
     deps.logins_changed().await
 }

@@ -4,9 +4,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use reqwest::{Certificate, Client, RequestBuilder, Response, redirect};
+use reqwest::{Client, RequestBuilder};
+use zeroize::Zeroizing;
 
 use crate::config::Issuer;
+use crate::https::{self, HttpsError, Proxies};
 
 /// A document that takes longer is none: a login waits for two, the discovery document and the keys.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(3);
@@ -68,25 +70,15 @@ impl IssuerClient {
     /// For this issuer.
     pub fn new(issuer: &Issuer) -> Result<Self, IssuerClientError> {
         let name = || issuer.name.clone();
-        let builder = Client::builder()
-            .user_agent(concat!("rowgate/", env!("CARGO_PKG_VERSION")))
-            .redirect(redirect::Policy::none())
-            .timeout(FETCH_TIMEOUT);
-        let builder = match &issuer.ca {
-            Some(path) => {
-                let refused = |why: String| {
-                    let path = path.clone();
-                    IssuerClientError::Ca { path, name: name(), why }
-                };
-                let pem = std::fs::read(path).map_err(|error| refused(error.to_string()))?;
-                let bundle = Certificate::from_pem_bundle(&pem);
-                builder.tls_certs_only(bundle.map_err(|error| refused(error.to_string()))?)
+        let http = https::client(issuer.ca.as_deref(), FETCH_TIMEOUT, Proxies::AsSaid);
+        let http = http.map_err(|error| match (error, &issuer.ca) {
+            (HttpsError::Ca(why), Some(path)) => {
+                IssuerClientError::Ca { path: path.clone(), name: name(), why }
             }
-            None => builder,
-        };
-        let http = builder
-            .build()
-            .map_err(|error| IssuerClientError::Https { name: name(), why: error.to_string() })?;
+            (HttpsError::Ca(why) | HttpsError::SetUp(why), _) => {
+                IssuerClientError::Https { name: name(), why }
+            }
+        })?;
         Ok(Self { url: issuer.url.clone(), http })
     }
 
@@ -111,7 +103,7 @@ impl IssuerClient {
     }
 
     /// A document.
-    pub async fn get(&self, url: &str) -> Result<Vec<u8>, String> {
+    pub async fn get(&self, url: &str) -> Result<Zeroizing<Vec<u8>>, String> {
         answered(url, self.http.get(url)).await
     }
 
@@ -121,11 +113,10 @@ impl IssuerClient {
         url: &str,
         basic: Option<(&str, &str)>,
         form: String,
-    ) -> Result<Vec<u8>, String> {
+    ) -> Result<Zeroizing<Vec<u8>>, String> {
         let request = self.http.post(url).body(form);
-        let request = request
-            .header("content-type", "application/x-www-form-urlencoded")
-            .header("accept", "application/json");
+        let request =
+            request.header("content-type", https::FORM).header("accept", "application/json");
         let request = match basic {
             Some((user, password)) => request.basic_auth(user, Some(password)),
             None => request,
@@ -138,32 +129,11 @@ fn is_https(url: &str) -> bool {
     url.starts_with("https://")
 }
 
-async fn answered(url: &str, request: RequestBuilder) -> Result<Vec<u8>, String> {
-    let answer = request.send().await.map_err(|error| said(&error))?;
+async fn answered(url: &str, request: RequestBuilder) -> Result<Zeroizing<Vec<u8>>, String> {
+    let at_url = |why: String| format!("{url}: {why}");
+    let answer = request.send().await.map_err(|error| at_url(https::said(error)))?;
     if !answer.status().is_success() {
-        return Err(format!("{url}: {}", answer.status()));
+        return Err(at_url(answer.status().to_string()));
     }
-    bounded(answer).await.map_err(|why| format!("{url}: {why}"))
-}
-
-async fn bounded(mut answer: Response) -> Result<Vec<u8>, String> {
-    let mut body = Vec::new();
-    while let Some(chunk) = answer.chunk().await.map_err(|error| said(&error))? {
-        if body.len() + chunk.len() > MAX_DOCUMENT {
-            return Err(format!("longer than {MAX_DOCUMENT} bytes"));
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body)
-}
-
-/// An error with what is behind it, which reqwest's own text leaves out.
-fn said(error: &reqwest::Error) -> String {
-    let mut text = error.to_string();
-    let mut inner: Option<&dyn std::error::Error> = std::error::Error::source(error);
-    while let Some(error) = inner {
-        text = format!("{text}: {error}");
-        inner = error.source();
-    }
-    text
+    https::body(answer, MAX_DOCUMENT).await.map_err(at_url)
 }

@@ -18,6 +18,7 @@ mod probe;
 mod reply;
 mod targets;
 mod tokens;
+pub mod way;
 pub mod web;
 
 use std::pin::Pin;
@@ -47,6 +48,7 @@ pub use targets::{
 pub use tokens::{Issued, TokenRefused, issue, rotate};
 
 use crate::approval::{Desk, EventSink};
+use crate::clock::now_us;
 use crate::record::Event;
 use crate::store::Store;
 
@@ -101,7 +103,7 @@ pub struct ControlDeps {
 impl ControlDeps {
     /// Records what an administrator is about to do. An error means: don't.
     fn record(&self, caller: &Caller, action: &str, subject: &str) -> Result<(), ErrorAnswer> {
-        let at_us = jiff::Timestamp::now().as_microsecond();
+        let at_us = now_us();
         let action =
             if caller.break_glass { format!("break-glass {action}") } else { action.to_owned() };
         let event = Event::Admin { at_us, by: &caller.identity, action: &action, subject };

@@ -87,6 +87,12 @@ pub(super) fn kill_by(
     }
 }
 
+/// The words of a form's field, with commas between them.
+pub(super) fn listed(text: &str) -> Vec<String> {
+    let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
+    words.map(str::to_owned).collect()
+}
+
 /// A request's body. An empty one counts as an empty object, so that `POST …/approve` needs none.
 pub(super) fn parsed<T: DeserializeOwned>(
     body: Result<Bytes, BytesRejection>,

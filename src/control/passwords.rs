@@ -15,6 +15,8 @@ use super::ControlDeps;
 use super::error::ErrorAnswer;
 use super::operate::parsed;
 use super::peer::Caller;
+use super::tokens::MAX_SCOPE;
+use crate::clock::now_us;
 use crate::config;
 use crate::identity::{
     MAX_LIVE_PASSWORDS, NewToken, PasswordRecord, Principal, PrincipalKind, Scope, Verifier,
@@ -25,8 +27,6 @@ use crate::store::{Bounds, PasswordKept, StoredPassword};
 
 /// All that are kept: each is read again whenever who may log in has changed.
 const MAX_IN_ALL: usize = 20_000;
-/// Targets and networks of one: each is looked at by every login with it.
-const MAX_SCOPE: usize = 64;
 /// Longest name that its owner gives it.
 const MAX_LABEL: usize = 64;
 
@@ -145,7 +145,7 @@ pub async fn mint(
     }
     let token = NewToken::for_session()
         .ok_or_else(|| ErrorAnswer::unavailable("the system gives no random bytes"))?;
-    let now_us = jiff::Timestamp::now().as_microsecond();
+    let now_us = now_us();
     let stored = made(deps, principal, request, (token.id, token.verifier), now_us);
     let what = format!("{} {}", stored.record.id, described(&stored));
     deps.record(&person(principal), "password.create", &what)?;
@@ -191,7 +191,7 @@ pub async fn revoke_shown(deps: &ControlDeps, password: &str) -> Result<(), Erro
     let verifier = Verifier::of(password.as_bytes());
     // (As RFC 7009 has it, one that is unknown or has ended is no error: it lets nobody in.)
     let Some(found) = deps.store.password_of(&verifier).await? else { return Ok(()) };
-    let now_us = jiff::Timestamp::now().as_microsecond();
+    let now_us = now_us();
     if found.record.revoked || found.record.expires_us <= now_us {
         return Ok(());
     }
@@ -216,7 +216,7 @@ async fn ended(
         return Err(unknown());
     }
     deps.record(by, "password.revoke", &format!("{id} of {}", found.record.identity))?;
-    let now_us = jiff::Timestamp::now().as_microsecond();
+    let now_us = now_us();
     if !deps.store.revoke_password(id, now_us).await? {
         return Err(ErrorAnswer::conflict("the session password has ended already"));
     }
@@ -263,7 +263,9 @@ pub(super) fn check_request(
     let bad = |text: &str| Err(ErrorAnswer::bad_request(text));
     let PasswordRequest { targets, networks, ttl_s, label } = request;
     if targets.len() > MAX_SCOPE || networks.len() > MAX_SCOPE {
-        return bad("a session password is for at most 64 targets and 64 networks");
+        return bad(&format!(
+            "a session password is for at most {MAX_SCOPE} targets and {MAX_SCOPE} networks"
+        ));
     }
     let known = deps.gateway.status().targets;
     if let Some(name) = targets.iter().find(|name| known.iter().all(|one| one.name != **name)) {

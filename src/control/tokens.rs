@@ -8,6 +8,7 @@ use super::error::ErrorAnswer;
 use super::operate::parsed;
 use super::peer::Caller;
 use super::reply::{NewTokenRequest, RotateRequest, TokenAnswer, TokenInfo, TokenList};
+use crate::clock::now_us;
 use crate::identity::{
     MAX_LIVE_TOKENS, MAX_NAME, NewToken, Scope, TokenRecord, is_identity, is_name, sorted,
 };
@@ -17,7 +18,7 @@ use crate::store::{Ending, Store, StoreError, StoredToken};
 /// Groups of one token: each is a Cedar parent at every decision.
 const MAX_GROUPS: usize = 64;
 /// Targets and networks of one token: each is looked at by every login with it.
-const MAX_SCOPE: usize = 64;
+pub(super) const MAX_SCOPE: usize = 64;
 /// How long a replaced token is good, unless it is said: its holders take over the new one meanwhile.
 const OVERLAP_S: u64 = 3_600;
 
@@ -269,7 +270,7 @@ pub(super) async fn create_by(
         return Err(ErrorAnswer::bad_request(&format!("there is no target {bad:?}")));
     }
     deps.record(caller, "token.create", &request.identity)?;
-    let now_us = jiff::Timestamp::now().as_microsecond();
+    let now_us = now_us();
     Ok(shown(deps, issue(&deps.store, request, &caller.identity, now_us).await?).await)
 }
 
@@ -298,7 +299,7 @@ pub(super) async fn rotate_by(
     request: &RotateRequest,
 ) -> Result<TokenAnswer, ErrorAnswer> {
     deps.record(caller, "token.rotate", id)?;
-    let now_us = jiff::Timestamp::now().as_microsecond();
+    let now_us = now_us();
     Ok(shown(deps, rotate(&deps.store, id, request, &caller.identity, now_us).await?).await)
 }
 
@@ -318,7 +319,7 @@ pub(super) async fn revoke_by(
     id: &str,
 ) -> Result<TokenInfo, ErrorAnswer> {
     deps.record(caller, "token.revoke", id)?;
-    let revoked = deps.store.revoke_token(id, jiff::Timestamp::now().as_microsecond()).await?;
+    let revoked = deps.store.revoke_token(id, now_us()).await?;
     let tokens = deps.store.tokens().await?;
     if revoked {
         deps.logins_changed().await?;

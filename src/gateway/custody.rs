@@ -13,6 +13,7 @@ use super::running::{Command, Running, listens};
 use super::schemas::Looks;
 use super::settings::{self, Common};
 use super::{account, check_target};
+use crate::clock::now_us;
 use crate::config::{self, Config, Custody as Rules, SEALED, Target};
 use crate::control::{
     Change, Custody, KeyAnswer, NewTarget, Password, Rotation, RotationAnswer, TargetInfo,
@@ -348,10 +349,6 @@ pub(super) fn input(text: &str) -> TargetRefused {
 
 pub(super) fn ending() -> TargetRefused {
     TargetRefused::Unavailable("the gateway is starting or draining".to_owned())
-}
-
-pub(super) fn now_us() -> i64 {
-    jiff::Timestamp::now().as_microsecond()
 }
 
 impl Custody for Custodian {

@@ -5,8 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::custody::{Held, now_us};
+use super::custody::Held;
 use super::{GatewayError, account, named_account};
+use crate::clock::now_us;
 use crate::config::{Config, Reference, SEALED, Target};
 use crate::net::Credentials;
 use crate::session::upstream::Account;
@@ -33,9 +34,7 @@ impl Opened {
         config: &Config,
         store: &Store,
     ) -> Result<Self, GatewayError> {
-        let input = |error: &dyn std::fmt::Display| {
-            GatewayError::Input(format!("{}: {error}", file.display()))
-        };
+        let input = |error: &dyn std::fmt::Display| GatewayError::in_file(file, error);
         let rows = store.targets().await.map_err(|error| input(&error))?;
         let sealed = rows.iter().flat_map(|row| {
             let before = row.before.as_ref().map(|before| &before.sealed);
@@ -133,7 +132,7 @@ async fn by_reference(
 /// machine are there.
 pub(super) fn check(file: &Path, config: &Config) -> Result<(), GatewayError> {
     let refused = |key: String, error: &dyn std::fmt::Display| {
-        GatewayError::Input(format!("{}: {key}: {error}", file.display()))
+        GatewayError::in_file(file, format_args!("{key}: {error}"))
     };
     Vault::new(config.vault.as_ref()).map_err(|error| refused("vault".to_owned(), &error))?;
     if let Some(server) = &config.vault {
@@ -167,8 +166,8 @@ pub(super) fn account_now(
     config: &Config,
     target: &Target,
 ) -> Result<Account, GatewayError> {
-    let vault = Vault::new(config.vault.as_ref())
-        .map_err(|error| GatewayError::Input(format!("{}: {error}", file.display())))?;
+    let vault =
+        Vault::new(config.vault.as_ref()).map_err(|error| GatewayError::in_file(file, error))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| GatewayError::Failed(error.to_string()))?;
     runtime.block_on(named_account(file, target, &vault))

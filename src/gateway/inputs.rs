@@ -183,8 +183,7 @@ impl Inputs {
 /// What TLS towards the clients is made of.
 fn read_tls(file: &Path, config: &Config) -> Result<Option<Pair>, GatewayError> {
     let Some(tls) = &config.tls else { return Ok(None) };
-    let named =
-        |error: &dyn std::fmt::Display| GatewayError::Input(format!("{}: {error}", file.display()));
+    let named = |error: &dyn std::fmt::Display| GatewayError::in_file(file, error);
     let read = |path: &Path, key: &str| read_bytes(path, key, MAX_TEXT).map_err(|e| named(&e));
     let certificate = read(&tls.certificate, "tls.certificate")?;
     // As any credential: not for every user of this machine to read.

@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::GatewayError;
+use crate::clock::now_us;
 use crate::config;
 use crate::control::{IssuerClient, IssuerClientError};
 use crate::identity::IssuerKeys;
@@ -155,7 +156,7 @@ impl Watch {
             None => self.client.discover().await?.jwks_uri,
         };
         let json = self.client.get(&place).await?;
-        let now_us = jiff::Timestamp::now().as_microsecond();
+        let now_us = now_us();
         let keep_s = i64::try_from(self.issuer.keep_keys_s).unwrap_or(i64::MAX);
         IssuerKeys::parse(&json, now_us.saturating_add(keep_s.saturating_mul(1_000_000)))
             .ok_or_else(|| {

@@ -47,6 +47,18 @@ pub enum GatewayError {
     Failed(String),
 }
 
+impl GatewayError {
+    /// What is wrong with an input: in which file, and what.
+    fn in_file(file: &Path, what: impl std::fmt::Display) -> Self {
+        Self::Input(format!("{}: {what}", file.display()))
+    }
+
+    /// What is wrong with a target of the configuration. `what` begins with the key.
+    fn in_target(file: &Path, target: &Target, what: impl std::fmt::Display) -> Self {
+        Self::in_file(file, format_args!("targets.{}.{what}", target.name))
+    }
+}
+
 /// Reads and compiles everything, connects nowhere: `rowgate check`.
 pub fn check(file: &Path) -> Result<Inputs, GatewayError> {
     let inputs = Inputs::build(Texts::read(file)?, None, 1)?;
@@ -56,7 +68,8 @@ pub fn check(file: &Path) -> Result<Inputs, GatewayError> {
     let common = settings::Common::new(&inputs.config, inputs.client_tls.clone(), login_key);
     for target in &inputs.config.targets {
         let unread = Credentials::missing(String::new());
-        settings::in_file(file, target, settings::runtime(target, &common, unread))?;
+        settings::runtime(target, &common, unread)
+            .map_err(|error| GatewayError::in_target(file, target, error))?;
     }
     web::settings(file, &inputs.config)?;
     Ok(inputs)
@@ -89,22 +102,18 @@ async fn named_account(
     target: &Target,
     vault: &Vault,
 ) -> Result<Account, GatewayError> {
-    let at = |key: &str, error: &dyn std::fmt::Display| {
-        let name = &target.name;
-        GatewayError::Input(format!("{}: targets.{name}.{key}: {error}", file.display()))
-    };
-    let password = vault.resolve(&target.password).await.map_err(|error| at("password", &error))?;
-    account(target, Login { user: target.user.clone(), password }).map_err(|error| {
-        GatewayError::Input(format!("{}: targets.{}.{error}", file.display(), target.name))
-    })
+    let refused = |what: &dyn std::fmt::Display| GatewayError::in_target(file, target, what);
+    let password = vault.resolve(&target.password).await;
+    let password = password.map_err(|error| refused(&format_args!("password: {error}")))?;
+    account(target, Login { user: target.user.clone(), password }).map_err(|error| refused(&error))
 }
 
 /// The keys that plugins may use by name, through the host's keyed hash.
 fn plugin_keys(file: &Path, config: &Config) -> Result<BTreeMap<String, Secret>, GatewayError> {
     let resolve = |(name, reference): (&String, &String)| {
-        crate::vault::resolve(reference).map(|key| (name.clone(), key)).map_err(|error| {
-            GatewayError::Input(format!("{}: keys.{name}: {error}", file.display()))
-        })
+        crate::vault::resolve(reference)
+            .map(|key| (name.clone(), key))
+            .map_err(|error| GatewayError::in_file(file, format_args!("keys.{name}: {error}")))
     };
     config.keys.iter().map(resolve).collect()
 }

@@ -4,10 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::custody::{
-    Custodian, Held, PATIENCE, State, ending, input, no_key, now_us, sealing, side,
-};
+use super::custody::{Custodian, Held, PATIENCE, State, ending, input, no_key, sealing, side};
 use super::{account, settings};
+use crate::clock::now_us;
 use crate::config::{self, Reference, SEALED, Target};
 use crate::control::{KeyAnswer, Rotation, RotationAnswer, TargetRefused};
 use crate::net::SchemaRefresh as _;

@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::custody::Custodian;
 use crate::approval::Desk;
 use crate::audit::AuditWatch;
+use crate::clock::now_us;
 use crate::config::Config;
 use crate::control::{Answer, AuditStatus, Custody, Gateway, SessionInfo, Status, TargetStatus};
 use crate::metrics::Metrics;
@@ -122,7 +123,7 @@ impl Running {
             desk,
             commands,
             issuers,
-            started_us: jiff::Timestamp::now().as_microsecond(),
+            started_us: now_us(),
             state: Mutex::new(state),
         }
     }

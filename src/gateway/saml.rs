@@ -21,7 +21,7 @@ pub(super) fn doors(
     let door = |of: &Saml| {
         let name = &of.name;
         door(of, site).map_err(|(key, what)| {
-            GatewayError::Input(format!("{}: saml.{name}.{key}: {what}", file.display()))
+            GatewayError::in_file(file, format_args!("saml.{name}.{key}: {what}"))
         })
     };
     config.saml.iter().map(|of| door(of).map(Arc::new)).collect()

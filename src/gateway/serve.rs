@@ -12,12 +12,13 @@ use super::custody_start::Opened;
 use super::issuers::{Fetched, Issuers};
 use super::running::{Command, Running};
 use super::schemas::{Look, Looks};
-use super::settings::{Common, bind_all, in_file, limits, login_key, needs_restart, runtime};
+use super::settings::{Common, bind_all, limits, login_key, needs_restart, runtime};
 use super::uses::Keeper;
 use super::web::{self, Pages};
 use super::{GatewayError, Inputs, Texts, logging, process};
 use crate::approval::{Desk, DeskService, EventSink, NotRecorded};
 use crate::audit::{Audit, Writer};
+use crate::clock::now_us;
 use crate::config::Config;
 use crate::control::{ControlDeps, Listeners, Peers, People, serve};
 use crate::gateway::publish::Publisher;
@@ -84,7 +85,8 @@ type Doors = (Vec<(usize, Listener)>, Listeners, Pages);
 /// Binds everything that is listened on: for clients, for the control plane, for the pages.
 fn doors(file: &Path, config: &Config) -> Result<Doors, GatewayError> {
     let clients = bind_all(file, config)?;
-    let control = Listeners::bind(&config.admin).map_err(|error| in_this(file, &error))?;
+    let control =
+        Listeners::bind(&config.admin).map_err(|error| GatewayError::in_file(file, error))?;
     Ok((clients, control, Pages::bind(file, config)?))
 }
 
@@ -105,10 +107,6 @@ fn issuers(config: &Config) -> Result<(Arc<Issuers>, mpsc::Receiver<Fetched>), G
     let issuers = Arc::new(Issuers::new(found));
     issuers.set(&config.issuers)?;
     Ok((issuers, fetched))
-}
-
-fn in_this(file: &Path, error: &dyn std::fmt::Display) -> GatewayError {
-    GatewayError::Input(format!("{}: {error}", file.display()))
 }
 
 /// A reading of all files: their digest, or what is wrong with them.
@@ -179,7 +177,7 @@ impl Serving {
             proxies: config.server.proxy_protocol_from.clone(),
             limits: limits(&config, audit.is_sync()),
         })
-        .map_err(|error| in_this(file, &error))?;
+        .map_err(|error| GatewayError::in_file(file, error))?;
         serving.serve(net, stored, (control, desk, service, audit)).await
     }
 
@@ -444,7 +442,7 @@ fn runtimes(
 ) -> Result<Vec<TargetRuntime>, GatewayError> {
     let runtime = |held: &Held| {
         let made = runtime(&held.target, common, Arc::clone(&held.credentials));
-        in_file(file, &held.target, made)
+        made.map_err(|error| GatewayError::in_target(file, &held.target, error))
     };
     configured.iter().map(runtime).collect()
 }
@@ -479,10 +477,6 @@ fn sink(admin: &Arc<Mutex<Writer>>) -> Arc<dyn EventSink> {
     Arc::new(move |event: &Event<'_>| write(&admin, event))
 }
 
-fn now_us() -> i64 {
-    jiff::Timestamp::now().as_microsecond()
-}
-
 fn failed(what: &str, error: &dyn std::fmt::Display) -> GatewayError {
     GatewayError::Failed(format!("{what}: {error}"))
 }
@@ -490,5 +484,5 @@ fn failed(what: &str, error: &dyn std::fmt::Display) -> GatewayError {
 fn store_refused(file: &Path, error: &crate::store::StoreError) -> GatewayError {
     let mend =
         "give a path that the gateway's user may write, or move a file that is no store away";
-    GatewayError::Input(format!("{}: store.path: {error}; {mend}", file.display()))
+    GatewayError::in_file(file, format_args!("store.path: {error}; {mend}"))
 }

@@ -47,21 +47,11 @@ pub(super) fn bind_all(
 ) -> Result<Vec<(usize, Listener)>, GatewayError> {
     let mut bound = Vec::new();
     for (at, target) in config.targets.iter().enumerate() {
-        let of_target = in_file(file, target, bind(target))?;
+        let of_target =
+            bind(target).map_err(|error| GatewayError::in_target(file, target, error))?;
         bound.extend(of_target.into_iter().map(|listener| (at, listener)));
     }
     Ok(bound)
-}
-
-/// What is wrong with a target of the configuration: in which file, and where.
-pub(super) fn in_file<T>(
-    file: &Path,
-    target: &Target,
-    made: Result<T, String>,
-) -> Result<T, GatewayError> {
-    made.map_err(|error| {
-        GatewayError::Input(format!("{}: targets.{}.{error}", file.display(), target.name))
-    })
 }
 
 pub(super) fn limits(config: &Config, durable_records: bool) -> Limits {
@@ -179,7 +169,7 @@ pub(super) fn login_key(
     place: Option<&str>,
 ) -> Result<Option<Arc<LoginKey>>, GatewayError> {
     let refused = |what: &dyn std::fmt::Display| {
-        GatewayError::Input(format!("{}: server.login_key: {what}", file.display()))
+        GatewayError::in_file(file, format_args!("server.login_key: {what}"))
     };
     let key = match place {
         None => return Ok(None),

@@ -19,7 +19,7 @@ use super::GatewayError;
 pub(super) fn settings(file: &Path, config: &Config) -> Result<Option<WebSettings>, GatewayError> {
     let Some(web) = &config.web else { return Ok(None) };
     let refused = |key: &str, what: &dyn std::fmt::Display| {
-        GatewayError::Input(format!("{}: {key}: {what}", file.display()))
+        GatewayError::in_file(file, format_args!("{key}: {what}"))
     };
     let tls = match (&web.certificate, &web.key) {
         (Some(certificate), Some(key)) => {
@@ -80,8 +80,7 @@ impl Pages {
         let bound = match (listen, settings(file, config)?) {
             (Some(listen), Some(settings)) => {
                 let listener = WebListener::bind(listen);
-                let listener = listener
-                    .map_err(|error| GatewayError::Input(format!("{}: {error}", file.display())))?;
+                let listener = listener.map_err(|error| GatewayError::in_file(file, error))?;
                 Some((listener, settings))
             }
             _ => None,

@@ -14,6 +14,7 @@ use super::credentials::{Credentials, Keyed};
 use super::target::socket_path;
 use super::tls::{UpstreamTls, fingerprint};
 use crate::catalog::{QUERIES, Raw, Rows};
+use crate::clock::now_us;
 use crate::codec::{Capabilities, ProxyHeader};
 use crate::fault::Fault;
 use crate::session::UpstreamKey;
@@ -129,8 +130,7 @@ impl SideTarget {
 
     /// By the newest credential, or by the one before while both may be good.
     fn connect(&self, patience: Duration) -> Result<SideConnection, Fault> {
-        let now_us = jiff::Timestamp::now().as_microsecond();
-        let attempts = self.credentials.attempts(now_us);
+        let attempts = self.credentials.attempts(now_us());
         let (first, second) = attempts.map_err(|fault| match self.credentials.why_missing() {
             Some(why) => Fault::upstream_down(&why),
             None => fault,
@@ -194,8 +194,7 @@ impl SideTarget {
             let step = login.on_bytes(&connection.received, &mut out);
             if login.was_refused() {
                 *refused = true;
-                let now_us = jiff::Timestamp::now().as_microsecond();
-                self.credentials.refused(keyed.generation, now_us);
+                self.credentials.refused(keyed.generation, now_us());
             }
             match connection.carry_out(step, &mut out)? {
                 Turn::Again => {}

@@ -7,12 +7,13 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use reqwest::header::HeaderValue;
-use reqwest::{Certificate, Client, Response, StatusCode, redirect};
+use reqwest::{Client, StatusCode};
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use zeroize::Zeroizing;
 
 use super::{VaultError, resolve};
 use crate::config::{Reference, VaultServer};
+use crate::https::{self, HttpsError, Proxies};
 use crate::secret::Secret;
 
 /// Longest answer: Vault's own limit of a secret is 1 MiB, those with a password in them are a few hundred bytes.
@@ -52,11 +53,11 @@ impl Vault {
         let base = server.address.trim_end_matches('/');
         let request = client.get(format!("{base}/v1/{mount}/data/{path}"));
         let request = request.header("X-Vault-Token", header).header("X-Vault-Request", "true");
-        let answer = request.send().await.map_err(|error| failed(said(error)))?;
+        let answer = request.send().await.map_err(|error| failed(https::said(error)))?;
         if answer.status() != StatusCode::OK {
             return Err(failed(meaning(answer.status())));
         }
-        let body = bounded(answer).await.map_err(failed)?;
+        let body = https::body(answer, MAX_ANSWER).await.map_err(failed)?;
         // (What serde says of it could quote it.)
         let answer: Answer = serde_json::from_slice(&body)
             .map_err(|_| failed("not an answer of the KV engine, version 2".to_owned()))?;
@@ -72,27 +73,17 @@ impl Vault {
 }
 
 fn client(server: &VaultServer) -> Result<Client, VaultError> {
-    let builder = Client::builder()
-        .user_agent(concat!("rowgate/", env!("CARGO_PKG_VERSION")))
-        .redirect(redirect::Policy::none())
-        // A proxy of the environment's would be shown the token where the address is plain HTTP.
-        .no_proxy()
-        .timeout(Duration::from_secs(server.timeout_s));
-    let builder = match &server.ca {
-        Some(path) => {
-            let refuse = |why: &dyn std::fmt::Display| {
-                let path = path.display();
-                VaultError::Vault(format!(
-                    "vault.ca: {path}: {why}; give a PEM bundle of the vault's CA"
-                ))
-            };
-            let pem = std::fs::read(path).map_err(|error| refuse(&error))?;
-            let bundle = Certificate::from_pem_bundle(&pem).map_err(|error| refuse(&error))?;
-            builder.tls_certs_only(bundle)
-        }
-        None => builder,
-    };
-    builder.build().map_err(|error| VaultError::Vault(format!("HTTPS can't be set up: {error}")))
+    // Its address may be plain HTTP.
+    let client =
+        https::client(server.ca.as_deref(), Duration::from_secs(server.timeout_s), Proxies::None);
+    client.map_err(|error| {
+        VaultError::Vault(match (error, &server.ca) {
+            (HttpsError::Ca(why), Some(path)) => {
+                format!("vault.ca: {}: {why}; give a PEM bundle of the vault's CA", path.display())
+            }
+            (error, _) => error.to_string(),
+        })
+    })
 }
 
 fn meaning(status: StatusCode) -> String {
@@ -106,31 +97,6 @@ fn meaning(status: StatusCode) -> String {
         StatusCode::SERVICE_UNAVAILABLE => "it is sealed or in maintenance (503)".to_owned(),
         other => format!("it answers {other}"),
     }
-}
-
-async fn bounded(mut answer: Response) -> Result<Zeroizing<Vec<u8>>, String> {
-    // Room at once: a buffer that grows leaves copies behind in memory.
-    let length = answer.content_length().and_then(|n| usize::try_from(n).ok()).unwrap_or(64 << 10);
-    let mut body = Zeroizing::new(Vec::with_capacity(length.min(MAX_ANSWER)));
-    while let Some(chunk) = answer.chunk().await.map_err(said)? {
-        if body.len() + chunk.len() > MAX_ANSWER {
-            return Err(format!("its answer is longer than {MAX_ANSWER} bytes"));
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body)
-}
-
-/// An error with what is behind it, which reqwest's own text leaves out.
-fn said(error: reqwest::Error) -> String {
-    let error = error.without_url();
-    let mut text = error.to_string();
-    let mut inner: Option<&dyn std::error::Error> = std::error::Error::source(&error);
-    while let Some(error) = inner {
-        text = format!("{text}: {error}");
-        inner = error.source();
-    }
-    text
 }
 
 #[derive(serde::Deserialize)]

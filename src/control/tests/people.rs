@@ -8,6 +8,7 @@ use hyper_util::service::TowerToHyperService;
 use serde_json::{Value, json};
 
 use super::{DANA, House, call, run};
+use crate::clock::now_us;
 use crate::control::device;
 use crate::identity::{Attempt, LoginRefusal, Proof, Scope};
 use crate::secret::Secret;
@@ -15,7 +16,7 @@ use crate::secret::Secret;
 async fn login(house: &House, user: &str, password: &str) -> Result<Vec<String>, LoginRefusal> {
     let proof = Proof::Clear(Secret::from(password));
     let attempt = Attempt { user, proof: &proof, certificate: None, target: "shop", address: None };
-    let now_us = jiff::Timestamp::now().as_microsecond();
+    let now_us = now_us();
     let admitted = house.directory().await.admit(&attempt, now_us);
     admitted.map(|(principal, _)| principal.groups.clone())
 }

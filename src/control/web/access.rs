@@ -5,15 +5,17 @@ use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse as _, Redirect, Response};
 use maud::{Markup, html};
 
-use super::commands::{self, Way};
+use super::Web;
+use super::commands;
 use super::form::{Nothing, Sent};
 use super::page::{
-    Asked, Done, PageError, Tab, chips, copyable, csrf, empty, notice, page, status, time,
+    Asked, Done, PageError, Tab, chips, copyable, csrf, empty, notice, page, status, time, used,
 };
 use super::session::Visitor;
-use super::{Web, now_us};
+use crate::clock::now_us;
 use crate::control::TargetStatus;
 use crate::control::passwords::{self, PasswordAnswer, PasswordInfo, PasswordRequest};
+use crate::control::way::Way;
 
 pub(super) async fn show(
     State(web): State<Web>,
@@ -156,15 +158,7 @@ fn kept(visitor: &Visitor, live: &[PasswordInfo]) -> Markup {
                                 span.sub { code { (one.id) } }
                             }
                             td data-label="Databases" { (chips(&one.targets, "all")) }
-                            td data-label="Last used" {
-                                @match one.used_us {
-                                    None => span.muted { "never" },
-                                    Some(at) => {
-                                        (time(at))
-                                        @if let Some(from) = &one.used_from { span.sub { "from " (from) } }
-                                    }
-                                }
-                            }
+                            td data-label="Last used" { (used(one.used_us, one.used_from.as_deref())) }
                             td data-label="Ends" { (time(one.expires_us)) }
                             td.act {
                                 form method="post" action={ "/passwords/" (one.id) "/revoke" } {

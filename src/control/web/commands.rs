@@ -4,37 +4,13 @@
 //! Names come from identity providers and the configuration. Whatever is in them is quoted as each language quotes, so
 //! that a name never is a command.
 
-use std::net::SocketAddr;
-
 use super::WebSettings;
 use crate::control::TargetStatus;
-
-/// Where certificates of authorities are on most machines.
-const CAS: &str = "/etc/ssl/certs/ca-certificates.crt";
-
-/// How a target is reached.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Way {
-    /// Over TCP, with TLS or on this machine without.
-    Tcp { host: String, port: u16, tls: bool },
-    /// By a socket of this machine.
-    Socket(String),
-}
+use crate::control::way::{CAS, Way, sh};
 
 /// The first way that the target has, as seen from a browser.
 pub(super) fn way(settings: &WebSettings, target: &TargetStatus) -> Option<Way> {
-    let mut places = target.listen.split(", ").filter(|place| !place.is_empty());
-    let first = places.next()?;
-    Some(match first.parse::<SocketAddr>() {
-        Ok(address) if address.ip().is_loopback() => {
-            Way::Tcp { host: address.ip().to_string(), port: address.port(), tls: false }
-        }
-        Ok(address) => {
-            let host = settings.host().trim_matches(['[', ']']).to_owned();
-            Way::Tcp { host, port: address.port(), tls: true }
-        }
-        Err(_) => Way::Socket(first.to_owned()),
-    })
+    Way::first(&target.listen, settings.host())
 }
 
 /// The one that most have.
@@ -140,15 +116,6 @@ fn rust(host: &str, port: u16, tls: bool, user: &str) -> String {
         quoted(host),
         quoted(user)
     )
-}
-
-/// One word of a POSIX shell.
-pub(super) fn sh(text: &str) -> String {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"@%+=:,./-_".contains(&b);
-    if !text.is_empty() && text.bytes().all(plain) {
-        return text.to_owned();
-    }
-    format!("'{}'", text.replace('\'', "'\\''"))
 }
 
 /// A string of Python, JavaScript, Java, Go and Rust, which read these few escapes alike.

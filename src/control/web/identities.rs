@@ -5,10 +5,11 @@ use axum::extract::{Query, State};
 use axum::response::{IntoResponse as _, Redirect, Response};
 use maud::{Markup, html};
 
+use super::Web;
 use super::form::Sent;
 use super::page::{Asked, Done, PageError, Tab, csrf, empty, notice, page, status, time};
 use super::session::Visitor;
-use super::{Web, now_us};
+use crate::clock::now_us;
 use crate::control::identities::{identities, restore_by, revoke_by};
 use crate::control::{IdentityInfo, IdentityRequest};
 

@@ -137,10 +137,6 @@ impl Web {
     }
 }
 
-fn now_us() -> i64 {
-    jiff::Timestamp::now().as_microsecond()
-}
-
 /// Serves the pages until `stop` is ready.
 pub async fn serve(listener: WebListener, web: Web, stop: impl Future<Output = ()>) {
     let router = routes::router(web.clone());

@@ -8,9 +8,11 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::flow::Flow;
-use super::{Door, Web, now_us};
+use super::{Door, Web};
+use crate::clock::now_us;
 use crate::config::Issuer;
 use crate::control::issuer_client::{Discovery, IssuerClient};
+use crate::https;
 use crate::identity::{LoginRefusal, Principal, SignIn};
 use crate::secret::Secret;
 
@@ -187,9 +189,10 @@ impl Provider {
             None => form.push(("client_id", self.client_id.clone())),
         }
         let basic = basic.as_ref().map(|(user, secret)| (user.as_str(), secret.as_str()));
-        let answer = self.client.post(&end, basic, form_of(&form)).await;
-        let answer = Secret::new(answer.map_err(SignInRefused::Provider)?);
-        let tokens: Tokens = serde_json::from_slice(answer.expose())
+        let form = https::form(form.iter().map(|(key, value)| (*key, value.as_str())));
+        let answer = self.client.post(&end, basic, form).await;
+        let answer = answer.map_err(SignInRefused::Provider)?;
+        let tokens: Tokens = serde_json::from_slice(&answer)
             .map_err(|_| SignInRefused::Provider(format!("{end}: no ID token in the answer")))?;
         Ok(Secret::new(tokens.id_token.into_bytes()))
     }
@@ -199,16 +202,9 @@ fn missing(what: &str) -> SignInRefused {
     SignInRefused::Provider(format!("its discovery document has no {what}"))
 }
 
-/// `application/x-www-form-urlencoded`.
-fn form_of(pairs: &[(&str, String)]) -> String {
-    let Ok(mut url) = Url::parse("http://form/") else { return String::new() };
-    url.query_pairs_mut().extend_pairs(pairs.iter().map(|(key, value)| (*key, value.as_str())));
-    url.query().unwrap_or_default().to_owned()
-}
-
 /// One text, so encoded.
 fn encoded(text: &str) -> String {
-    let form = form_of(&[("x", text.to_owned())]);
+    let form = https::form([("x", text)]);
     form.strip_prefix("x=").unwrap_or_default().to_owned()
 }
 
@@ -217,9 +213,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn forms() {
-        let pairs = [("a", "1 &=".to_owned()), ("b", "é".to_owned())];
-        assert_eq!(form_of(&pairs), "a=1+%26%3D&b=%C3%A9");
+    fn texts_are_encoded() {
         assert_eq!(encoded("a secret:"), "a+secret%3A");
     }
 }

@@ -9,7 +9,8 @@ use axum::response::{IntoResponse, Response};
 use maud::{DOCTYPE, Markup, html};
 
 use super::session::Visitor;
-use super::{Web, assets, now_us};
+use super::{Web, assets};
+use crate::clock::now_us;
 use crate::control::ErrorAnswer;
 use crate::record::Event;
 use crate::store::StoreError;
@@ -206,6 +207,19 @@ pub(super) type Asked<T> = Result<Query<T>, QueryRejection>;
 #[derive(Debug, Default, serde::Deserialize)]
 pub(super) struct Done {
     pub(super) done: Option<String>,
+}
+
+/// When something that lets people in was used last, and from where.
+pub(super) fn used(at_us: Option<i64>, from: Option<&str>) -> Markup {
+    html! {
+        @match at_us {
+            None => span.muted { "never" },
+            Some(at) => {
+                (time(at))
+                @if let Some(from) = from { span.sub { "from " (from) } }
+            }
+        }
+    }
 }
 
 /// Words, each apart; what stands where there are none.

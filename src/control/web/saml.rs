@@ -23,7 +23,8 @@ use super::cookie::SAML;
 use super::flow::{Flow, PATIENCE_S, random};
 use super::page::{self, Asked, PageError};
 use super::session::{self, From};
-use super::{Door, Web, now_us};
+use super::{Door, Web};
+use crate::clock::now_us;
 use crate::identity::saml::{MAX_RESPONSE, RequestKey, ServiceProvider, SignedIn};
 
 /// Longest form: the longest answer in base64, every other letter of it escaped.

@@ -8,11 +8,12 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Redirect, Response};
 
+use super::Web;
 use super::cookie::{FLOW, SESSION};
 use super::flow::{hash, local, random};
 use super::page::{self, PageError};
 use super::roles::Roles;
-use super::{Web, now_us};
+use crate::clock::now_us;
 use crate::control::Caller;
 use crate::identity::Principal;
 use crate::store::WebSession;

@@ -6,12 +6,14 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Redirect, Response};
 use maud::{Markup, html};
 
+use super::Web;
 use super::form::{Nothing, Sent};
 use super::page::{
-    Asked, Done, PageError, Tab, chips, copyable, csrf, empty, notice, page, status, time,
+    Asked, Done, PageError, Tab, chips, copyable, csrf, empty, notice, page, status, time, used,
 };
 use super::session::Visitor;
-use super::{Web, now_us};
+use crate::clock::now_us;
+use crate::control::operate::listed;
 use crate::control::tokens::{create_by, revoke_by, rotate_by};
 use crate::control::{NewTokenRequest, RotateRequest, TokenAnswer, TokenInfo};
 use crate::identity::PrincipalKind;
@@ -77,12 +79,7 @@ fn table(visitor: &Visitor, tokens: &[TokenInfo], caption: &str) -> Markup {
                         td data-label="State" { (status(state(token).0, state(token).1)) }
                         td data-label="Groups" { (chips(&token.groups, "none")) }
                         td data-label="Only for" { (scope(token)) }
-                        td data-label="Last used" {
-                            @match token.used_us {
-                                None => span.muted { "never" },
-                                Some(at) => { (time(at)) @if let Some(from) = &token.used_from { span.sub { "from " (from) } } }
-                            }
-                        }
+                        td data-label="Last used" { (used(token.used_us, token.used_from.as_deref())) }
                         td data-label="Ends" {
                             @match token.expires_us { None => span.muted { "never" }, Some(at) => (time(at)) }
                         }
@@ -180,11 +177,8 @@ pub(super) struct New {
 
 impl New {
     fn request(self) -> Result<NewTokenRequest, PageError> {
-        let words = |text: &str| -> Vec<String> {
-            text.split(',').map(str::trim).filter(|w| !w.is_empty()).map(str::to_owned).collect()
-        };
         let networks =
-            words(&self.networks).iter().map(|text| text.parse()).collect::<Result<_, _>>();
+            listed(&self.networks).iter().map(|text| text.parse()).collect::<Result<_, _>>();
         let networks = networks.map_err(|_| {
             let text = "The networks are not understood. No token was made.".to_owned();
             let mend = "Write them as 10.0.0.0/8 or 2001:db8::/32, with commas between.";
@@ -193,9 +187,9 @@ impl New {
         Ok(NewTokenRequest {
             identity: self.identity.trim().to_owned(),
             kind: self.kind,
-            groups: words(&self.groups),
+            groups: listed(&self.groups),
             expires_s: self.days.parse::<u64>().ok().map(|days| days.saturating_mul(86_400)),
-            targets: words(&self.target),
+            targets: listed(&self.target),
             networks,
         })
     }
