@@ -48,7 +48,7 @@ pub(super) struct Named {
     /// Names a routine of the closure.
     pub(super) calls_sensitive: bool,
     pub(super) unknown: Option<Unknown>,
-    /// Names a table that is not there, where none needs to be.
+    /// Names a table that is not there, where none needs to be, or calls a procedure that is not.
     pub(super) misses: bool,
     /// Names something else than tables whose reading runs nothing else.
     pub(super) others: bool,
@@ -172,8 +172,10 @@ impl<'a> Finder<'a> {
     /// A dotted name: what it may be. Where it ends.
     fn name(&mut self, at: usize, expected: bool) -> usize {
         let Some((parts, end)) = self.words.chain(at) else { return at + 1 };
-        if self.words.kind(end) == Some(Kind::Open) && !expected {
-            self.routine(&parts);
+        // (A procedure needs no parentheses.)
+        let is_called = at > 0 && self.words.is(at - 1, "call") && !self.after_dot(at - 1);
+        if is_called || (self.words.kind(end) == Some(Kind::Open) && !expected) {
+            self.routine(&parts, is_called);
         }
         let schema = self.cx.schema;
         let resolved = match parts.as_slice() {
@@ -203,7 +205,7 @@ impl<'a> Finder<'a> {
         self.cx.catalog.table(schema, name)
     }
 
-    fn routine(&mut self, parts: &[String]) {
+    fn routine(&mut self, parts: &[String], is_called: bool) {
         let routine = match parts {
             [name] => self.cx.schema.and_then(|schema| self.cx.catalog.routine(schema, name)),
             [schema, name] => self.cx.catalog.routine(schema, name).or_else(|| {
@@ -215,6 +217,9 @@ impl<'a> Finder<'a> {
         };
         self.found.others |= routine.is_some();
         self.found.calls_sensitive |= routine.is_some_and(|routine| routine.sensitive);
+        // One that is not known may have been made a moment ago. (Those of the server's own databases are not looked at.)
+        let is_system = parts.len() > 1 && SYSTEM.contains(&fold(&parts[0]).as_str());
+        self.found.misses |= is_called && routine.is_none() && !is_system;
     }
 
     /// Where a table must stand, and none is known by that name.

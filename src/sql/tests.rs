@@ -411,6 +411,31 @@ fn system_tables_are_seen_in_their_own_database() {
     }
 }
 
+/// A procedure needs no parentheses; one that is not known may have been made a moment ago.
+#[test]
+fn calls() {
+    for (sql, sensitive, misses) in [
+        ("CALL peek()", true, false),
+        ("CALL peek", true, false),
+        ("call `shop`.`peek`", true, false),
+        ("CALL shop . peek ;", true, false),
+        ("CALL PEEK -- x", true, false),
+        ("CALL made_just_now", false, true),
+        ("CALL made_just_now(1)", false, true),
+        ("CALL elsewhere.peek", false, true),
+        ("CALL sys.version_major()", false, false),
+        ("SELECT o.call, peek FROM orders o", false, false),
+    ] {
+        let facts = run(sql, Flavour::MySql).facts;
+        assert_eq!((facts.calls_sensitive, facts.misses), (sensitive, misses), "{sql}");
+    }
+    let catalog = catalog(Flavour::MariaDb);
+    let cx = Context { catalog: &catalog, sql_mode: SqlMode(0), schema: Some("shop") };
+    assert!(touches("BEGIN CALL peek; END", &cx), "through another");
+    assert!(touches("IF a THEN CALL shop.peek; END IF", &cx));
+    assert!(!touches("BEGIN SELECT peek.a FROM orders peek; END", &cx));
+}
+
 #[test]
 fn texts_of_routines() {
     let catalog = catalog(Flavour::MariaDb);

@@ -20,6 +20,7 @@ on_both!(
     a_statement_prepared_elsewhere_is_masked_all_the_same,
     a_mode_set_behind_any_space_is_followed,
     a_view_calls_what_its_functions_reach,
+    procedures_are_called_in_every_form,
 );
 
 /// Statements that show labelled columns directly: each returns rows, raw or masked.
@@ -444,4 +445,29 @@ fn a_view_calls_what_its_functions_reach(flavour: Flavour) {
     }
     let answer = text(&wire.query("SELECT seen FROM plainly WHERE id = 7"));
     assert!(answer.contains("\\x017"), "{answer}");
+}
+
+/// With and without parentheses, through another one, and made a moment ago: who may call procedures sees nothing raw by them.
+fn procedures_are_called_in_every_form(flavour: Flavour) {
+    let stand = Stand::on_with(flavour, |options| options.catalog_refresh_s = 3_600);
+    stand.add_rules(
+        "@id(\"agents-call\") permit (principal in Group::\"agents\", action == Action::\"call\", resource);",
+    );
+    let token = stand.token("bot", "agents");
+    let make = |name: &str, body: &str| {
+        stand.database.sql(&format!("CREATE PROCEDURE shop.{name}() {body}")).unwrap();
+    };
+    make("harmless", "SELECT 40 + 2");
+    assert!(stand.sql_ok("bot", &token, "CALL harmless").contains("42"));
+    make("peek", "SELECT ssn FROM shop.customers WHERE id = 1");
+    make("through", "CALL shop.peek");
+    let raw = shop::customer(1).ssn;
+    for call in ["peek", "peek()", "shop.peek", "`peek`", "through", "through()"] {
+        let output = stand.sql("bot", &token, &format!("CALL {call}"));
+        let shown = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(!output.status.success() && !shown.contains(&raw), "{call}: {shown}");
+    }
+    // (It is there.)
+    let dumper = stand.token("backup", "dumpers");
+    assert!(stand.sql_ok("backup", &dumper, "CALL through").contains(&raw));
 }

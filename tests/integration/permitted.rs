@@ -17,7 +17,7 @@ on_both!(
 
 impl Stand {
     /// Adds rules to the policy.
-    fn add_rules(&self, rules: &str) {
+    pub(crate) fn add_rules(&self, rules: &str) {
         let file = self.gateway.dir().join("policy.cedar");
         let text = fs::read_to_string(&file).unwrap();
         fs::write(&file, format!("{text}\n{rules}\n")).unwrap();
