@@ -131,7 +131,7 @@ fn listed_offline(context: &Context) -> Result<TargetList, CliError> {
     let of = |target: &crate::config::Target, origin: &str| TargetInfo {
         name: target.name.clone(),
         origin: origin.to_owned(),
-        listen: target.listen.map(|listen| listen.to_string()).unwrap_or_default(),
+        listen: target.listens(),
         address: target.address.clone(),
         user: target.user.clone(),
         credential: target.password.clone(),

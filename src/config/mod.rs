@@ -491,6 +491,15 @@ pub struct Target {
     pub catalog_refresh_s: u64,
 }
 
+impl Target {
+    /// Where clients connect: an address, a socket's path, or both with a comma between.
+    pub fn listens(&self) -> String {
+        let tcp = self.listen.map(|listen| listen.to_string());
+        let socket = self.socket.as_ref().map(|path| path.display().to_string());
+        tcp.into_iter().chain(socket).collect::<Vec<_>>().join(", ")
+    }
+}
+
 fn default_max_upstream() -> usize {
     200
 }

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use tokio::sync::{Mutex, MutexGuard, Notify, mpsc};
 
 use super::custody_start::Opened;
-use super::running::{Command, Running, listens};
+use super::running::{Command, Running};
 use super::schemas::Looks;
 use super::settings::{self, Common};
 use super::{account, check_target};
@@ -286,7 +286,7 @@ impl Custodian {
         TargetInfo {
             name: target.name.clone(),
             origin: if row.is_some() { "store" } else { "config" }.to_owned(),
-            listen: listens(target),
+            listen: target.listens(),
             address: target.address.clone(),
             user: target.user.clone(),
             settings,

@@ -80,7 +80,7 @@ impl TargetState {
             removed: false,
             problem: None,
             name: target.name.clone(),
-            listen: listens(target),
+            listen: target.listens(),
             address: target.address.clone(),
             down: Some("its schema was not read yet".to_owned()),
         }
@@ -89,13 +89,6 @@ impl TargetState {
     fn why_down(&self) -> Option<&String> {
         self.problem.as_ref().or(self.down.as_ref())
     }
-}
-
-/// Where its clients connect.
-pub(super) fn listens(target: &crate::config::Target) -> String {
-    let tcp = target.listen.map(|listen| listen.to_string());
-    let socket = target.socket.as_ref().map(|path| path.display().to_string());
-    tcp.into_iter().chain(socket).collect::<Vec<_>>().join(", ")
 }
 
 impl Running {
