@@ -238,4 +238,15 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn no_command_shows_a_masked_cell() {
+        for command in (0..=0x20).chain(0xFA..=0xFF) {
+            for flags in 0..=255_u8 {
+                // Of the twelve bytes after the head, five are the client's: a packet of this command alone.
+                let client = [1, 0, 0, 0, command];
+                session(&[&[flags, 8, 107][..], &client, &[0; 7]].concat());
+            }
+        }
+    }
 }

@@ -424,6 +424,10 @@ impl Session {
         out: &mut Vec<u8>,
     ) -> Step {
         let (fault, close) = match ruling {
+            // Its answer is not analysed, so nothing of it could be masked: whoever ruled so was wrong.
+            Ruling::Run { governed: true, .. } if pending.kind.is_command() => {
+                (Fault::internal(), false)
+            }
             ruling @ Ruling::Run { .. } => return self.send(pending, ruling, bytes, out),
             Ruling::Refuse(fault) => (fault, pending.login_seq.is_some()),
             Ruling::RefuseAndClose(fault) => (fault, true),

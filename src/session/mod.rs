@@ -185,6 +185,11 @@ impl StatementKind {
     pub fn is_prepared(self) -> bool {
         matches!(self, Self::Execute | Self::BulkExecute | Self::Fetch)
     }
+
+    /// Whether it is a command of the protocol that is no statement.
+    pub fn is_command(self) -> bool {
+        matches!(self, Self::Command(_))
+    }
 }
 
 /// A statement's text: in the lent buffer, or kept since its PREPARE.

@@ -27,6 +27,9 @@ const MAX_COLUMNS: u64 = 65_535;
 /// 8 MiB.
 pub(super) const MAX_HELD: usize = 16 << 20;
 
+/// How the answer to `COM_STATISTICS` begins, the only one of a single packet that the governed get.
+const STATISTICS: &[u8] = b"Uptime: ";
+
 /// An EOF in its old form: its byte, warnings and status.
 const EOF_LEN: usize = 5;
 
@@ -313,6 +316,9 @@ impl Response {
             return Ok(self.pass_or_hold(header, payload));
         }
         if matches!(self.expect, Expect::One) && payload.first() != Some(&0xFF) {
+            if self.governed && !payload.starts_with(STATISTICS) {
+                return Err(upstream_broken("statistics"));
+            }
             self.ended = Some(Status(Status::AUTOCOMMIT));
             return Ok(Packet::Pass);
         }
