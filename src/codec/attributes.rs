@@ -165,6 +165,28 @@ impl<'a> NamedParameters<'a> {
     }
 }
 
+/// The values of an EXECUTE's `own` parameters, from what [`NamedParameters::write_own`] writes: NULL bitmap, types,
+/// values. `each` is given the type and the bytes, without their length; `None` is NULL.
+pub fn bound_values<'a>(
+    parameters: &'a [u8],
+    own: usize,
+    mut each: impl FnMut(ColumnType, Option<&'a [u8]>),
+) -> Result<(), CodecError> {
+    let parts = parameters.split_at_checked(own.div_ceil(8)).and_then(|(nulls, rest)| {
+        let (_, rest) = rest.split_first().filter(|(flag, _)| **flag == 1)?;
+        let (types, values) = rest.split_at_checked(2 * own)?;
+        Some((nulls, types, values))
+    });
+    let (nulls, types, mut values) = parts.ok_or(CodecError::Truncated)?;
+    for (at, wire) in types.as_chunks::<2>().0.iter().enumerate() {
+        let head = Head { name: &[], column_type: ColumnType(wire[0]), wire: *wire };
+        let (rest, found) = value(values, head, is_null(nulls, at)).map_err(super::flatten)?;
+        each(head.column_type, found);
+        values = rest;
+    }
+    Ok(())
+}
+
 /// A type and a name.
 #[derive(Clone, Copy)]
 struct Head<'a> {
@@ -315,6 +337,25 @@ mod tests {
         };
         assert!(long(MAX_NAME, 1) && !long(MAX_NAME + 1, 1));
         assert!(long(1, MAX_ATTRIBUTES_LEN - 16) && !long(1, MAX_ATTRIBUTES_LEN));
+    }
+
+    #[test]
+    fn bound_values_are_read_one_by_one() {
+        let read = |parameters: &[u8], own| {
+            let mut found = Vec::new();
+            bound_values(parameters, own, |column_type, value| {
+                found.push((column_type.is_string(), value.map(<[u8]>::to_vec)));
+            })
+            .map(|()| found)
+        };
+        let block = b"\x04\x01\xfe\0\x03\0\xfd\0\x02ab\x05\0\0\0";
+        let wanted =
+            vec![(true, Some(b"ab".to_vec())), (false, Some(b"\x05\0\0\0".to_vec())), (true, None)];
+        assert_eq!(read(block, 3), Ok(wanted));
+        for end in 0..block.len() {
+            assert!(read(&block[..end], 3).is_err(), "{end}");
+        }
+        assert!(read(b"\0\0\xfe\0\x02ab", 1).is_err(), "without types");
     }
 
     /// Two of the statement's own, a string and a number, then `run_id` = "r7".

@@ -38,14 +38,27 @@ impl<'a> BulkExecute<'a> {
 }
 
 /// Counts the rows, each of a value for each of these types; an error where the last is cut short.
-pub fn bulk_rows(types: &[u8], mut rows: &[u8]) -> Result<usize, CodecError> {
+pub fn bulk_rows(types: &[u8], rows: &[u8]) -> Result<usize, CodecError> {
+    bulk_values(types, rows, |_, _| {})
+}
+
+/// Goes through the values, row by row, and counts the rows. `each` is given the type and the bytes, without their length;
+/// `None`: NULL, or no value at all.
+pub fn bulk_values<'a>(
+    types: &[u8],
+    mut rows: &'a [u8],
+    mut each: impl FnMut(ColumnType, Option<&'a [u8]>),
+) -> Result<usize, CodecError> {
     if types.is_empty() {
         return Err(CodecError::Value("the types of parameters"));
     }
     let mut count = 0;
     while !rows.is_empty() {
         for wire in types.chunks_exact(2) {
-            rows = parameter(rows, ColumnType(wire[0])).map_err(flatten)?.0;
+            let column_type = ColumnType(wire[0]);
+            let (rest, value) = parameter(rows, column_type).map_err(flatten)?;
+            each(column_type, value);
+            rows = rest;
         }
         count += 1;
     }
@@ -62,13 +75,13 @@ fn bulk(input: &[u8]) -> Parsed<'_, BulkExecute<'_>> {
     Ok((&rest[rest.len()..], bulk))
 }
 
-fn parameter(input: &[u8], column_type: ColumnType) -> Parsed<'_, ()> {
+fn parameter(input: &[u8], column_type: ColumnType) -> Parsed<'_, Option<&[u8]>> {
     let (rest, indicator) = le_u8(input)?;
     if indicator > LAST_INDICATOR {
         return fail(CodecError::Value("a parameter's indicator"));
     }
     if indicator != VALUE {
-        return Ok((rest, ()));
+        return Ok((rest, None));
     }
     let (rest, len) = match column_type.binary_form() {
         Some(BinaryForm::Fixed(len)) => (rest, len as u64),
@@ -76,8 +89,8 @@ fn parameter(input: &[u8], column_type: ColumnType) -> Parsed<'_, ()> {
         None => return fail(CodecError::Value("a parameter's type")),
     };
     let len = usize::try_from(len).map_err(|_| nom::Err::Failure(CodecError::Truncated))?;
-    let (rest, _) = take(len)(rest)?;
-    Ok((rest, ()))
+    let (rest, value) = take(len)(rest)?;
+    Ok((rest, Some(value)))
 }
 
 #[cfg(test)]

@@ -23,14 +23,14 @@ mod tests;
 mod track;
 
 pub use attributes::{
-    Attribute, Attributes, MAX_ATTRIBUTES_LEN, MAX_QUERY_ATTRIBUTES, NamedParameters,
+    Attribute, Attributes, MAX_ATTRIBUTES_LEN, MAX_QUERY_ATTRIBUTES, NamedParameters, bound_values,
 };
 pub use auth::{
     AUTH_FAST_OK, AUTH_FULL, AUTH_KEY_REQUEST, AuthSwitch, CACHING_SHA2, CLEAR_PASSWORD,
     CLIENT_ED25519, NATIVE_PASSWORD, OPENID_CONNECT, Plugin, SHA256_KEY_REQUEST, SHA256_PASSWORD,
     id_token, write_auth_more, write_auth_switch,
 };
-pub use bulk::{BulkExecute, bulk_rows};
+pub use bulk::{BulkExecute, bulk_rows, bulk_values};
 pub use capability::Capabilities;
 pub use change_user::ChangeUser;
 pub use column::{ColumnDefinition, ColumnFlags, ColumnType};

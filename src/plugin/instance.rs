@@ -172,6 +172,19 @@ impl Instance {
         }
     }
 
+    /// One answer a value.
+    pub(super) fn recognise(
+        &mut self,
+        plugin: &Loaded,
+        (name, arguments): (&str, &str),
+        (values, lens): (&[u8], &[u32]),
+    ) -> Result<Vec<bool>, PluginFault> {
+        type Answer = (Result<Vec<bool>, PluginFailure>,);
+        let params = (name, arguments, values, lens);
+        let (answer,) = self.call::<_, Answer>(plugin, "mask", "recognise", params)?;
+        answer.map_err(|failure| refused(plugin, &failure))
+    }
+
     pub(super) fn decide(
         &mut self,
         plugin: &Loaded,

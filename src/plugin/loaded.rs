@@ -16,7 +16,7 @@ use super::clock::PluginClock;
 use super::engine::{Host, LogBudget, Runtime};
 use super::instance::Instance;
 use crate::config;
-use crate::policy::PluginFault;
+use crate::policy::{MaskSpec, PluginFault};
 use crate::secret::Secret;
 
 /// Idle instances kept for each worker: streams of one worker rarely overlap.
@@ -30,6 +30,9 @@ const QUARANTINE_MS: u64 = 2_000;
 
 /// Longest file that is read: componentize-py's are 18 MiB.
 const MAX_FILE: u64 = 64 << 20;
+
+/// Values in one call at the most: their lengths take four bytes each of the guest's memory, however short they are.
+const MAX_BATCH_VALUES: usize = 65_536;
 
 /// How a core module of version 1 starts; a component has another version there.
 const CORE_MODULE: &[u8] = b"\0asm\x01\0\0\0";
@@ -213,6 +216,49 @@ impl Loaded {
             instance.check_mask(self, name, arguments).map_err(|fault| fault.to_string())?;
         self.give_back(0, instance);
         answer
+    }
+
+    /// Whether one of these values could be what the mask made, for all that the plugin knows.
+    pub(super) fn recognises(
+        &self,
+        worker: usize,
+        subject: &str,
+        mask: &MaskSpec,
+        values: &[Vec<u8>],
+    ) -> Result<bool, PluginFault> {
+        let mut instance = self.check_out(worker, subject)?;
+        let (mut left, mut found) = (values, false);
+        while !found && !left.is_empty() {
+            let (cells, lens) = self.batch(&mut left)?;
+            let mask = (mask.name.as_str(), mask.arguments.as_str());
+            let answers = instance.recognise(self, mask, (&cells, &lens))?;
+            if answers.len() != lens.len() {
+                return Err(self.broke("another number of answers than questions"));
+            }
+            found = answers.contains(&true);
+        }
+        self.give_back(worker, instance);
+        Ok(found)
+    }
+
+    /// As many values as one call takes, cut off from those that are left.
+    fn batch(&self, left: &mut &[Vec<u8>]) -> Result<(Vec<u8>, Vec<u32>), PluginFault> {
+        let (mut cells, mut lens) = (Vec::new(), Vec::new());
+        while let Some((value, rest)) = left.split_first() {
+            if cells.len() + value.len() > self.max_batch_bytes || lens.len() == MAX_BATCH_VALUES {
+                break;
+            }
+            cells.extend_from_slice(value);
+            lens.push(u32::try_from(value.len()).unwrap_or(u32::MAX - 1));
+            *left = rest;
+        }
+        if lens.is_empty() {
+            return Err(PluginFault::Contract {
+                plugin: self.name.clone(),
+                why: "it takes no value as long as this one",
+            });
+        }
+        Ok((cells, lens))
     }
 
     pub(super) fn stats(&self) -> PluginStats {

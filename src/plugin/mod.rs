@@ -154,6 +154,18 @@ impl PluginHost for Plugins {
         Ok(Box::new(stream::Stream::open(Arc::clone(plugin), worker, stream)?))
     }
 
+    fn recognises(
+        &self,
+        worker: usize,
+        subject: &str,
+        mask: &MaskSpec,
+        values: &[Vec<u8>],
+    ) -> Result<bool, PluginFault> {
+        let plugin = self.loaded.get(&mask.plugin);
+        let plugin = plugin.ok_or_else(|| PluginFault::Missing(mask.plugin.clone()))?;
+        plugin.recognises(worker, subject, mask, values)
+    }
+
     fn guards(&self) -> bool {
         self.loaded.values().any(|plugin| plugin.decides)
     }

@@ -117,7 +117,7 @@ fn files_that_are_no_plugins() {
     // an empty component: of no version at all
     assert!(error(Some(b"\0asm\x0d\0\x01\0")).contains("wit/v1"));
     let other = error(Some(&xtask::gateway::plugin_of_another_version().unwrap()));
-    let said = "made for rowgate:plugin/classify@0.9.0, this gateway speaks rowgate:plugin/lifecycle@0.1.0";
+    let said = "made for rowgate:plugin/classify@0.9.0, this gateway speaks rowgate:plugin/lifecycle@0.2.0";
     assert!(other.contains(said), "{other}");
 }
 

@@ -10,10 +10,11 @@ use super::decide::Refusal;
 use super::policies::Policies;
 use super::questions::Question;
 use super::rule::Rule;
+use super::shown::{Shown, WRITE_BACK, write_back};
 use super::vocabulary::{Action, column_context, column_name};
 use super::{Effect, Hold, MaskPlan, MaskSpec, MaskedColumn, Request};
 use crate::schema::LabelSet;
-use crate::sql::{ColumnRef, ColumnUse, Lineage, Output, Place};
+use crate::sql::{Assigned, ColumnRef, ColumnUse, Lineage, NewValue, Output, Place};
 
 /// One statement being decided.
 pub(super) struct Case<'a> {
@@ -24,6 +25,7 @@ pub(super) struct Case<'a> {
     pub(super) context: Context,
     pub(super) rules: Vec<String>,
     pub(super) holds: Vec<&'a Rule>,
+    pub(super) shown: Vec<Shown>,
 }
 
 impl<'a> Case<'a> {
@@ -61,7 +63,8 @@ impl<'a> Case<'a> {
             })?;
             self.take(step);
         }
-        for column in labelled(&facts.assigned, |column| column) {
+        for assigned in labelled(&facts.assigned, |assigned| &assigned.column) {
+            let column = &assigned.column;
             let context = column_context(self.request, &[("verb", verb)])?;
             let resource = self.policies.vocabulary.column(column);
             let step = self.demand(Action::Assign, &resource, &context, || {
@@ -70,6 +73,24 @@ impl<'a> Case<'a> {
                 Refusal::new("default-deny", message)
             })?;
             self.take(step);
+            self.see_shown(assigned)?;
+        }
+        Ok(())
+    }
+
+    /// Notes how a column that is written to is shown to whoever writes it. NULL over a value that is shown as NULL is
+    /// refused at once.
+    fn see_shown(&mut self, assigned: &Assigned) -> Result<(), Refusal> {
+        let Reveal::Masked(mask, _) = self.reveal(&assigned.column)? else { return Ok(()) };
+        let column = column_name(&assigned.column);
+        let as_null = mask.is_null() || !assigned.is_string;
+        if as_null && assigned.given == NewValue::Null {
+            return Err(Refusal::new(WRITE_BACK, write_back(&column)));
+        }
+        let mask = (!as_null).then_some(mask);
+        let null = as_null && assigned.given == NewValue::Parameter;
+        if mask.is_some() || null {
+            self.shown.push(Shown { column, mask, null });
         }
         Ok(())
     }

@@ -9,6 +9,7 @@ use super::case::Case;
 use super::policies::{Loaded, Policies};
 use super::questions::questions;
 use super::rule::Rule;
+use super::shown::Shown;
 use super::vocabulary::{Action, CedarFault, statement_context};
 use super::{Effect, MaskPlan, Request, Verdict};
 use crate::identity::Principal;
@@ -26,20 +27,18 @@ impl Policies {
     pub fn decide(&self, request: &Request<'_>) -> Verdict {
         if let Some(rule) = self.passthrough(request.principal, request.target) {
             let (effect, rules) = (Effect::Allow, vec![rule]);
-            return Verdict { effect, rules, mask: None, governed: false, cacheable: true };
+            let (mask, shown) = (None, Arc::default());
+            return Verdict { effect, rules, mask, shown, governed: false, cacheable: true };
         }
-        let verdict = |effect, mut rules: Vec<String>, mask| {
-            rules.sort_unstable();
-            rules.dedup();
-            Verdict { effect, rules, mask, governed: true, cacheable: !self.reads_time }
-        };
-        match self.judge(request) {
-            Ok(Passed { effect, rules, mask }) => verdict(effect, rules, mask),
-            Err(Refusal { rule, message }) => {
-                let rules = vec![rule.clone()];
-                verdict(Effect::Deny { rule, message }, rules, None)
-            }
-        }
+        let passed = self.judge(request).unwrap_or_else(|Refusal { rule, message }| {
+            let rules = vec![rule.clone()];
+            Passed { effect: Effect::Deny { rule, message }, rules, mask: None, shown: Vec::new() }
+        });
+        let Passed { effect, mut rules, mask, shown } = passed;
+        rules.sort_unstable();
+        rules.dedup();
+        let (shown, cacheable) = (shown.into(), !self.reads_time);
+        Verdict { effect, rules, mask, shown, governed: true, cacheable }
     }
 
     fn judge(&self, request: &Request<'_>) -> Result<Passed, Refusal> {
@@ -56,6 +55,7 @@ impl Policies {
             context: statement_context(request)?,
             rules: Vec::new(),
             holds: Vec::new(),
+            shown: Vec::new(),
         };
         for question in &questions {
             case.ask(question)?;
@@ -68,7 +68,7 @@ impl Policies {
                 "a plan can quote values of masked columns; explain a statement that does not read them",
             ));
         }
-        Ok(Passed { effect: case.effect()?, rules: case.rules, mask })
+        Ok(Passed { effect: case.effect()?, rules: case.rules, mask, shown: case.shown })
     }
 
     /// The id of the permit that makes this identity ungoverned.
@@ -157,6 +157,7 @@ struct Passed {
     effect: Effect,
     rules: Vec<String>,
     mask: Option<Arc<MaskPlan>>,
+    shown: Vec<Shown>,
 }
 
 /// A memo's key: the whole principal and what else the answer depends on, so joined that no two are alike.

@@ -162,6 +162,17 @@ pub trait PluginHost: Send + Sync {
         worker: usize,
         stream: &StreamInfo<'_>,
     ) -> Result<Box<dyn RowFilter>, PluginFault>;
+    /// Whether one of these values could be what the mask made of others. A host without its plugin can't tell.
+    fn recognises(
+        &self,
+        worker: usize,
+        subject: &str,
+        mask: &super::MaskSpec,
+        values: &[Vec<u8>],
+    ) -> Result<bool, PluginFault> {
+        let _ = (worker, subject, values);
+        Err(PluginFault::Missing(mask.plugin.clone()))
+    }
     /// Whether any plugin decides statements (so that the caller can skip building the input).
     fn guards(&self) -> bool;
     /// Asks every deciding plugin; the most restrictive answer wins.

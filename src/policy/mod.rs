@@ -14,6 +14,7 @@ mod no_plugins;
 mod policies;
 mod questions;
 mod rule;
+mod shown;
 #[cfg(test)]
 mod tests;
 mod vocabulary;
@@ -30,6 +31,7 @@ pub use labels::{LabelError, LabelRules};
 pub use mask::{MaskPlan, MaskSpec, MaskedColumn};
 pub use no_plugins::NoPlugins;
 pub use policies::{Policies, PolicyError};
+pub use shown::{Shown, Values, WRITE_BACK, written_back};
 
 use crate::identity::{Directory, Principal};
 use crate::schema::{Catalog, Labels};
@@ -61,6 +63,8 @@ pub struct Verdict {
     pub rules: Vec<String>,
     /// What to mask when it runs (at once, or after approval).
     pub mask: Option<Arc<MaskPlan>>,
+    /// How the masked columns that it writes to are shown to whoever writes them.
+    pub shown: Arc<[Shown]>,
     /// Every strict measure applies: the snapshot holds a rule that could mask, hold or deny for this identity.
     pub governed: bool,
     /// Depends on nothing but the cache key (no rule read the time or a budget).

@@ -320,7 +320,8 @@ pub(super) fn column_context(
 pub(super) fn labelled_columns(facts: &Facts) -> impl Iterator<Item = &ColumnRef> {
     let outputs = facts.outputs.iter().flatten().flat_map(|output| output.lineage.columns());
     let uses = facts.uses.iter().map(|used| &used.column);
-    outputs.chain(uses).chain(&facts.assigned).filter(|column| !column.labels.is_empty())
+    let assigned = facts.assigned.iter().map(|assigned| &assigned.column);
+    outputs.chain(uses).chain(assigned).filter(|column| !column.labels.is_empty())
 }
 
 /// `shop.customers.ssn`.

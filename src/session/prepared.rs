@@ -7,9 +7,11 @@ use super::machine::{Phase, Prepared, broken};
 use super::response::Expect;
 use super::{Session, StatementKind, Step};
 use crate::codec::{
-    BulkExecute, Capabilities, Command, ExecuteHead, HEADER_LEN, Header, NamedParameters, bulk_rows,
+    BulkExecute, Capabilities, ColumnType, Command, ExecuteHead, HEADER_LEN, Header,
+    NamedParameters, bound_values, bulk_rows, bulk_values,
 };
 use crate::fault::{Fault, FaultKind};
+use crate::policy::Values;
 
 impl Session {
     pub(super) fn execute(&mut self, total: usize, body: &[u8], out: &mut Vec<u8>) -> Step {
@@ -81,6 +83,30 @@ impl Session {
                 Some(Cow::Owned([nulls, &[1], types, values].concat()))
             }
         }
+    }
+
+    /// The strings among the parameters of the statement that waits for its ruling, and whether one is NULL; `bytes` are the
+    /// client's. `None`: not all of them are known.
+    pub fn bound_values(&self, bytes: &[u8]) -> Option<Values> {
+        let mut values = Values::default();
+        let bound = self.bound_parameters(bytes)?;
+        let Phase::Deciding(pending) = &self.phase else { return Some(values) };
+        let of = self.statements.get(&pending.statement_id).filter(|_| !bound.is_empty());
+        let Some(statement) = of else { return Some(values) };
+        let own = usize::from(statement.parameters);
+        let mut each = |column_type: ColumnType, value: Option<&[u8]>| match value {
+            None => values.null = true,
+            Some(value) if column_type.is_string() => values.strings.push(value.to_vec()),
+            Some(_) => {}
+        };
+        match pending.kind {
+            StatementKind::BulkExecute => {
+                let (types, rows) = bound.split_at_checked(2 * own)?;
+                bulk_values(types, rows, each).ok()?;
+            }
+            _ => bound_values(&bound, own, &mut each).ok()?,
+        }
+        Some(values)
     }
 
     /// Keeps a statement that the database has prepared.

@@ -199,6 +199,28 @@ pub struct ColumnRef {
     pub labels: LabelSet,
 }
 
+/// A column that a statement writes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Assigned {
+    /// The column.
+    pub column: ColumnRef,
+    /// Its values are strings, which a mask replaces by others; of other types masked ones are shown as NULL.
+    pub is_string: bool,
+    /// What it is given.
+    pub given: NewValue,
+}
+
+/// What a column is given, as far as it matters whether NULL replaces what is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NewValue {
+    /// NULL, spelt out.
+    Null,
+    /// A parameter.
+    Parameter,
+    /// Anything else, or no row that is there is changed.
+    Other,
+}
+
 /// Where a column is used other than in an output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Place {
@@ -283,7 +305,7 @@ pub struct Facts {
     /// Labelled columns used where a mask cannot help.
     pub uses: Vec<ColumnUse>,
     /// Labelled columns that it assigns to.
-    pub assigned: Vec<ColumnRef>,
+    pub assigned: Vec<Assigned>,
     /// Has a WHERE (or a join condition that narrows, for multi-table forms: no); of INSERT and REPLACE: that, or rows
     /// that are spelt out.
     pub has_where: bool,

@@ -35,7 +35,7 @@ pub(super) fn name_at(words: &Words<'_>, start: usize) -> Option<usize> {
 }
 
 /// A string's value: what the server makes of the literal.
-fn unescape(literal: &[u8], mode: SqlMode) -> Option<Vec<u8>> {
+pub(super) fn unescape(literal: &[u8], mode: SqlMode) -> Option<Vec<u8>> {
     let (&quote, rest) = literal.split_first()?;
     let inner = rest.strip_suffix(&[quote])?;
     let mut value = Vec::with_capacity(inner.len());

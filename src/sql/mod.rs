@@ -22,8 +22,8 @@ mod verb;
 mod words;
 
 pub use facts::{
-    Access, ColumnRef, ColumnUse, Facts, Leaves, Lineage, Output, Place, TableUse, Trace, Unknown,
-    Verb,
+    Access, Assigned, ColumnRef, ColumnUse, Facts, Leaves, Lineage, NewValue, Output, Place,
+    TableUse, Trace, Unknown, Verb,
 };
 pub use form::{Form, Tokens};
 pub use kill::{Kill, kill};
@@ -282,6 +282,17 @@ pub fn view_lineage(text: &str, cx: &Context<'_>) -> Option<Vec<(LabelSet, bool)
 pub fn has_variables(text: &[u8], profile: &ServerProfile, mode: SqlMode) -> bool {
     let lexed = lexer::lex(text, profile, mode);
     lexed.unknown.is_some() || Words { text, tokens: &lexed.tokens }.has_variables()
+}
+
+/// The strings of a statement, as the server reads them. Those that it can't read are none.
+pub fn strings(text: &[u8], profile: &ServerProfile, mode: SqlMode) -> Vec<Vec<u8>> {
+    let lexed = lexer::lex(text, profile, mode);
+    let literals = lexed.tokens.iter().filter_map(|token| match token.kind {
+        Kind::Str => Some(token.bytes(text)),
+        Kind::NationalStr => token.bytes(text).get(1..),
+        _ => None,
+    });
+    literals.filter_map(|literal| local_file::unescape(literal, mode)).collect()
 }
 
 /// Whether a view's, routine's or trigger's text names anything in the sensitive closure, or can't be read.

@@ -9,11 +9,11 @@ use crate::wire::{Wire, text};
 const MORE: u64 = Capabilities::MARIADB_STMT_BULK_OPERATIONS;
 
 /// The command, and its flag for types that come with it.
-const BULK_EXECUTE: u8 = 0xFA;
+pub(crate) const BULK_EXECUTE: u8 = 0xFA;
 const TYPES: [u8; 2] = [128, 0];
 
 /// Rows of strings: each with its indicator; none for NULL.
-fn bulk(id: u32, rows: &[&[Option<&str>]]) -> Vec<u8> {
+pub(crate) fn bulk(id: u32, rows: &[&[Option<&str>]]) -> Vec<u8> {
     let mut body = [&id.to_le_bytes()[..], &TYPES].concat();
     rows.first().into_iter().for_each(|row| row.iter().for_each(|_| body.extend([0xFD, 0])));
     for value in rows.iter().copied().flatten() {

@@ -55,3 +55,4 @@ mod unasked;
 mod vault;
 mod web;
 mod wire;
+mod write_back;

@@ -8,6 +8,9 @@ const REDACTED: &[u8] = b"[redacted]";
 /// Stars at the most: more would tell the length of a long text and nothing else.
 const MAX_STARS: usize = 64;
 
+/// Hexadecimal digits of a keyed hash that are shown: 64 bits, enough to tell values apart.
+const HASH_DIGITS: usize = 16;
+
 /// The plugin. It has no settings.
 pub struct MaskStandard;
 
@@ -74,6 +77,34 @@ impl Plugin for MaskStandard {
         }
         Ok(())
     }
+
+    fn recognises(&self, mask: &Mask, value: &[u8]) -> bool {
+        match mask {
+            Mask::Redact => value == REDACTED,
+            Mask::KeepLast(count) => value == REDACTED || has_stars(value, *count),
+            Mask::Hash(_) => is_hash(value),
+            // NULL comes to no plugin.
+            Mask::Null => false,
+        }
+    }
+}
+
+/// Stars, and behind them the characters that are kept: no more than there are stars, of which there is a most.
+fn has_stars(value: &[u8], count: usize) -> bool {
+    let stars = value.iter().take_while(|byte| **byte == b'*').count();
+    let Ok(rest) = std::str::from_utf8(value.get(stars..).unwrap_or_default()) else {
+        return false;
+    };
+    // What is kept may begin with stars of its own.
+    let kept = rest.chars().count();
+    (1..=MAX_STARS + count).contains(&stars) && kept <= count.min(stars)
+}
+
+/// Hexadecimal digits, a letter among them: sixteen decimal ones are a card's number far more often than a hash, of which
+/// one in 1,800 has no letter.
+fn is_hash(value: &[u8]) -> bool {
+    let digit = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    value.len() == HASH_DIGITS && value.iter().all(digit) && !value.iter().all(u8::is_ascii_digit)
 }
 
 /// Stars, then the last characters. Values that are not UTF-8 are redacted whole.
@@ -95,8 +126,8 @@ fn hide(cell: &Cell<'_>, characters: usize, bytes: usize, edits: &mut Edits) {
 fn hash(cell: &Cell<'_>, key: &str, edits: &mut Edits) -> Result<(), String> {
     let len = u32::try_from(cell.value.len()).map_err(|_| "a cell is too long".to_owned())?;
     let digest = hmac_sha256(key, cell.value, &[len])?;
-    let mut hex = Vec::with_capacity(16);
-    for byte in digest.iter().take(8) {
+    let mut hex = Vec::with_capacity(HASH_DIGITS);
+    for byte in digest.iter().take(HASH_DIGITS / 2) {
         hex.extend([
             b"0123456789abcdef"[usize::from(byte >> 4)],
             b"0123456789abcdef"[usize::from(byte & 15)],
@@ -134,6 +165,38 @@ mod tests {
         check("keep-last:4", "1", Some("*"));
         check("keep-last:2", "naïveté", Some("*****té"));
         check("null", "x", None);
+    }
+
+    #[test]
+    fn what_it_made_is_recognised() {
+        for (mask, name, arguments) in [
+            ("keep-last:4", "keep-last", "4"),
+            ("keep-last:64", "keep-last", "64"),
+            ("redact", "redact", ""),
+        ] {
+            let long = "*".repeat(300);
+            for value in ["4111111111111111", "1", "naïveté", "****", "a*****", &long, "x"] {
+                let of = MaskStandard.mask_of(name, arguments).unwrap();
+                let lens = [value.len() as u32];
+                let cells = Cells { bytes: value.as_bytes(), lens: &lens };
+                let mut edits = Edits::default();
+                MaskStandard.mask(&[of.clone()], &cells, &mut edits).unwrap();
+                let made = edits.apply(&cells)[0].clone().unwrap();
+                assert!(MaskStandard.recognises(&of, &made), "{mask} of {value}");
+            }
+        }
+        assert!(MaskStandard.recognises(&Mask::Hash("k".into()), b"0123456789abcdef"));
+    }
+
+    #[test]
+    fn what_people_write_is_not() {
+        for value in
+            ["4111111111111111", "", "a*", "**12345", "*12", "it's ***", "0123456789ABCDEF"]
+        {
+            for mask in [Mask::Redact, Mask::KeepLast(4), Mask::Hash("k".into()), Mask::Null] {
+                assert!(!MaskStandard.recognises(&mask, value.as_bytes()), "{mask:?}: {value}");
+            }
+        }
     }
 
     #[test]

@@ -118,6 +118,22 @@ pub fn close_stream<P: Plugin>(state: &Cell<P>, stream_id: u32) {
     state.borrow_mut().streams.remove(&stream_id);
 }
 
+pub fn recognise<P: Plugin>(
+    state: &Cell<P>,
+    (name, arguments): (&str, &str),
+    cells: &[u8],
+    lens: &[u32],
+) -> Result<Vec<bool>, PluginError> {
+    with(state, |plugin| {
+        let mask = plugin.mask_of(name, arguments)?;
+        let mut found = vec![false; lens.len()];
+        for cell in (Cells { bytes: cells, lens }).iter() {
+            found[cell.index] = plugin.recognises(&mask, cell.value);
+        }
+        Ok(found)
+    })
+}
+
 fn label(label: crate::Label) -> classify::Label {
     classify::Label { name: label.name, confidence: label.confidence }
 }
@@ -244,6 +260,15 @@ macro_rules! guest_impls {
             }
             fn close_stream(stream_id: u32) {
                 $state.with(|state| $crate::guest::close_stream(state, stream_id));
+            }
+            fn recognise(
+                mask: String,
+                arguments: String,
+                cells: Vec<u8>,
+                lens: Vec<u32>,
+            ) -> Result<Vec<bool>, PluginError> {
+                let mask = (mask.as_str(), arguments.as_str());
+                $state.with(|state| $crate::guest::recognise(state, mask, &cells, &lens))
             }
         }
 

@@ -29,6 +29,11 @@
 //!         }
 //!         Ok(())
 //!     }
+//!
+//!     fn recognises(&self, (): &(), value: &[u8]) -> bool {
+//!         let digits = value.strip_suffix(b" bytes");
+//!         digits.is_some_and(|digits| !digits.is_empty() && digits.iter().all(u8::is_ascii_digit))
+//!     }
 //! }
 //!
 //! rowgate_plugin::export!(Lengths);
@@ -77,6 +82,14 @@ pub trait Plugin: Sized + 'static {
     ) -> Result<(), String> {
         let _ = (masks, cells, edits);
         Err("this plugin does not mask".to_owned())
+    }
+
+    /// Whether a value could be one that this mask made. It is about to be written to a column that is shown so: whoever
+    /// writes back what it was shown destroys what is there. A plugin that can't tell takes every value for such, so that
+    /// nothing is written to the columns that it masks.
+    fn recognises(&self, mask: &Self::Mask, value: &[u8]) -> bool {
+        let _ = (mask, value);
+        true
     }
 
     /// Labels for a column, by its name.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Query;
 use crate::fault::Fault;
-use crate::policy::{Effect, MaskPlan, PluginFault, PluginHost, Snapshot, Verdict};
+use crate::policy::{Effect, MaskPlan, PluginFault, PluginHost, Shown, Snapshot, Verdict};
 use crate::schema::Catalog;
 use crate::session::{Ruling, StatementKind};
 use crate::sql::{Analysis, Digest, Facts, Leaves, Trace, Unknown, Verb};
@@ -27,6 +27,8 @@ pub struct Shape {
     pub refusal: Option<Fault>,
     /// What to mask.
     pub mask: Option<Arc<MaskPlan>>,
+    /// The masked columns that it writes to.
+    pub shown: Arc<[Shown]>,
     /// Strictness applies.
     pub governed: bool,
     /// Errors from the database may carry labelled data.
@@ -113,6 +115,7 @@ impl Shape {
             effect,
             refusal: None,
             mask: None,
+            shown: Arc::default(),
             governed: true,
             rewrite_errors: true,
             verb: Verb::Unknown,
@@ -165,6 +168,7 @@ pub(super) fn shape_of(
         refusal,
         masked: masked.collect(),
         mask: verdict.mask,
+        shown: verdict.shown,
         governed: verdict.governed,
         rewrite_errors: verdict.governed && facts.is_sensitive(),
         verb: facts.verb,

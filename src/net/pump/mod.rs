@@ -14,6 +14,7 @@ mod ruling;
 mod settings;
 mod upstream;
 mod waits;
+mod write_back;
 
 use std::net::IpAddr;
 use std::pin::Pin;

@@ -76,6 +76,7 @@ impl Pump {
     /// Records the intent, and tells what the decision comes to.
     fn weigh(&mut self, statement: &Statement, decision: Decision) -> Ruled {
         let decision = self.without_withheld_texts(decision);
+        let decision = self.without_masked_values(statement, decision);
         let decision = match statement.kind {
             StatementKind::Command(command) => self.permitted(command, &decision),
             _ => decision,
@@ -190,6 +191,7 @@ impl Pump {
         let Some(decision) = self.decide_by_names(statement).await? else {
             return Ok(Ruling::RefuseAndClose(Fault::internal()));
         };
+        let decision = self.without_masked_values(statement, decision);
         let shape = Arc::clone(&decision.shape);
         let refusal = match &shape.effect {
             Effect::Allow => return Ok(decision.run()),
@@ -219,7 +221,7 @@ impl Pump {
         }
     }
 
-    fn text<'a>(&'a self, statement: &'a Statement) -> &'a [u8] {
+    pub(super) fn text<'a>(&'a self, statement: &'a Statement) -> &'a [u8] {
         match &statement.text {
             Text::Lent(range) => self.client.peek().get(range.clone()).unwrap_or_default(),
             Text::Kept(text) => text,
@@ -294,6 +296,7 @@ impl Pump {
         let Some(today) = self.decide(statement) else {
             return Ok(Ruling::RefuseAndClose(Fault::internal()));
         };
+        let today = self.without_masked_values(statement, today);
         self.current.trace = today.shape.trace;
         self.current.leaves = left_by(statement.kind, today.shape.leaves);
         match &today.shape.effect {

@@ -60,7 +60,7 @@ fn what_agents_write_and_define() {
         (Facts { upserts: true, key_pinned: true, ..write(Verb::Insert, "payments") }, "allow"),
         (write(Verb::Delete, "payments"), "hold agents-bulk-high-value approvers×1"),
         (Facts { key_pinned: true, ..write(Verb::Delete, "payments") }, "allow"),
-        (Facts { assigned: vec![column("ssn")], ..write(Verb::Update, "customers") }, "allow"),
+        (Facts { assigned: vec![assigned("ssn")], ..write(Verb::Update, "customers") }, "allow"),
         (define(Verb::Drop, "payments"), "hold agents-ddl approvers×1"),
         (define(Verb::Truncate, "orders"), "hold agents-ddl approvers×1"),
         (define(Verb::Alter, "orders"), "hold agents-ddl approvers×1"),

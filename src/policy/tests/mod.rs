@@ -10,7 +10,8 @@ use super::*;
 use crate::identity::PrincipalKind;
 use crate::schema::LabelSet;
 use crate::sql::{
-    Access, ColumnRef, ColumnUse, Digest, Facts, Lineage, Output, Place, TableUse, Unknown, Verb,
+    Access, Assigned, ColumnRef, ColumnUse, Digest, Facts, Lineage, NewValue, Output, Place,
+    TableUse, Unknown, Verb,
 };
 
 const DEFAULT: &str = include_str!("../../../policies/default.cedar");
@@ -47,6 +48,10 @@ fn table(name: &str, access: Access) -> TableUse {
         sensitive: !labels.is_empty(),
         estimated_rows: 2_000,
     }
+}
+
+fn assigned(name: &str) -> Assigned {
+    Assigned { column: column(name), is_string: true, given: NewValue::Other }
 }
 
 fn column(name: &str) -> ColumnRef {

@@ -104,7 +104,7 @@ fn columns_refused_held_and_opened() {
         ),
         (
             format!("{ALL}@id(\"a\") forbid (principal, action == Action::\"assign\", resource);"),
-            Facts { assigned: vec![column("ssn")], ..write(Verb::Update, "customers") },
+            Facts { assigned: vec![assigned("ssn")], ..write(Verb::Update, "customers") },
             "deny a",
         ),
     ] {

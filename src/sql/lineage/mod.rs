@@ -36,6 +36,8 @@ pub(super) struct Walk<'a> {
     depth: usize,
     /// Inside ON DUPLICATE KEY UPDATE.
     upserting: bool,
+    /// Rows that are there are given other values.
+    overwrites: bool,
 }
 
 type Found<T> = Result<T, Unknown>;
@@ -50,6 +52,7 @@ pub(super) fn follow(text: &str, cx: &Context<'_>, facts: &mut Facts) -> Found<(
         joins: 0,
         depth: 0,
         upserting: false,
+        overwrites: false,
     };
     match &statement {
         Statement::Query(query) => {
@@ -89,6 +92,7 @@ pub(super) fn columns(text: &str, cx: &Context<'_>) -> Found<Vec<(LabelSet, bool
         joins: 0,
         depth: 0,
         upserting: false,
+        overwrites: false,
     };
     let outputs = walk.query(&query, &[], None)?;
     // A column that decides which rows there are, or how they compare, colours every column of the view.

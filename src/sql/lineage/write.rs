@@ -11,7 +11,7 @@ use super::scope::Scope;
 use super::select::parts;
 use super::{Found, Walk};
 use crate::schema::{Column, Table};
-use crate::sql::facts::{Facts, Place, Unknown};
+use crate::sql::facts::{Assigned, ColumnRef, Facts, NewValue, Place, Unknown};
 
 impl Walk<'_> {
     pub(super) fn insert(&mut self, insert: &Insert, facts: &mut Facts) -> Found<()> {
@@ -34,12 +34,16 @@ impl Walk<'_> {
         };
         let target = self.table(&parts(name)?, None, &[])?;
         let scope = Scope { relations: vec![target], ..Scope::default() };
+        let given = if insert.replace_into { given_by(insert) } else { NewValue::Other };
         if insert.columns.is_empty() && insert.assignments.is_empty() {
-            scope.all()?.iter().for_each(|o| facts.assigned.extend_from_slice(o.lineage.columns()));
+            for output in scope.all()? {
+                self.assigned(output.lineage.columns(), given, facts);
+            }
         }
         for column in &insert.columns {
-            facts.assigned.extend_from_slice(scope.resolve(&parts(column)?)?.columns());
+            self.assigned(scope.resolve(&parts(column)?)?.columns(), given, facts);
         }
+        self.overwrites = insert.replace_into;
         self.assignments(&insert.assignments, &scope, facts)?;
         if let Some(source) = &insert.source {
             if let SetExpr::Values(values) = source.body.as_ref() {
@@ -55,7 +59,7 @@ impl Walk<'_> {
         match &insert.on {
             None => Ok(()),
             Some(OnInsert::DuplicateKeyUpdate(assignments)) => {
-                self.upserting = true;
+                (self.upserting, self.overwrites) = (true, true);
                 self.assignments(assignments, &scope, facts)
             }
             Some(_) => Err(Unknown::Construct("ON CONFLICT")),
@@ -73,6 +77,7 @@ impl Walk<'_> {
         }
         let mut scope = Scope::default();
         self.join_tree(&update.table, &[], &mut scope)?;
+        self.overwrites = true;
         self.assignments(&update.assignments, &scope, facts)?;
         self.rows(update.selection.as_ref(), &scope, facts)?;
         self.order_by(&update.order_by, &[], &scope, &[])?;
@@ -127,10 +132,20 @@ impl Walk<'_> {
             let AssignmentTarget::ColumnName(name) = &assignment.target else {
                 return Err(Unknown::Construct("this form of an assignment"));
             };
-            facts.assigned.extend_from_slice(scope.resolve(&parts(name)?)?.columns());
+            let given = if self.overwrites { given(&assignment.value) } else { NewValue::Other };
+            self.assigned(scope.resolve(&parts(name)?)?.columns(), given, facts);
             self.touch(&assignment.value, scope, &[], Place::Source)?;
         }
         Ok(())
+    }
+
+    fn assigned(&self, columns: &[ColumnRef], given: NewValue, facts: &mut Facts) {
+        facts.assigned.extend(columns.iter().map(|column| {
+            let table = self.cx.catalog.table(&column.schema, &column.table);
+            let found = table.and_then(|table| table.columns.get(table.column(&column.name)?));
+            let is_string = found.is_some_and(|found| STRINGS.contains(&found.data_type.as_str()));
+            Assigned { column: column.clone(), is_string, given }
+        }));
     }
 
     /// Whether the top-level AND pins a whole unique key of the one table to literals or parameters.
@@ -149,6 +164,50 @@ impl Walk<'_> {
         table.unique_keys.iter().any(|key| {
             !key.is_empty() && key.iter().all(|column| pinned.contains(&usize::from(*column)))
         })
+    }
+}
+
+/// Types whose values come as strings.
+const STRINGS: [&str; 14] = [
+    "char",
+    "varchar",
+    "tinytext",
+    "text",
+    "mediumtext",
+    "longtext",
+    "binary",
+    "varbinary",
+    "tinyblob",
+    "blob",
+    "mediumblob",
+    "longblob",
+    "enum",
+    "set",
+];
+
+fn given(value: &Expr) -> NewValue {
+    match value {
+        Expr::Nested(inner) => given(inner),
+        Expr::Value(value) => match value.value {
+            Value::Null => NewValue::Null,
+            Value::Placeholder(_) => NewValue::Parameter,
+            _ => NewValue::Other,
+        },
+        _ => NewValue::Other,
+    }
+}
+
+/// What REPLACE gives, to whichever of its columns: NULL, where it stands anywhere.
+fn given_by(insert: &Insert) -> NewValue {
+    let Some(source) = &insert.source else { return NewValue::Other };
+    let SetExpr::Values(values) = source.body.as_ref() else { return NewValue::Other };
+    let all = || values.rows.iter().flat_map(|row| &row.content).map(given);
+    if all().any(|given| given == NewValue::Null) {
+        NewValue::Null
+    } else if all().any(|given| given == NewValue::Parameter) {
+        NewValue::Parameter
+    } else {
+        NewValue::Other
     }
 }
 
