@@ -24,15 +24,26 @@ impl Policies {
 
     /// The verdict on one statement.
     pub fn decide(&self, request: &Request<'_>) -> Verdict {
-        if let Some(rule) = self.passthrough(request.principal, request.target) {
-            let (effect, rules) = (Effect::Allow, vec![rule]);
-            return Verdict { effect, rules, mask: None, governed: false, cacheable: true };
-        }
+        let passthrough = self.passthrough(request.principal, request.target);
+        let governed = passthrough.is_none();
+        let speaks = request.run.on_behalf_of().map(|person| self.speaks_for(request, person));
+        let timeless = !self.reads_time || (!governed && speaks.is_none());
+        let speaks = speaks.transpose();
         let verdict = |effect, mut rules: Vec<String>, mask| {
+            rules.extend(speaks.iter().flatten().cloned());
             rules.sort_unstable();
             rules.dedup();
-            Verdict { effect, rules, mask, governed: true, cacheable: !self.reads_time }
+            Verdict { effect, rules, mask, governed, cacheable: timeless }
         };
+        // What is claimed in the record must be true, whoever claims it and whatever the statement is.
+        if let Err(Refusal { rule, message }) = &speaks {
+            let (rule, message) = (rule.clone(), message.clone());
+            return verdict(Effect::Deny { rule: rule.clone(), message }, vec![rule], None);
+        }
+        if let Some(rule) = passthrough {
+            return verdict(Effect::Allow, vec![rule], None);
+        }
+        let request = &Request { run: request.run.only(self.reads_run), ..*request };
         match self.judge(request) {
             Ok(Passed { effect, rules, mask }) => verdict(effect, rules, mask),
             Err(Refusal { rule, message }) => {
