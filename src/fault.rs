@@ -196,6 +196,12 @@ impl Fault {
         )
     }
 
+    /// 1142/42000: nobody permitted that the statement is on behalf of whom its client names.
+    pub fn on_behalf(message: &str) -> Self {
+        let text = format!("Rowgate [RG-BEHALF]: {message}");
+        Self::new(FaultKind::Policy, 1142, *b"42000", text)
+    }
+
     /// 1644/45000: the statement needs approval and did not get it (ticket, denial, expiry).
     pub fn approval(code: &str, message: &str) -> Self {
         Self::new(FaultKind::Approval, 1644, *b"45000", format!("Rowgate [{code}]: {message}"))

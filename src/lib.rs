@@ -10,6 +10,7 @@ pub mod codec;
 pub mod fault;
 pub mod network;
 pub mod principal;
+pub mod run;
 pub mod schema;
 pub mod secret;
 // layer 1

@@ -14,12 +14,13 @@ const MAX_FILE: usize = 500;
 const MAX_MEDIAN: usize = 220;
 
 /// Each module's layer: it may use only modules of lower layers.
-const LAYERS: [(&str, u8); 26] = [
+const LAYERS: [(&str, u8); 27] = [
     ("clock", 0),
     ("codec", 0),
     ("fault", 0),
     ("network", 0),
     ("principal", 0),
+    ("run", 0),
     ("secret", 0),
     ("schema", 0),
     ("sql", 1),

@@ -57,6 +57,8 @@ pub struct NotRecorded;
 pub struct NewRequest {
     /// Who asks.
     pub identity: String,
+    /// The person on whose behalf it asks, where a policy permits that.
+    pub on_behalf_of: Option<String>,
     /// The requester's groups, for the approver to see.
     pub groups: Vec<String>,
     /// On which target.

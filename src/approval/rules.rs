@@ -31,6 +31,9 @@ pub enum VoteRefused {
     /// The requester itself.
     #[error("{0} asked for it, and nobody decides their own request")]
     OwnRequest(String),
+    /// The person on whose behalf it was asked for.
+    #[error("it was asked for on behalf of {0}, and nobody decides what is for themselves")]
+    OnOwnBehalf(String),
     /// Not in an approvers' group.
     #[error("{identity} is in none of the groups that may decide this: {}", .groups.join(", "))]
     NotAnApprover {
@@ -73,6 +76,9 @@ pub(super) fn voted(
     }
     if approver.identity == approval.identity {
         return Err(VoteRefused::OwnRequest(approver.identity.clone()));
+    }
+    if approval.is_for(&approver.identity) {
+        return Err(VoteRefused::OnOwnBehalf(approver.identity.clone()));
     }
     if !approver.groups.iter().any(|group| approval.approver_groups.contains(group)) {
         return Err(VoteRefused::NotAnApprover {

@@ -213,6 +213,7 @@ impl DeskService {
             state: ApprovalState::Pending,
             mode: if request.wait { HoldMode::Wait } else { HoldMode::Ticket },
             identity: request.identity,
+            on_behalf_of: request.on_behalf_of,
             groups: request.groups,
             target: request.target,
             schema: request.schema,

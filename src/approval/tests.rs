@@ -84,6 +84,7 @@ fn settings() -> Approvals {
 fn request(desk: &Desk, statement: &str) -> NewRequest {
     NewRequest {
         identity: "bot".into(),
+        on_behalf_of: None,
         groups: vec!["agents".into()],
         target: "shop".into(),
         schema: Some("shop".into()),
@@ -177,6 +178,25 @@ fn nobody_decides_their_own_request_nor_without_a_group() {
         let refused = office.approve(&id, &stranger).await.unwrap_err();
         assert!(matches!(refused, VoteRefused::NotAnApprover { .. }), "{refused}");
         assert_eq!(office.only(ApprovalState::Pending).await.votes, []);
+    });
+}
+
+#[test]
+fn nobody_decides_what_is_asked_for_on_their_behalf() {
+    run(async |dir| {
+        let office = Office::open(&dir, settings()).await;
+        let for_ann = Some("ann".to_owned());
+        let request =
+            NewRequest { on_behalf_of: for_ann, ..request(&office.desk, "DROP TABLE payments") };
+        let _waiting = office.ask(request).await;
+        let id = office.only(ApprovalState::Pending).await.id;
+        for (name, approve) in [("ann", true), ("Ann", true), ("ann", false)] {
+            let own = office.desk.vote(&id, &dba(name), approve, "").await.unwrap_err();
+            assert!(matches!(own, VoteRefused::OnOwnBehalf(_)), "{own}");
+        }
+        assert_eq!(office.only(ApprovalState::Pending).await.votes, []);
+        let approved = office.approve(&id, &dba("dana")).await.unwrap();
+        assert_eq!(approved.on_behalf_of.as_deref(), Some("ann"));
     });
 }
 

@@ -92,6 +92,9 @@ fn described(approval: &Approval) -> String {
     line("id", &approval.id);
     line("state", &state_of(approval));
     line("identity", &format!("{} ({})", approval.identity, approval.groups.join(", ")));
+    if let Some(person) = &approval.on_behalf_of {
+        line("on behalf of", person);
+    }
     line("target", &approval.target);
     line("schema", approval.schema.as_deref().unwrap_or("-"));
     line("session", &approval.session.to_string());
@@ -123,6 +126,7 @@ mod tests {
             state: ApprovalState::Pending,
             mode: HoldMode::Wait,
             identity: "bot".into(),
+            on_behalf_of: Some("carl".into()),
             groups: vec!["agents".into()],
             target: "shop".into(),
             schema: None,
@@ -149,6 +153,7 @@ mod tests {
         id           apr_1
         state        pending 1/2
         identity     bot (agents)
+        on behalf of carl
         target       shop
         schema       -
         session      7

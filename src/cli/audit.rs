@@ -163,7 +163,7 @@ fn of_statement(event: &Recorded) -> String {
             if !masked.is_empty() {
                 line.push_str(&format!("  masked: {}", masked.join(", ")));
             }
-            if *attribute_count > 0 {
+            if *attribute_count > 0 || !attributes.is_empty() {
                 let known: Vec<String> =
                     attributes.iter().map(|(key, value)| format!("{key}={value}")).collect();
                 line.push_str(&format!("  attributes: {attribute_count} {}", known.join(" ")));

@@ -278,6 +278,7 @@ mod verbs_at_work {
     fn held() -> NewRequest {
         NewRequest {
             identity: "bot".into(),
+            on_behalf_of: None,
             groups: vec!["agents".into()],
             target: "shop".into(),
             schema: None,

@@ -145,9 +145,9 @@ impl From<VoteRefused> for ErrorAnswer {
         match refused {
             VoteRefused::Unknown(_) => Self::not_found(&text),
             VoteRefused::Closed { .. } | VoteRefused::VotedBefore(_) => Self::conflict(&text),
-            VoteRefused::OwnRequest(_) | VoteRefused::NotAnApprover { .. } => {
-                Self::forbidden(&text)
-            }
+            VoteRefused::OwnRequest(_)
+            | VoteRefused::OnOwnBehalf(_)
+            | VoteRefused::NotAnApprover { .. } => Self::forbidden(&text),
             VoteRefused::ReasonTooLong => Self::bad_request(&text),
             VoteRefused::NotRecorded | VoteRefused::Unavailable => Self::unavailable(&text),
             VoteRefused::Store(error) => Self::from(error),

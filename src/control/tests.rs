@@ -145,6 +145,7 @@ impl House {
         };
         let request = NewRequest {
             identity: "bot".into(),
+            on_behalf_of: None,
             groups: vec!["agents".into()],
             target: "shop".into(),
             schema: None,

@@ -37,7 +37,8 @@ impl<'a> Case<'a> {
         }
         let labels = column.labels.0.to_string();
         let name = column_name(column);
-        let more = [self.request.target, self.request.source, name.as_str(), labels.as_str()];
+        let mut more = vec![self.request.target, self.request.source, &name, &labels];
+        more.extend(self.request.run.pairs().flat_map(|(name, value)| [name, value]));
         let key = key(self.request.principal, &more);
         if let Some(known) = self.policies.reveals.read().ok().and_then(|m| m.get(&key).cloned()) {
             return Ok(known);

@@ -9,6 +9,7 @@ use super::policies::Policies;
 use super::vocabulary::CedarFault;
 use super::{Effect, Request};
 use crate::identity::Principal;
+use crate::run::Run;
 use crate::schema::Labels;
 use crate::sql::{Analysis, Digest, Facts, Verb};
 
@@ -96,6 +97,7 @@ impl Policies {
             labels: &labels,
             source: "web",
             now_us,
+            run: Run::default(),
         };
         !matches!(self.decide(&request).effect, Effect::Deny { .. })
     }

@@ -25,20 +25,27 @@ impl Policies {
 
     /// The verdict on one statement.
     pub fn decide(&self, request: &Request<'_>) -> Verdict {
-        if let Some(rule) = self.passthrough(request.principal, request.target) {
-            let (effect, rules) = (Effect::Allow, vec![rule]);
-            let (mask, shown) = (None, Arc::default());
-            return Verdict { effect, rules, mask, shown, governed: false, cacheable: true };
-        }
-        let passed = self.judge(request).unwrap_or_else(|Refusal { rule, message }| {
-            let rules = vec![rule.clone()];
-            Passed { effect: Effect::Deny { rule, message }, rules, mask: None, shown: Vec::new() }
+        let passthrough = self.passthrough(request.principal, request.target);
+        let governed = passthrough.is_none();
+        let speaks = request.run.on_behalf_of().map(|person| self.speaks_for(request, person));
+        let cacheable = !self.reads_time || (!governed && speaks.is_none());
+        let (permit, passed) = match (speaks.transpose(), passthrough) {
+            // What is claimed in the record must be true, whoever claims it and whatever the statement is.
+            (Err(refusal), _) => (None, Err(refusal)),
+            (Ok(permit), Some(rule)) => (permit, Ok(Passed::by(Effect::Allow, rule))),
+            (Ok(permit), None) => {
+                let request = &Request { run: request.run.only(self.reads_run), ..*request };
+                (permit, self.judge(request))
+            }
+        };
+        let passed = passed.unwrap_or_else(|Refusal { rule, message }| {
+            Passed::by(Effect::Deny { rule: rule.clone(), message }, rule)
         });
         let Passed { effect, mut rules, mask, shown } = passed;
+        rules.extend(permit);
         rules.sort_unstable();
         rules.dedup();
-        let (shown, cacheable) = (shown.into(), !self.reads_time);
-        Verdict { effect, rules, mask, shown, governed: true, cacheable }
+        Verdict { effect, rules, mask, shown: shown.into(), governed, cacheable }
     }
 
     fn judge(&self, request: &Request<'_>) -> Result<Passed, Refusal> {
@@ -158,6 +165,13 @@ struct Passed {
     rules: Vec<String>,
     mask: Option<Arc<MaskPlan>>,
     shown: Vec<Shown>,
+}
+
+impl Passed {
+    /// By one rule alone.
+    fn by(effect: Effect, rule: String) -> Self {
+        Self { effect, rules: vec![rule], mask: None, shown: Vec::new() }
+    }
 }
 
 /// A memo's key: the whole principal and what else the answer depends on, so joined that no two are alike.

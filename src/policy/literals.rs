@@ -1,7 +1,9 @@
-//! What a policy's conditions mention, read from its JSON form: the labels that it names, and whether it reads
-//! the time.
+//! What a policy's conditions mention, read from its JSON form: the labels that it names, whether it reads the time, and
+//! what it reads of what clients say.
 
 use serde_json::Value;
+
+use crate::run::Names;
 
 /// The string literals that a condition compares with some `labels` or `all_labels`.
 pub(super) fn labels_in(policy: &Value) -> Vec<String> {
@@ -28,17 +30,42 @@ pub(super) fn labels_in(policy: &Value) -> Vec<String> {
 pub(super) fn reads_time(policy: &Value) -> bool {
     let mut found = false;
     walk(policy, &mut |node| {
-        for access in [".", "has"] {
-            let Some(operands) = node.get(access) else { continue };
-            if operands["left"]["Var"] == "context" {
-                found |= operands["attr"] == "time";
-                return false;
-            }
-        }
-        found |= node.get("Var").is_some_and(|name| name == "context");
-        true
+        let path = context_path(node);
+        found |= path.as_deref().is_some_and(|path| matches!(path, [] | ["time", ..]));
+        path.is_none()
     });
     found
+}
+
+/// What a condition reads of `context.run`: all of it, where that or the context is looked at as a whole.
+pub(super) fn reads_run(policy: &Value) -> Names {
+    let mut found = Names::default();
+    walk(policy, &mut |node| {
+        let path = context_path(node);
+        found = found.and(match path.as_deref() {
+            Some([] | ["run"]) => Names::ALL,
+            Some(["run", name, ..]) => Names::of(name),
+            _ => Names::default(),
+        });
+        path.is_none()
+    });
+    found
+}
+
+/// What an access reads of the context, from the outside in: nothing of the context itself, all of which it is. `None` where
+/// a node is none.
+fn context_path(node: &Value) -> Option<Vec<&str>> {
+    if node["Var"] == "context" {
+        return Some(Vec::new());
+    }
+    let operands = [".", "has"].into_iter().find_map(|access| node.get(access))?;
+    let mut path = context_path(&operands["left"])?;
+    match &operands["attr"] {
+        // `context has run.purpose`
+        Value::Array(names) => path.extend(names.iter().filter_map(Value::as_str)),
+        name => path.extend(name.as_str()),
+    }
+    Some(path)
 }
 
 fn is_labels(node: &Value) -> bool {
@@ -96,11 +123,33 @@ mod tests {
             ("context.time.hour > 8", true),
             ("context[\"time\"].hour > 8", true),
             ("context has time", true),
+            ("context has time.hour", true),
             ("context == {a: 1}", true),
             ("context.verb == \"time\"", false),
             ("resource.name == \"time\"", false),
         ] {
             assert_eq!(reads_time(&json(condition)), wanted, "{condition}");
+        }
+    }
+
+    #[test]
+    fn run() {
+        let (purpose, run_id) = (Names::of("purpose"), Names::of("run_id"));
+        for (condition, wanted) in [
+            ("context.run has purpose", purpose),
+            ("context[\"run\"][\"purpose\"] == \"x\"", purpose),
+            ("context has run.purpose", purpose),
+            ("context.run has purpose && context.run.run_id like \"r-*\"", purpose.and(run_id)),
+            ("resource has x && (if context.run has run_id then true else false)", run_id),
+            ("context has run", Names::ALL),
+            ("context.run == {purpose: \"x\"}", Names::ALL),
+            ("[context.run].contains({})", Names::ALL),
+            ("context == {a: 1}", Names::ALL),
+            ("context.verb == \"run\"", Names::default()),
+            ("resource.run.purpose == \"x\"", Names::default()),
+            ("principal.getTag(\"run\") == \"x\"", Names::default()),
+        ] {
+            assert_eq!(reads_run(&json(condition)), wanted, "{condition}");
         }
     }
 }

@@ -31,9 +31,11 @@ pub use labels::{LabelError, LabelRules};
 pub use mask::{MaskPlan, MaskSpec, MaskedColumn};
 pub use no_plugins::NoPlugins;
 pub use policies::{Policies, PolicyError};
+pub use rule::SPEAKS_FOR;
 pub use shown::{Shown, Values, WRITE_BACK, written_back};
 
 use crate::identity::{Directory, Principal};
+use crate::run::Run;
 use crate::schema::{Catalog, Labels};
 use crate::sql::Analysis;
 
@@ -52,6 +54,8 @@ pub struct Request<'a> {
     pub source: &'a str,
     /// Microseconds since the epoch.
     pub now_us: i64,
+    /// What the client says of its run; at least what [`Policies::heeds`] names.
+    pub run: Run<'a>,
 }
 
 /// What policy says of one statement.

@@ -10,10 +10,11 @@ use cedar_policy::{
 };
 
 use super::asking::Reveal;
-use super::literals::{labels_in, reads_time};
+use super::literals::{labels_in, reads_run, reads_time};
 use super::rule::{Complaint, Rule, check_id};
 use super::vocabulary::Vocabulary;
 use super::{MaskSpec, PluginHost};
+use crate::run::Names;
 use crate::schema::Labels;
 
 /// Most policies in one bundle. Each costs about a microsecond on a decision that is not cached.
@@ -46,6 +47,8 @@ pub struct Policies {
     pub(super) rules: HashMap<PolicyId, Loaded>,
     /// Some rule reads the time, so no verdict may be kept.
     pub(super) reads_time: bool,
+    /// What rules read of what clients say of their runs: all that decisions are told of it.
+    pub(super) reads_run: Names,
     /// Answers about columns and passthrough, which repeat far more often than statements do. Bounded by
     /// [`super::decide::MAX_MEMO`]; emptied when full.
     pub(super) reveals: RwLock<HashMap<String, Reveal>>,
@@ -85,6 +88,7 @@ impl Policies {
             control: PolicySet::new(),
             rules: HashMap::new(),
             reads_time: false,
+            reads_run: Names::default(),
             reveals: RwLock::default(),
             passthroughs: RwLock::default(),
         };
@@ -173,6 +177,7 @@ impl Policies {
             PolicyError::new(file, id, error.to_string(), "write it more simply")
         })?;
         self.reads_time |= reads_time(&json);
+        self.reads_run = self.reads_run.and(reads_run(&json));
         let named = policy.new_id(PolicyId::new(id));
         let control = rule.control;
         let loaded = Loaded { rule, file: file.to_owned(), labels: labels_in(&json) };

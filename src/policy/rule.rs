@@ -16,7 +16,7 @@ const MAX_ID: usize = 64;
 const MAX_APPROVERS: u8 = 16;
 
 /// Ids that verdicts use when no policy of the operator decided.
-pub(super) const RESERVED: [&str; 9] = [
+pub(super) const RESERVED: [&str; 10] = [
     "analysis",
     "approval-conflict",
     "cedar-error",
@@ -25,8 +25,12 @@ pub(super) const RESERVED: [&str; 9] = [
     "masked-explain",
     "masked-use",
     "not-ready",
+    SPEAKS_FOR,
     "refused-verb",
 ];
+
+/// The id by which a statement is refused whose client may not say on whose behalf it is.
+pub const SPEAKS_FOR: &str = "on-behalf-of";
 
 /// Who must approve.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -46,11 +46,12 @@ pub(super) enum Action {
     Passthrough,
     Command,
     Finish,
+    OnBehalfOf,
 }
 
 impl Action {
     /// Every action, in the order of the declaration.
-    pub(super) const ALL: [Self; 25] = [
+    pub(super) const ALL: [Self; 26] = [
         Self::Select,
         Self::Lock,
         Self::Insert,
@@ -76,6 +77,7 @@ impl Action {
         Self::Passthrough,
         Self::Command,
         Self::Finish,
+        Self::OnBehalfOf,
     ];
 
     /// The name in the schema.
@@ -106,6 +108,7 @@ impl Action {
             Self::Passthrough => "passthrough",
             Self::Command => "command",
             Self::Finish => "finish",
+            Self::OnBehalfOf => "on-behalf-of",
         }
     }
 }
@@ -354,8 +357,11 @@ fn spelt(name: &str) -> String {
     }
 }
 
-fn circumstances(request: &Request<'_>) -> Result<[(String, RestrictedExpression); 2], CedarFault> {
-    source_and_time(request.source, request.now_us)
+fn circumstances(request: &Request<'_>) -> Result<[(String, RestrictedExpression); 3], CedarFault> {
+    let said = request.run.pairs().map(|(name, value)| (name.to_owned(), string(value)));
+    let run = ("run".to_owned(), RestrictedExpression::new_record(said)?);
+    let [source, time] = source_and_time(request.source, request.now_us)?;
+    Ok([source, time, run])
 }
 
 /// The context of the actions on a target that no statement stands for; `more` is what the action has besides.

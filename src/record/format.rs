@@ -188,7 +188,7 @@ impl Writer<'_> {
 
     fn intent(&mut self, intent: &Intent<'_>) {
         // Few statements come with attributes: the others need no room for them.
-        let has_attributes = intent.attribute_count > 0;
+        let has_attributes = intent.attribute_count > 0 || !intent.attributes.is_empty();
         self.tag(if has_attributes { INTENT_WITH_ATTRIBUTES } else { INTENT }, intent.at_us);
         self.u64(intent.session);
         self.u64(intent.statement);

@@ -2,11 +2,17 @@
 //! to the database has the capability if the client's has it, so that nothing is rewritten on the way.
 
 use super::machine::Phase;
+use super::response::Expect;
 use super::{Session, StatementKind};
 use crate::codec::{
-    Attributes, Capabilities, ExecuteHead, HEADER_LEN, Header, MAX_PAYLOAD, NamedParameters,
+    Attributes, Capabilities, Command, ExecuteHead, HEADER_LEN, Header, MAX_PAYLOAD,
+    NamedParameters,
 };
 use crate::fault::{Fault, FaultKind};
+use crate::run::{Kept, Run, kept};
+
+/// COM_STMT_EXECUTE's flags that open a cursor.
+const CURSORS: u8 = 7;
 
 /// COM_STMT_EXECUTE's flag by which a client says how many values it sends.
 const PARAMETER_COUNT_AVAILABLE: u8 = 8;
@@ -72,6 +78,29 @@ impl Session {
         found.unwrap_or_default()
     }
 
+    /// What they say of the statement's run. The rows of a cursor are of the run that opened it.
+    pub fn said<'a>(&'a self, bytes: &'a [u8]) -> Run<'a> {
+        match &self.phase {
+            Phase::Deciding(pending) if pending.kind == StatementKind::Fetch => {
+                let opened_by = self.statements.get(&pending.statement_id);
+                kept(opened_by.and_then(|statement| statement.said.as_deref()))
+            }
+            _ => said(self.attributes(bytes)),
+        }
+    }
+
+    /// What an EXECUTE on its way says, if it may open a cursor.
+    pub(super) fn said_for_cursor(&self, expect: &Expect, bytes: &[u8]) -> Option<Box<Kept>> {
+        let Expect::Execute { id } = expect else { return None };
+        let [command, body @ ..] = bytes.get(HEADER_LEN..)? else { return None };
+        let head = ExecuteHead::parse(body).ok()?;
+        let opens = *command == Command::STMT_EXECUTE.0 && head.flags & CURSORS != 0;
+        if !(opens && self.takes_attributes()) {
+            return None;
+        }
+        said(self.of_execute(bytes, *id)?).keep()
+    }
+
     fn of_execute<'a>(&self, bytes: &'a [u8], id: u32) -> Option<Attributes<'a>> {
         let header = Header::parse(bytes)?;
         let payload = bytes.get(HEADER_LEN..HEADER_LEN + header.len)?;
@@ -82,6 +111,16 @@ impl Session {
         let whole = statement.long_data == 0 && payload.len() < MAX_PAYLOAD;
         Some(if whole { named.attributes(own.into()) } else { named.unread(own.into()) })
     }
+}
+
+fn said(attributes: Attributes<'_>) -> Run<'_> {
+    let mut run = Run::default();
+    for attribute in attributes.filter(|attribute| attribute.column_type.is_string()) {
+        if let Some(value) = attribute.value.and_then(|value| std::str::from_utf8(value).ok()) {
+            run.say(attribute.name, value);
+        }
+    }
+    run
 }
 
 /// A COM_QUERY's attributes: they are shorter than its first packet may be.

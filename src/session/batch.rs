@@ -84,8 +84,9 @@ impl Session {
             if uses.is_some() {
                 batch.schema = uses;
             }
-            if !governed {
-                // Nothing can be refused to an identity without rules: it is not asked twice.
+            if !governed && !batch.split.says {
+                // All that can be refused to an identity without rules is what it says of its run, which is then of all
+                // of these: it is not asked twice.
                 batch.at = batch.split.statements.len();
             }
         }

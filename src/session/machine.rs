@@ -137,6 +137,8 @@ pub(super) struct Prepared {
     pub(super) cursor: Option<Arc<Binding>>,
     /// An EXECUTE opened a cursor.
     pub(super) cursor_open: bool,
+    /// What the attributes of an EXECUTE that asked for a cursor said of its run.
+    pub(super) said: Option<Box<crate::run::Kept>>,
 }
 
 impl Session {

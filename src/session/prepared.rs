@@ -122,6 +122,7 @@ impl Session {
             definitions: None,
             cursor: None,
             cursor_open: false,
+            said: None,
         };
         self.statements.insert(id, statement);
         self.last_prepared = Some(id);
@@ -130,6 +131,7 @@ impl Session {
     /// What an EXECUTE or FETCH on its way leaves behind.
     pub(super) fn executing(&mut self, expect: &Expect, bytes: &[u8]) {
         let named = self.takes_attributes();
+        let said = self.said_for_cursor(expect, bytes);
         let known = match expect {
             Expect::Execute { id } | Expect::Fetch { id } => self.statements.get_mut(id),
             _ => None,
@@ -144,6 +146,9 @@ impl Session {
                 }
             }
             statement.long_data = 0;
+            if let Expect::Execute { .. } = expect {
+                statement.said = said;
+            }
         }
     }
 }

@@ -5,6 +5,7 @@
 //! canonical text (same length, comments and executable markers blanked in place).
 
 mod canonical;
+mod comment;
 mod facts;
 mod form;
 mod kill;

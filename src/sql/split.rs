@@ -4,6 +4,7 @@
 use std::ops::Range;
 
 use super::canonical::{canonical, comment};
+use super::comment::says;
 use super::lexer::is_space;
 use super::token::{Kind, Token};
 use super::words::Words;
@@ -25,8 +26,10 @@ const BLOCKS: [&str; 5] = ["if", "while", "loop", "repeat", "for"];
 /// A text of several statements.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Split {
-    /// The text with its comments blanked: of the same length.
+    /// The text with its comments blanked, but for those that say something of the run: of the same length.
     pub text: Box<[u8]>,
+    /// Whether there are such.
+    pub says: bool,
     /// Where each statement is.
     pub statements: Vec<Range<usize>>,
 }
@@ -53,14 +56,35 @@ pub fn split(text: &[u8], profile: &ServerProfile, mode: SqlMode) -> Option<Spli
         return None;
     }
     let mut blanked = blanked.unwrap_or_else(|| text.into());
+    let mut says = false;
     for range in &statements {
-        if let Some(place) = blanked.get_mut(range.clone())
-            && place.iter().all(|byte| is_space(*byte))
-        {
-            comment(place, text.get(range.clone()).unwrap_or_default());
+        let own = text.get(range.clone()).unwrap_or_default();
+        let Some(place) = blanked.get_mut(range.clone()) else { continue };
+        if place.iter().all(|byte| is_space(*byte)) {
+            comment(place, own);
+        } else {
+            says |= restore(place, own, range.start, &lexed.blanks);
         }
     }
-    Some(Split { text: blanked, statements })
+    Some(Split { text: blanked, says, statements })
+}
+
+/// Puts the comments back in their places that say something of the run, where a statement that comes alone has them: it
+/// is analysed with them as one that came alone is. Whether there are any.
+fn restore(place: &mut [u8], own: &[u8], start: usize, blanks: &[(u32, u32)]) -> bool {
+    let first = blanks.partition_point(|(from, _)| (*from as usize) < start);
+    let mut says_any = false;
+    for (from, to) in blanks.iter().skip(first).map(|(from, to)| (*from as usize, *to as usize)) {
+        let range = from - start..to - start;
+        let Some(comment) = own.get(range.clone()) else { break };
+        if says(comment)
+            && let Some(place) = place.get_mut(range)
+        {
+            place.copy_from_slice(comment);
+            says_any = true;
+        }
+    }
+    says_any
 }
 
 /// Whether the tokens are one CREATE or ALTER of a stored program, whose body's semicolons end no statement of the
@@ -145,6 +169,24 @@ mod tests {
         check("SELECT 1;;SELECT 2", &["SELECT 1", "", "SELECT 2"]);
         check("SELECT 1; -- x", &["SELECT 1", " #   "]);
         check("SELECT 'open; SELECT 2", &[]);
+    }
+
+    #[test]
+    fn a_statement_keeps_its_own_comment_that_says_something() {
+        check(
+            "/*run_id='1'*/ SELECT 1 /*x*/; /*a*/ SELECT 2 /*purpose='p'*/;/*run_id='2'*/ /*b*/",
+            &[
+                "/*run_id='1'*/ SELECT 1      ",
+                "       SELECT 2 /*purpose='p'*/",
+                "#                   ",
+            ],
+        );
+        let says = |text: &str| {
+            let profile = ServerProfile::stock(Flavour::MariaDb);
+            split(text.as_bytes(), &profile, SqlMode(0)).unwrap().says
+        };
+        assert!(says("SELECT 1; SELECT 2 /*run_id='1'*/"));
+        assert!(!says("SELECT 1 /*x*/; SELECT '/*run_id=\\'1\\'*/'"));
     }
 
     #[test]

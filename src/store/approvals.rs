@@ -16,6 +16,8 @@ pub struct Approval {
     pub mode: HoldMode,
     /// Who asked.
     pub identity: String,
+    /// The person on whose behalf it asked.
+    pub on_behalf_of: Option<String>,
     /// The requester's groups.
     pub groups: Vec<String>,
     /// On which target.
@@ -137,15 +139,16 @@ impl Store {
     /// Keeps a new request.
     pub async fn insert_approval(&self, approval: &Approval) -> Result<(), StoreError> {
         sqlx::query(
-            "INSERT INTO approvals (id, state, mode, identity, groups, target, schema, session,
-                 statement, digest, verb, tables, rule, message, approver_groups, approvers, votes,
-                 told, grant_key, created_us, expires_us)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO approvals (id, state, mode, identity, on_behalf_of, groups, target, schema,
+                 session, statement, digest, verb, tables, rule, message, approver_groups,
+                 approvers, votes, told, grant_key, created_us, expires_us)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(&approval.id)
         .bind(approval.state.as_str())
         .bind(approval.mode.as_str())
         .bind(&approval.identity)
+        .bind(&approval.on_behalf_of)
         .bind(to_json(&approval.groups))
         .bind(&approval.target)
         .bind(&approval.schema)
@@ -296,6 +299,12 @@ impl Store {
 }
 
 impl Approval {
+    /// Whether it was asked for on behalf of this person. However its client writes the name: who might be meant decides nothing.
+    pub fn is_for(&self, identity: &str) -> bool {
+        let person = self.on_behalf_of.as_deref();
+        person.is_some_and(|person| person.to_lowercase() == identity.to_lowercase())
+    }
+
     fn from_row(row: &SqliteRow) -> Result<Self, StoreError> {
         let grant_key: &[u8] = row.try_get("grant_key")?;
         let session: i64 = row.try_get("session")?;
@@ -310,6 +319,7 @@ impl Approval {
                 .ok_or(StoreError::Malformed("state of approval"))?,
             mode,
             identity: row.try_get("identity")?,
+            on_behalf_of: row.try_get("on_behalf_of")?,
             groups: from_json(row, "groups")?,
             target: row.try_get("target")?,
             schema: row.try_get("schema")?,
@@ -346,6 +356,7 @@ mod tests {
             state: ApprovalState::Pending,
             mode: HoldMode::Wait,
             identity: "bot".into(),
+            on_behalf_of: Some("carl".into()),
             groups: vec!["agents".into()],
             target: "shop".into(),
             schema: Some("shop".into()),
@@ -372,7 +383,7 @@ mod tests {
         block_on(async {
             let store = Store::open(&dir.path().join("s.db")).await.unwrap();
             let one = approval("apr_1", 1);
-            let two = Approval { schema: None, ..approval("apr_2", 2) };
+            let two = Approval { schema: None, on_behalf_of: None, ..approval("apr_2", 2) };
             store.insert_approval(&one).await.unwrap();
             store.insert_approval(&two).await.unwrap();
             assert_eq!(store.approval("apr_1").await.unwrap(), Some(one.clone()));

@@ -9,17 +9,17 @@ use xtask::{mysql, setup, shop};
 use crate::stand::{Flavour, Stand};
 use crate::wire::{Wire, text};
 
-const MORE: u64 = Capabilities::QUERY_ATTRIBUTES
+pub(crate) const MORE: u64 = Capabilities::QUERY_ATTRIBUTES
     | Capabilities::MULTI_STATEMENTS
     | Capabilities::MULTI_RESULTS
     | Capabilities::DEPRECATE_EOF;
 
 /// A string in a parameter's type.
-const STRING: [u8; 2] = [0xFE, 0];
+pub(crate) const STRING: [u8; 2] = [0xFE, 0];
 
 const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-0";
 
-fn stand_with_attributes() -> Option<Stand> {
+pub(crate) fn stand_with_attributes() -> Option<Stand> {
     if mysql::is_left_out() {
         return None;
     }
@@ -29,7 +29,7 @@ fn stand_with_attributes() -> Option<Stand> {
 }
 
 /// What stands in front of a COM_QUERY's text.
-fn section(attributes: &[(&str, &str)]) -> Vec<u8> {
+pub(crate) fn section(attributes: &[(&str, &str)]) -> Vec<u8> {
     let count = attributes.len();
     let mut out = vec![u8::try_from(count).unwrap(), 1];
     if count == 0 {
@@ -46,7 +46,7 @@ fn section(attributes: &[(&str, &str)]) -> Vec<u8> {
 }
 
 /// COM_QUERY with attributes; its answer.
-fn ask(wire: &mut Wire, attributes: &[(&str, &str)], sql: &str) -> String {
+pub(crate) fn ask(wire: &mut Wire, attributes: &[(&str, &str)], sql: &str) -> String {
     wire.command(3, &[&section(attributes), sql.as_bytes()].concat());
     text(&wire.answer())
 }

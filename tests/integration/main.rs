@@ -41,6 +41,7 @@ mod policy;
 mod pool;
 mod proxies;
 mod relay;
+mod runs;
 mod saml;
 mod sessions;
 mod simulated;

@@ -66,6 +66,7 @@ fn is_asked(visitor: &Visitor, approval: &Approval) -> bool {
 fn may_decide(visitor: &Visitor, approval: &Approval) -> bool {
     is_asked(visitor, approval)
         && visitor.name() != approval.identity
+        && !approval.is_for(visitor.name())
         && approval.votes.iter().all(|vote| vote.by != visitor.name())
 }
 
@@ -141,6 +142,7 @@ pub(super) async fn show(
                 div { dt { "Tables" } dd { (chips(&one.tables, tables)) } }
                 div { dt { "Database" } dd { (one.schema.as_deref().unwrap_or("none chosen")) } }
                 div { dt { "Who asks" } dd { (one.identity) " " (chips(&one.groups, "in no group")) } }
+                @if let Some(person) = &one.on_behalf_of { div { dt { "On behalf of" } dd { (person) } } }
                 div { dt { "Asked" } dd { (time(one.created_us)) } }
                 div { dt { "Ends" } dd { (time(one.expires_us)) } }
                 div { dt { "Needs" } dd { (one.approvers) " of " (chips(&one.approver_groups, "nobody")) } }
@@ -187,6 +189,8 @@ fn deciding(visitor: &Visitor, one: &Approval) -> Markup {
             }
         } @else if is_own {
             p.notice { "You asked for this, and nobody decides their own request." }
+        } @else if one.is_for(visitor.name()) {
+            p.notice { "This was asked for on your behalf, and nobody decides what is for themselves." }
         }
         @if is_own || visitor.roles.administer {
             details.card.tool {

@@ -3,7 +3,8 @@
 //! The first cache answers a text that was seen before: one keyed hash, one full comparison. The second answers a new
 //! text that has a known one's tokens but for the values of its literals, where those were not looked at. The third
 //! answers what had to be analysed: policy and plugins see facts only, never literals, so statements whose facts are
-//! equal in full have one verdict. Nothing here waits; holds are the caller's business.
+//! equal in full have one verdict. Of what is said of a statement's run, what rules heed is part of every key. Nothing here
+//! waits; holds are the caller's business.
 
 mod shape;
 
@@ -20,6 +21,7 @@ use crate::identity::Principal;
 use crate::policy::{
     Effect, GuardDecision, GuardInput, Hold, PluginFault, Request, Snapshot, Verdict,
 };
+use crate::run::{Kept, Names, Run, kept};
 use crate::schema::{Catalog, SqlMode};
 use crate::session::{Facets, StatementKind};
 use crate::sql::{Analysis, Context, Digest, Facts, Form, Tokens, Unknown, analyse_tokens};
@@ -49,6 +51,17 @@ pub struct Query<'a> {
     pub session_id: u64,
     /// This turn's time.
     pub now: Now,
+    /// What its query attributes say of its run.
+    pub said: Run<'a>,
+    /// What its session's login said.
+    pub login: Run<'a>,
+}
+
+impl<'a> Query<'a> {
+    /// What is said of its run, and by that counts: what came with it before what its text says, and that before its login.
+    fn run(&self, comment: Option<&'a Kept>, heeded: Names) -> Run<'a> {
+        self.said.or(kept(comment)).or(self.login).only(heeded)
+    }
 }
 
 /// A worker's decisions.
@@ -98,10 +111,12 @@ struct Key {
     prepared: bool,
     /// What holds one run of it to a row is no fact of many.
     bulk: bool,
+    /// What rules heed of what was said of its run.
+    run: Option<Box<Kept>>,
 }
 
 impl Key {
-    fn of(query: &Query<'_>) -> Self {
+    fn of(query: &Query<'_>, run: Run<'_>) -> Self {
         Self {
             target: query.target,
             principal: Arc::clone(query.facets.principal),
@@ -110,10 +125,11 @@ impl Key {
             source: query.source.into(),
             prepared: is_prepared(query.kind),
             bulk: query.kind == StatementKind::BulkExecute,
+            run: run.keep(),
         }
     }
 
-    fn matches(&self, query: &Query<'_>) -> bool {
+    fn matches(&self, query: &Query<'_>, run: Run<'_>) -> bool {
         let same_principal = Arc::ptr_eq(&self.principal, query.facets.principal)
             || *self.principal == **query.facets.principal;
         self.target == query.target
@@ -122,6 +138,7 @@ impl Key {
             && self.bulk == (query.kind == StatementKind::BulkExecute)
             && self.schema.as_deref() == query.facets.schema
             && *self.source == *query.source
+            && kept(self.run.as_deref()) == run
             && same_principal
     }
 }
@@ -147,9 +164,15 @@ impl Decider {
             self.serial = snapshot.serial;
             (self.texts, self.forms, self.shapes) = (Halves::new(), Halves::new(), Halves::new());
         }
-        let hash = self.hash(query, |hasher| hasher.write(query.text));
+        let heeded = snapshot.policies.heeds();
+        let hash = self.hash(query, |hasher| {
+            hasher.write(query.text);
+            query.said.only(heeded).feed(hasher);
+            query.login.only(heeded).feed(hasher);
+        });
         let fits = |entry: &TextEntry| {
-            entry.kind == query.kind && *entry.text == *query.text && entry.key.matches(query)
+            let run = query.run(entry.decision.comment.as_deref(), heeded);
+            entry.kind == query.kind && *entry.text == *query.text && entry.key.matches(query, run)
         };
         if let Some(entry) = self.texts.find(hash, fits) {
             return entry.decision.clone();
@@ -159,10 +182,11 @@ impl Decider {
         };
         let (decision, cacheable) = self.decide_by_tokens(snapshot, catalog, query);
         if cacheable && query.text.len() <= MAX_CACHED_TEXT && self.was_seen(hash) {
+            let run = query.run(decision.comment.as_deref(), heeded);
             let entry = TextEntry {
                 text: query.text.into(),
                 kind: query.kind,
-                key: Key::of(query),
+                key: Key::of(query, run),
                 decision: decision.clone(),
             };
             self.texts.insert(hash, entry);
@@ -189,31 +213,43 @@ impl Decider {
         let context = Context { catalog, sql_mode: query.facets.sql_mode, schema };
         let mut tokens = std::mem::take(&mut self.tokens);
         tokens.read(text, &context);
+        let comment = if is_init_db { None } else { tokens.said(text) };
+        let run = query.run(comment.as_deref(), snapshot.policies.heeds());
         let may_have_form = !is_init_db && tokens.have_form(text);
-        let hash = may_have_form.then(|| self.hash(query, |hasher| tokens.hash_form(text, hasher)));
-        let fits = |entry: &FormEntry| entry.form.is_of(text, &tokens) && entry.key.matches(query);
-        let decided = if let Some(entry) = hash.and_then(|hash| self.forms.find(hash, fits)) {
-            (Decision { shape: Arc::clone(&entry.shape), canonical: None }, true)
+        let hash = may_have_form.then(|| {
+            self.hash(query, |hasher| {
+                tokens.hash_form(text, hasher);
+                run.feed(hasher);
+            })
+        });
+        let fits =
+            |entry: &FormEntry| entry.form.is_of(text, &tokens) && entry.key.matches(query, run);
+        let (mut decision, cacheable) = if let Some(entry) =
+            hash.and_then(|hash| self.forms.find(hash, fits))
+        {
+            (Decision::of(&entry.shape), true)
         } else {
             let analysis = analyse_tokens(text, &tokens, &context);
             let kept = hash.filter(|hash| self.was_seen(*hash));
             let kept = kept.and_then(|hash| Some((hash, tokens.form(text, &analysis)?)));
-            let (decision, cacheable) = self.decide_analysed(snapshot, catalog, query, analysis);
+            let given = (query, run);
+            let (decision, cacheable) = self.decide_analysed(snapshot, catalog, given, analysis);
             if let Some((hash, form)) = kept.filter(|_| cacheable) {
                 let shape = Arc::clone(&decision.shape);
-                self.forms.insert(hash, FormEntry { form, key: Key::of(query), shape });
+                self.forms.insert(hash, FormEntry { form, key: Key::of(query, run), shape });
             }
             (decision, cacheable)
         };
+        decision.comment = comment.map(Arc::from);
         self.tokens = tokens;
-        decided
+        (decision, cacheable)
     }
 
     fn decide_analysed(
         &mut self,
         snapshot: &Snapshot,
         catalog: &Catalog,
-        query: &Query<'_>,
+        (query, run): (&Query<'_>, Run<'_>),
         mut analysis: Analysis,
     ) -> (Decision, bool) {
         if query.kind == StatementKind::BulkExecute {
@@ -226,17 +262,18 @@ impl Decider {
         let hash = self.hash(query, |hasher| {
             hasher.write(&analysis.digest.0);
             query.facets.schema.hash(hasher);
+            run.feed(hasher);
         });
         let fits = |entry: &ShapeEntry| {
             entry.digest == analysis.digest
-                && entry.key.matches(query)
+                && entry.key.matches(query, run)
                 && entry.facts == analysis.facts
                 && entry.unknown == analysis.unknown
         };
         if let Some(entry) = self.shapes.find(hash, fits) {
-            return (Decision { shape: Arc::clone(&entry.shape), canonical }, true);
+            return (Decision { canonical, ..Decision::of(&entry.shape) }, true);
         }
-        let (shape, cacheable) = self.decide_afresh(snapshot, catalog, query, &analysis);
+        let (shape, cacheable) = self.decide_afresh(snapshot, catalog, (query, run), &analysis);
         let shape = Arc::new(shape);
         // INIT_DB's database is in its text, not in the shape.
         if cacheable && query.kind != StatementKind::InitDb {
@@ -244,19 +281,19 @@ impl Decider {
                 digest: analysis.digest,
                 facts: analysis.facts,
                 unknown: analysis.unknown,
-                key: Key::of(query),
+                key: Key::of(query, run),
                 shape: Arc::clone(&shape),
             };
             self.shapes.insert(hash, entry);
         }
-        (Decision { shape, canonical }, cacheable)
+        (Decision { canonical, ..Decision::of(&shape) }, cacheable)
     }
 
     fn decide_afresh(
         &self,
         snapshot: &Snapshot,
         catalog: &Catalog,
-        query: &Query<'_>,
+        (query, run): (&Query<'_>, Run<'_>),
         analysis: &Analysis,
     ) -> (Shape, bool) {
         let verdict = snapshot.policies.decide(&Request {
@@ -266,6 +303,7 @@ impl Decider {
             labels: &catalog.labels,
             source: query.source,
             now_us: query.now.wall_us,
+            run,
         });
         let (verdict, guard_fault) = self.ask_guards(snapshot, catalog, query, analysis, verdict);
         let cacheable = verdict.cacheable && guard_fault.is_none();
@@ -328,7 +366,7 @@ impl Decider {
         let effect = Effect::Deny { rule: "not-ready".to_owned(), message: why.to_owned() };
         let mut shape = Shape::bare(effect, snapshot);
         shape.refusal = Some(fault);
-        Decision { shape: Arc::new(shape), canonical: None }
+        Decision::of(&Arc::new(shape))
     }
 
     /// A keyed hash of what is looked for, and of whom it comes from.

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use super::Query;
 use crate::fault::Fault;
-use crate::policy::{Effect, MaskPlan, PluginFault, PluginHost, Shown, Snapshot, Verdict};
+use crate::policy::{
+    Effect, MaskPlan, PluginFault, PluginHost, SPEAKS_FOR, Shown, Snapshot, Verdict,
+};
+use crate::run::Kept;
 use crate::schema::Catalog;
 use crate::session::{Ruling, StatementKind};
 use crate::sql::{Analysis, Digest, Facts, Leaves, Trace, Unknown, Verb};
@@ -16,6 +19,8 @@ pub struct Decision {
     pub shape: Arc<Shape>,
     /// The text to send instead of the original, of the same length.
     pub canonical: Option<Arc<[u8]>>,
+    /// What the text's comments say of its run.
+    pub comment: Option<Arc<Kept>>,
 }
 
 /// What statements with equal facts share: the verdict, and what the record says of them.
@@ -78,13 +83,18 @@ impl Shape {
 }
 
 impl Decision {
+    /// What is sent as it stands, and says nothing of its run.
+    pub(super) fn of(shape: &Arc<Shape>) -> Self {
+        Self { shape: Arc::clone(shape), canonical: None, comment: None }
+    }
+
     /// The same statement, refused.
     #[must_use]
     pub fn refused(&self, rule: &str, message: &str) -> Self {
         let effect = Effect::Deny { rule: rule.to_owned(), message: message.to_owned() };
         let rules = vec![rule.to_owned()];
         let shape = Shape { effect, refusal: None, rules, ..Shape::clone(&self.shape) };
-        Self { shape: Arc::new(shape), canonical: self.canonical.clone() }
+        Self { shape: Arc::new(shape), ..self.clone() }
     }
 
     /// The same statement, which this rule permits besides.
@@ -92,7 +102,7 @@ impl Decision {
     pub fn permitted_by(&self, rule: String) -> Self {
         let mut shape = Shape::clone(&self.shape);
         shape.rules.push(rule);
-        Self { shape: Arc::new(shape), canonical: self.canonical.clone() }
+        Self { shape: Arc::new(shape), ..self.clone() }
     }
 
     /// The ruling that runs the statement (allowed, or approved after a hold).
@@ -147,6 +157,9 @@ pub(super) fn shape_of(
 ) -> Shape {
     let refusal = match (&guard_fault, &verdict.effect) {
         (Some(fault), _) => Some(Fault::plugin(&fault.to_string())),
+        (None, Effect::Deny { rule, message }) if rule == SPEAKS_FOR => {
+            Some(Fault::on_behalf(message))
+        }
         (None, Effect::Deny { rule, message }) => Some(match &analysis.unknown {
             Some(unknown) if verdict.governed => unknown.fault(),
             _ => Fault::denied(rule, message),

@@ -1,41 +1,19 @@
-//! What becomes of a statement's query attributes beside being passed on: a few by well-known names are recorded, and all
-//! that could decide what the statement does are part of what is approved.
+//! What becomes of a statement's query attributes beside being passed on: all that could decide what the statement does are
+//! part of what is approved, and so is what is said of its run.
+
+use std::fmt::Write as _;
 
 use crate::codec::{Attribute, Attributes};
-
-/// The names whose values are recorded. Other values may be secrets, or data: they are counted.
-const RECORDED: [&str; 5] = ["traceparent", "run_id", "purpose", "on_behalf_of", "pipeline"];
-
-/// Longest value that is recorded, in bytes: the rest is cut off.
-const MAX_VALUE: usize = 256;
+use crate::run::Run;
 
 /// Changes with each statement, and says nothing: `00-<32 hex digits>-<16>-<2>`.
 const TRACEPARENT: &[u8] = b"traceparent";
 const TRACEPARENT_LEN: usize = 55;
 
-/// The recorded ones, each name once; the first so many of the array.
-pub(super) fn recorded(
-    attributes: Attributes<'_>,
-) -> ([(&'static str, &str); RECORDED.len()], usize) {
-    let (mut found, mut len) = ([("", ""); RECORDED.len()], 0);
-    for attribute in attributes {
-        let name = RECORDED.iter().find(|name| name.as_bytes() == attribute.name);
-        let text = attribute.value.filter(|_| attribute.column_type.is_string());
-        let text = text.and_then(|value| std::str::from_utf8(value).ok());
-        let (Some(name), Some(text)) = (name, text) else { continue };
-        let is_new = !found.iter().any(|(known, _)| known == name);
-        if let Some(slot) = found.get_mut(len).filter(|_| is_new) {
-            *slot = (name, &text[..text.floor_char_boundary(MAX_VALUE)]);
-            len += 1;
-        }
-    }
-    (found, len)
-}
-
-/// What a statement may read of them: part of what an approval is good for. Zeros for nothing.
-pub(super) fn digest(attributes: Attributes<'_>) -> [u8; 32] {
+/// What a statement may read of them, and what rules heed of its run: part of what an approval is good for. Zeros for nothing.
+pub(super) fn digest(attributes: Attributes<'_>, run: Run<'_>) -> [u8; 32] {
     let mut decisive = attributes.filter(|attribute| !is_trace(attribute)).peekable();
-    if decisive.peek().is_none() {
+    if decisive.peek().is_none() && run.is_empty() {
         return [0; 32];
     }
     let mut hasher = blake3::Hasher::new();
@@ -47,11 +25,21 @@ pub(super) fn digest(attributes: Attributes<'_>) -> [u8; 32] {
             hasher.update(part);
         }
     }
+    for (name, value) in run.pairs() {
+        // (An attribute has two bytes in the middle.)
+        for part in [name, "", value] {
+            hasher.update(&(part.len() as u64).to_le_bytes());
+            hasher.update(part.as_bytes());
+        }
+    }
     *hasher.finalize().as_bytes()
 }
 
-/// What the approver sees of them.
-pub(super) fn shown(attributes: Attributes<'_>, out: &mut String) {
+/// What the approver sees of both.
+pub(super) fn shown(attributes: Attributes<'_>, run: Run<'_>, out: &mut String) {
+    for (name, value) in run.pairs() {
+        let _ = write!(out, "\n-- {name}: {}", value.escape_default());
+    }
     for attribute in attributes {
         out.push_str("\n-- query attribute ");
         out.push_str(&attribute.name.escape_ascii().to_string());
@@ -99,25 +87,15 @@ mod tests {
         Attributes::of_query(body).unwrap().0
     }
 
-    #[test]
-    fn well_known_names_are_recorded_once_and_cut_and_others_are_not() {
-        let long = "ü".repeat(200);
-        let body = of(&[
-            ("password", "hunter2"),
-            ("run_id", "r7"),
-            ("RUN_ID", "other"),
-            ("run_id", "again"),
-            ("purpose", &long),
-        ]);
-        let (found, len) = recorded(read(&body));
-        assert_eq!(found[..len], [("run_id", "r7"), ("purpose", &"ü".repeat(128)[..])]);
-        let number = b"\x01\x01\0\x01\x08\0\x06run_id\x07\0\0\0\0\0\0\0";
-        assert_eq!(recorded(read(number)).1, 0, "a number is no text");
+    fn run<'a>(pairs: &[(&str, &'a str)]) -> Run<'a> {
+        let mut run = Run::default();
+        pairs.iter().for_each(|(name, value)| run.say(name.as_bytes(), value));
+        run
     }
 
     #[test]
     fn what_is_approved_holds_for_the_same_attributes_in_any_trace() {
-        let of = |pairs: &[(&str, &str)]| digest(read(&of(pairs)));
+        let of = |pairs: &[(&str, &str)]| digest(read(&of(pairs)), Run::default());
         assert_eq!(of(&[]), [0; 32]);
         assert_eq!(of(&[("traceparent", TRACE)]), [0; 32]);
         let one = of(&[("who", "a")]);
@@ -130,8 +108,12 @@ mod tests {
             of(&[("who", "a"), ("who", "a")]),
             of(&[("traceparent", "0 OR 1=1")]),
             of(&[("TRACEPARENT", TRACE)]),
-            digest(read(b"\x01\x01\x01\x01\xfe\0\x03who")),
-            digest(read(b"\x01\x01\0\x01\xfd\0\x03who\x01a")),
+            digest(read(b"\x01\x01\x01\x01\xfe\0\x03who"), Run::default()),
+            digest(read(b"\x01\x01\0\x01\xfd\0\x03who\x01a"), Run::default()),
+            digest(Attributes::default(), run(&[("purpose", "a")])),
+            digest(Attributes::default(), run(&[("purpose", "b")])),
+            digest(Attributes::default(), run(&[("run_id", "a")])),
+            digest(read(&super::tests::of(&[("who", "a")])), run(&[("run_id", "a")])),
         ];
         let len = all.len();
         all.sort_unstable();
@@ -142,7 +124,9 @@ mod tests {
     #[test]
     fn an_approver_sees_them_all_with_what_is_no_text_escaped() {
         let mut out = String::new();
-        shown(read(&of(&[("who", "a\nb"), ("n", "1")])), &mut out);
-        assert_eq!(out, "\n-- query attribute who: a\\nb\n-- query attribute n: 1");
+        let said = run(&[("purpose", "x\ny")]);
+        shown(read(&of(&[("who", "a\nb"), ("n", "1")])), said, &mut out);
+        let wanted = "\n-- purpose: x\\ny\n-- query attribute who: a\\nb\n-- query attribute n: 1";
+        assert_eq!(out, wanted);
     }
 }

@@ -35,6 +35,7 @@ use super::upstream::Upstream;
 use super::worker::{Accepted, Worker};
 use crate::clock::Now;
 use crate::fault::{Fault, FaultKind};
+use crate::run::Kept;
 use crate::session::{Op, Session, Settings, Side, Step, challenge};
 use record::Current;
 
@@ -91,6 +92,8 @@ struct Pump {
     recorded_open: bool,
     /// Refused commands recorded in the minute that began at this second of the worker's clock.
     refused: (u32, u8),
+    /// What its login said of its run.
+    said: Option<Box<Kept>>,
     /// What this session has set: part of what an approval is good for.
     sets: Option<Box<settings::Settings>>,
     /// Something was sent to the database and its answer has not ended: nobody else may have the connection.
@@ -157,6 +160,7 @@ async fn begin(
         denied: false,
         recorded_open: false,
         refused: (0, 0),
+        said: None,
         sets: None,
         responding: false,
     }))

@@ -2,13 +2,14 @@
 
 use super::idle::left_by;
 use super::waits::until_ended;
-use super::{Pump, Stop, attributes};
+use super::{Pump, Stop};
 use crate::audit::{Permit, Ticket};
 use crate::clock::Now;
 use crate::codec::Command;
 use crate::fault::Fault;
-use crate::net::decide::Shape;
+use crate::net::decide::Decision;
 use crate::record::{Completion, Event, Intent};
+use crate::run::{self, Names, Run, kept};
 use crate::session::{Outcome, StatementKind};
 use crate::sql::{Digest, Leaves, Trace, Verb};
 
@@ -144,16 +145,27 @@ impl Pump {
         }
     }
 
+    /// What a statement itself says of its run. What its login said is in the session's record; but on whose behalf it is, in
+    /// each of its own.
+    fn said_by_statement<'a>(&'a self, decision: &'a Decision) -> Run<'a> {
+        let said = self.session.said(self.client.peek());
+        let login = kept(self.said.as_deref()).only(Names::ON_BEHALF_OF);
+        said.or(kept(decision.comment.as_deref())).or(login)
+    }
+
     /// The first record.
     pub(super) fn record_intent(
         &mut self,
         kind: StatementKind,
-        shape: &Shape,
+        decision: &Decision,
         text: Option<&str>,
     ) -> Result<(), Fault> {
+        let shape = &decision.shape;
         let Some(facets) = self.session.facets() else { return Err(Fault::internal()) };
-        let sent = self.session.attributes(self.client.peek());
-        let (attributes, len) = attributes::recorded(sent.clone());
+        let sent = self.session.attributes(self.client.peek()).total();
+        let mut said = [("", ""); run::COUNT];
+        let told = said.iter_mut().zip(self.said_by_statement(decision).pairs());
+        let len = told.map(|(slot, pair)| *slot = pair).count();
         let intent = Intent {
             session: self.id,
             statement: self.current.number,
@@ -170,8 +182,8 @@ impl Pump {
             masked: &shape.masked,
             tables: &shape.tables,
             policy_version: &shape.policy_version,
-            attribute_count: u32::try_from(sent.total()).unwrap_or(u32::MAX),
-            attributes: attributes.get(..len).unwrap_or_default(),
+            attribute_count: u32::try_from(sent).unwrap_or(u32::MAX),
+            attributes: said.get(..len).unwrap_or_default(),
         };
         let ticket = self.worker.append(&Event::Intent(intent));
         let current = &mut self.current;

@@ -13,6 +13,7 @@ use crate::net::control::End;
 use crate::net::decide::{Decision, Query};
 use crate::net::io;
 use crate::policy::{Asker, Effect, Hold, Policies};
+use crate::run::{Names, Run, kept};
 use crate::schema::SqlMode;
 use crate::session::{Ruling, Statement, StatementKind, Text};
 use crate::sql::{self, Trace, Verb};
@@ -83,11 +84,11 @@ impl Pump {
         };
         self.now = self.worker.now();
         self.current.decided(self.now);
-        let shape = &decision.shape;
         let text = self.recorded_text(statement, &decision);
-        if let Err(fault) = self.record_intent(statement.kind, shape, text.as_deref()) {
+        if let Err(fault) = self.record_intent(statement.kind, &decision, text.as_deref()) {
             return Ruled::Now(Ruling::Refuse(fault));
         }
+        let shape = &decision.shape;
         self.current.set = (shape.verb == Verb::Set && statement.kind != StatementKind::Prepare)
             .then(|| self.text(statement).into());
         match &shape.effect {
@@ -209,7 +210,7 @@ impl Pump {
         self.now = self.worker.now();
         self.current.decided(self.now);
         let text = self.recorded_text(statement, &decision);
-        let recorded = self.record_intent(statement.kind, &shape, text.as_deref());
+        let recorded = self.record_intent(statement.kind, &decision, text.as_deref());
         Ok(Ruling::Refuse(recorded.err().unwrap_or(refusal)))
     }
 
@@ -250,6 +251,8 @@ impl Pump {
             source: self.cell.source(),
             session_id: self.id,
             now: self.now,
+            said: self.session.said(self.client.peek()),
+            login: kept(self.said.as_deref()),
         };
         Some(self.worker.decide(&query))
     }
@@ -316,6 +319,18 @@ impl Pump {
         })
     }
 
+    /// All that is said of the run of the statement that was so decided.
+    fn said<'a>(&'a self, decision: &'a Decision) -> Run<'a> {
+        let said = self.session.said(self.client.peek());
+        said.or(kept(decision.comment.as_deref())).or(kept(self.said.as_deref()))
+    }
+
+    /// What of that an approval is good for: whatever rules heed, but for the trace, which is another one each time.
+    fn bound(&self) -> Names {
+        let heeded = self.worker.with_snapshot(|snapshot| snapshot.policies.heeds());
+        heeded.but(Names::TRACEPARENT)
+    }
+
     fn new_request(
         &self,
         statement: &Statement,
@@ -331,6 +346,7 @@ impl Pump {
             Fault::approval("RG-PARAMETERS", why)
         })?;
         let attributes = self.session.attributes(self.client.peek());
+        let run = self.said(decision);
         if self.has_variables(text, facets.sql_mode) {
             let why = "this statement needs approval, and an approver can't see what its variables hold: \
                        write their values in";
@@ -342,8 +358,9 @@ impl Pump {
             sql_mode: facets.sql_mode,
             charset: self.session.upstream_key().collation,
             settings: self.sets.as_ref().map_or([0; 32], |sets| sets.digest()),
-            attributes: attributes::digest(attributes.clone()),
-            canonical: text,
+            attributes: attributes::digest(attributes.clone(), run.only(self.bound())),
+            // A comment around it that says something else may be longer or shorter.
+            canonical: text.trim_ascii(),
             bulk: statement.kind == StatementKind::BulkExecute,
             parameters: &parameters,
         };
@@ -353,7 +370,8 @@ impl Pump {
             target: self.target.runtime.name.clone(),
             schema: facets.schema.map(str::to_owned),
             session: self.id,
-            statement: shown(statement.kind, text, &parameters, attributes),
+            statement: shown(statement.kind, text, &parameters, attributes, run),
+            on_behalf_of: run.on_behalf_of().map(str::to_owned),
             digest: shape.digest.to_string(),
             verb: shape.verb.as_str().to_owned(),
             tables: shape.tables.clone(),
@@ -388,6 +406,7 @@ fn shown(
     text: &[u8],
     parameters: &[u8],
     attributes: Attributes<'_>,
+    run: Run<'_>,
 ) -> String {
     let mut shown = String::from_utf8_lossy(text).into_owned();
     if !parameters.is_empty() {
@@ -399,6 +418,6 @@ fn shown(
         });
         shown.push_str(&parameters.escape_ascii().to_string());
     }
-    attributes::shown(attributes, &mut shown);
+    attributes::shown(attributes, run, &mut shown);
     shown
 }

@@ -2,6 +2,7 @@
 //! tests are about the policies alone.
 
 mod bundle;
+mod run;
 mod semantics;
 
 use std::collections::BTreeMap;
@@ -137,6 +138,7 @@ fn rule_on(policies: &Policies, group: &str, analysis: &Analysis) -> Verdict {
         labels: &labels,
         source: "127.0.0.1",
         now_us: 1_700_000_000_000_000,
+        run: Run::default(),
     })
 }
 

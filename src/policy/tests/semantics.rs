@@ -156,6 +156,7 @@ fn who_and_where_count() {
             labels: &labels,
             source,
             now_us,
+            run: Run::default(),
         }))
     };
     assert_eq!(ask(&who, "shop", "127.0.0.1"), "allow");
