@@ -3,6 +3,7 @@
 mod certificates;
 mod check;
 mod custody;
+mod groups;
 mod issuers;
 mod parse;
 mod paths;
@@ -17,6 +18,7 @@ use std::path::PathBuf;
 pub use certificates::CertificateName;
 pub use check::check_stored;
 pub use custody::{Custody, Reference, VaultServer};
+pub use groups::Group;
 pub use issuers::Issuer;
 pub use parse::ConfigError;
 pub use saml::{NameIdFormat, Saml};
@@ -70,6 +72,9 @@ pub struct Config {
     /// Whose clients' certificates are.
     #[serde(default)]
     pub certificates: Vec<CertificateName>,
+    /// Who is in which group, whoever vouches for them.
+    #[serde(default)]
+    pub groups: Vec<Group>,
     /// Session passwords.
     #[serde(default)]
     pub passwords: Passwords,
