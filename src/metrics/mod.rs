@@ -12,7 +12,7 @@ use prometheus::{
 };
 
 pub use cells::CoreCells;
-use cells::{BOUNDS_US, Cell, LOGIN_RESULTS, Times, VERDICTS};
+use cells::{BOUNDS_US, Cell, LOGIN_DELAYS, LOGIN_RESULTS, Times, VERDICTS};
 
 use crate::fault::FaultKind;
 use crate::sql::Verb;
@@ -211,6 +211,8 @@ impl Collector for Cores {
             faults.map(|(at, kind)| count(self.sum(|c| &c.faults[at]), &[("kind", kind.label())]));
         let logins = LOGIN_RESULTS.iter().enumerate();
         let logins = logins.map(|(at, r)| count(self.sum(|c| &c.logins[at]), &[("result", r)]));
+        let delays = LOGIN_DELAYS.iter().enumerate();
+        let delays = delays.map(|(at, by)| count(self.sum(|c| &c.login_delays[at]), &[("by", by)]));
         let (counter, histogram) = (MetricType::COUNTER, MetricType::HISTOGRAM);
         let total = |name, help, pick: fn(&CoreCells) -> &Cell| {
             family(name, help, counter, vec![count(self.sum(pick), &[])])
@@ -224,6 +226,12 @@ impl Collector for Cores {
                 faults.collect(),
             ),
             family("rowgate_logins_total", "Logins by how they ended.", counter, logins.collect()),
+            family(
+                "rowgate_login_delays_total",
+                "Failed logins answered late, by whose failures say how late.",
+                counter,
+                delays.collect(),
+            ),
             total(
                 "rowgate_audit_refusals_total",
                 "Statements refused for lack of room in the record.",
