@@ -190,6 +190,31 @@ impl Cores {
         metric.set_histogram(histogram);
         metric
     }
+
+    /// Where statements spend their time.
+    fn latencies(&self) -> [MetricFamily; 3] {
+        let histogram = MetricType::HISTOGRAM;
+        [
+            family(
+                "rowgate_gateway_latency_seconds",
+                "The gateway's own time before a statement is sent.",
+                histogram,
+                vec![self.times(|core| &core.gateway)],
+            ),
+            family(
+                "rowgate_upstream_latency_seconds",
+                "From sending a statement to the database's first byte.",
+                histogram,
+                vec![self.times(|core| &core.upstream)],
+            ),
+            family(
+                "rowgate_hold_seconds",
+                "Waiting for approvers.",
+                histogram,
+                vec![self.times(|core| &core.hold)],
+            ),
+        ]
+    }
 }
 
 impl Collector for Cores {
@@ -213,11 +238,11 @@ impl Collector for Cores {
         let logins = logins.map(|(at, r)| count(self.sum(|c| &c.logins[at]), &[("result", r)]));
         let delays = LOGIN_DELAYS.iter().enumerate();
         let delays = delays.map(|(at, by)| count(self.sum(|c| &c.login_delays[at]), &[("by", by)]));
-        let (counter, histogram) = (MetricType::COUNTER, MetricType::HISTOGRAM);
+        let counter = MetricType::COUNTER;
         let total = |name, help, pick: fn(&CoreCells) -> &Cell| {
             family(name, help, counter, vec![count(self.sum(pick), &[])])
         };
-        vec![
+        let mut families = vec![
             family("rowgate_statements_total", "Statements decided.", counter, statements),
             family(
                 "rowgate_faults_total",
@@ -254,25 +279,9 @@ impl Collector for Cores {
                 "Connections that idle sessions gave back to the pool.",
                 |core| &core.given_back,
             ),
-            family(
-                "rowgate_gateway_latency_seconds",
-                "The gateway's own time before a statement is sent.",
-                histogram,
-                vec![self.times(|core| &core.gateway)],
-            ),
-            family(
-                "rowgate_upstream_latency_seconds",
-                "From sending a statement to the database's first byte.",
-                histogram,
-                vec![self.times(|core| &core.upstream)],
-            ),
-            family(
-                "rowgate_hold_seconds",
-                "Waiting for approvers.",
-                histogram,
-                vec![self.times(|core| &core.hold)],
-            ),
-        ]
+        ];
+        families.extend(self.latencies());
+        families
     }
 }
 
