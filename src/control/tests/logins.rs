@@ -223,7 +223,12 @@ fn what_a_token_is_not_for_is_closed() {
         let mut tokens = house.store.logins().await.unwrap().tokens;
         tokens[0].scope.targets = vec!["crm".into()];
         house.publish().await;
-        let directory = crate::identity::Directory::new(tokens, vec![], vec![], Default::default());
+        let directory = crate::identity::Directory::new(
+            tokens,
+            vec![],
+            vec![],
+            std::collections::HashSet::new(),
+        );
         let old = house.gateway.snapshot().unwrap();
         let snapshot = Snapshot {
             serial: 2,

@@ -124,14 +124,14 @@ impl Directory {
         let entries = |all: &std::collections::HashMap<String, Vec<Entry>>, most: usize| {
             let of_name = all.get(name).into_iter().flatten().take(most);
             of_name
-                .map(|entry| self.explained(|found| self.look_at_entry(found, entry, None, now_us)))
+                .map(|entry| explained(|found| self.look_at_entry(found, entry, None, now_us)))
                 .collect::<Vec<_>>()
         };
         let mut ways = entries(&self.tokens, MAX_LIVE_TOKENS);
         ways.extend(entries(&self.passwords, MAX_LIVE_PASSWORDS));
         let rules = self.certificates.iter().filter(|rule| rule.can_name(name));
         ways.extend(rules.map(|rule| {
-            self.explained(|found| {
+            explained(|found| {
                 found.by = format!("a certificate, by the rule {:?}", rule.pattern);
                 found.kind = Some(rule.principal);
                 for group in &rule.groups {
@@ -142,7 +142,7 @@ impl Directory {
         }));
         if is_identity(name) {
             ways.extend(self.issuers.iter().map(|issuer| {
-                self.explained(|found| {
+                explained(|found| {
                     found.by =
                         format!("issuer {}, whose tokens tell their groups", issuer.rules.issuer);
                     found.kind = Some(issuer.rules.kind);
@@ -152,15 +152,13 @@ impl Directory {
         }
         ways
     }
+}
 
-    fn explained(
-        &self,
-        look: impl FnOnce(&mut Explanation) -> Result<(), LoginRefusal>,
-    ) -> Explanation {
-        let mut found = Explanation::default();
-        if let Err(refusal) = look(&mut found) {
-            found.fail(refusal.label());
-        }
-        found
+/// One way to be let in, as it was looked at.
+fn explained(look: impl FnOnce(&mut Explanation) -> Result<(), LoginRefusal>) -> Explanation {
+    let mut found = Explanation::default();
+    if let Err(refusal) = look(&mut found) {
+        found.fail(refusal.label());
     }
+    found
 }
