@@ -36,7 +36,10 @@ const IDENTITY_EXAMPLES: &str = "\
 Examples:
   rowgate identity revoke support-bot --reason 'its host was broken into'
   rowgate identity list --revoked
-  rowgate identity restore support-bot";
+  rowgate identity restore support-bot
+  rowgate identity explain --token ./token.jwt           who that is, in which groups, and why
+  rowgate identity explain --token - --user oidc < ./token.jwt
+  rowgate identity explain --user support-bot";
 
 const APPROVAL_EXAMPLES: &str = "\
 Examples:
@@ -227,6 +230,16 @@ pub(super) enum IdentityVerb {
         /// Why, for the record
         #[arg(long, default_value = "", hide_default_value = true)]
         reason: String,
+    },
+    /// Who a token or a name is here: what was checked, where each group comes from, and what policies make of it
+    #[command(after_help = IDENTITY_EXAMPLES)]
+    Explain {
+        /// An issuer's token, a gateway's token or a session password, in a file; - for standard input
+        #[arg(long, value_name = "FILE", required_unless_present = "user")]
+        token: Option<PathBuf>,
+        /// The user name: with a token, as who it logs in; alone, everything that vouches for this name
+        #[arg(long, value_name = "NAME")]
+        user: Option<String>,
     },
     /// Let it log in again, with what is still good
     #[command(after_help = IDENTITY_EXAMPLES)]

@@ -1,5 +1,7 @@
 //! `rowgate identity …`. As with tokens, the store is written itself where no gateway runs.
 
+mod explain;
+
 use std::path::Path;
 
 use super::admin::{Admin, CallError, block_on};
@@ -18,6 +20,7 @@ pub(super) fn run(context: &Context, verb: IdentityVerb) -> Result<(), CliError>
         IdentityVerb::Revoke { name, reason } => {
             change(context, &IdentityRequest { identity: name, reason }, true)
         }
+        IdentityVerb::Explain { token, user } => explain::run(context, token.as_deref(), user),
         IdentityVerb::Restore { name, reason } => {
             change(context, &IdentityRequest { identity: name, reason }, false)
         }

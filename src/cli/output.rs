@@ -74,6 +74,13 @@ impl Sheet {
         self.push(&format!("{name:<12} {}", visible(value)));
     }
 
+    /// An empty line between two things.
+    pub(super) fn gap(&mut self) {
+        if !self.0.is_empty() {
+            self.0.push('\n');
+        }
+    }
+
     /// A text of several lines under its name.
     pub(super) fn block(&mut self, name: &str, text: &str) {
         self.push(name);

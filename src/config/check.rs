@@ -7,6 +7,7 @@ use std::path::Path;
 
 use super::certificates::certificates;
 use super::custody::{Reference, custody};
+use super::groups::groups;
 use super::issuers::issuers;
 use super::parse::{Complaint, Step};
 use super::saml::saml;
@@ -31,6 +32,7 @@ pub(super) fn check(config: &Config) -> Checked {
     issuers(config)?;
     web(config)?;
     certificates(config)?;
+    groups(config)?;
     custody(config)?;
     saml(config)?;
     targets(config)

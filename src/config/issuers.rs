@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::Config;
 use super::check::{Checked, complain, in_bounds, is_loopback, name};
+use super::groups::group_names;
 use super::parse::Step;
 use crate::principal::PrincipalKind;
 
@@ -31,7 +32,8 @@ pub struct Issuer {
     /// The claim that lists its groups; none: its identities are in none.
     #[serde(default)]
     pub groups: Option<String>,
-    /// The listed groups that count, and what they are called here; empty: all, as they are.
+    /// The listed groups that count (a `*` at the end stands for any rest), and what they are called here; empty: all, as
+    /// they are.
     #[serde(default)]
     pub group_names: BTreeMap<String, String>,
     /// What its identities are.
@@ -111,6 +113,7 @@ pub(super) fn issuers(config: &Config) -> Checked {
             let mend = format!("choose of {}", ALGORITHMS.join(", "));
             return complain(&path("algorithms"), what, &mend);
         }
+        group_names(&path("group_names"), &issuer.group_names)?;
         sign_in(issuer, &path)?;
         let keep = (
             "keep_keys_s",

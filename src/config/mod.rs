@@ -3,6 +3,7 @@
 mod certificates;
 mod check;
 mod custody;
+mod groups;
 mod issuers;
 mod parse;
 mod paths;
@@ -17,6 +18,7 @@ use std::path::PathBuf;
 pub use certificates::CertificateName;
 pub use check::check_stored;
 pub use custody::{Custody, Reference, VaultServer};
+pub use groups::Group;
 pub use issuers::Issuer;
 pub use parse::ConfigError;
 pub use saml::{NameIdFormat, Saml};
@@ -70,6 +72,9 @@ pub struct Config {
     /// Whose clients' certificates are.
     #[serde(default)]
     pub certificates: Vec<CertificateName>,
+    /// Who is in which group, whoever vouches for them.
+    #[serde(default)]
+    pub groups: Vec<Group>,
     /// Session passwords.
     #[serde(default)]
     pub passwords: Passwords,
@@ -131,6 +136,8 @@ pub struct Server {
     pub write_timeout_s: u64,
     /// Failed logins per address and minute, over which more are refused unseen.
     pub failed_logins_per_minute: u32,
+    /// Close a session when the token, password or certificate that it got in with ends; else its next statement is refused.
+    pub close_expired: bool,
     /// The RSA key under which clients of caching_sha2_password send a whole secret outside TLS: `generated` at each
     /// start, or `file:PATH` (PKCS#8, PEM). None: only their hashes count there.
     pub login_key: Option<String>,
@@ -156,6 +163,7 @@ impl Default for Server {
             keepalive_s: 60,
             write_timeout_s: 60,
             failed_logins_per_minute: 60,
+            close_expired: false,
             login_key: None,
             compression: vec![Compression::Zlib, Compression::Zstd],
             proxy_protocol_from: Vec::new(),

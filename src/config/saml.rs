@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::Config;
 use super::check::{Bound, Checked, complain, in_bounds, name};
+use super::groups::group_names;
 use super::issuers::url;
 use super::parse::Step;
 use crate::principal::PrincipalKind;
@@ -44,7 +45,8 @@ pub struct Saml {
     /// The attribute that lists its groups; none: its identities are in none.
     #[serde(default)]
     pub groups: Option<String>,
-    /// The listed groups that count, and what they are called here; empty: all, as they are.
+    /// The listed groups that count (a `*` at the end stands for any rest), and what they are called here; empty: all, as
+    /// they are.
     #[serde(default)]
     pub group_names: BTreeMap<String, String>,
     /// What its identities are.
@@ -120,6 +122,7 @@ pub(super) fn saml(config: &Config) -> Checked {
             return complain(&path("entity_id"), "no entity id", mend);
         }
         provider(of, &path)?;
+        group_names(&path("group_names"), &of.group_names)?;
         if of.certificate.is_some() && of.key.is_none() {
             let mend = "name the PEM key of that certificate, or leave it out";
             return complain(&path("key"), "missing beside certificate", mend);

@@ -293,3 +293,48 @@ fn saml() {
         assert!(error.starts_with(complaint), "{error}");
     }
 }
+
+#[test]
+fn groups() {
+    let with = |table: &str, expected: &str| {
+        let text = format!("[[groups]]\n{table}\n[[targets]]");
+        check("[[targets]]", &text, &format!("r.toml:{expected}"));
+    };
+    let good = "[[groups]]\nname = \"dba\"\nmembers = [\"ann\", \"bot@x\"]\n[[targets]]";
+    let config = Config::parse(&GOOD.replace("[[targets]]", good), "r.toml").unwrap();
+    assert_eq!(config.groups[0].members, ["ann", "bot@x"]);
+    with(
+        "name = \"\"\nmembers = []",
+        "17:1: groups.name: \"\" is no name of a group; write it as policies do: Group::\"name\"",
+    );
+    with(
+        "name = \"dba\"\nmembers = [\"ann\", \"ann\"]",
+        "18:19: groups.members: \"ann\" is listed twice; once is enough",
+    );
+    with(
+        "name = \"dba\"\nmembers = [\"ann;run=1\"]",
+        "18:12: groups.members: \"ann;run=1\" is no name of an identity; write it as the record has it, without ; and what follows",
+    );
+    with(
+        "name = \"dba\"\nmembers = []\n[[groups]]\nname = \"dba\"\nmembers = []",
+        "20:1: groups.name: \"dba\" is listed twice; put its members under one",
+    );
+    with("name = \"dba\"", "16:1: groups.members: missing; add members");
+    let issuer = "[[issuers]]\nname = \"i\"\nurl = \"https://i\"\naudience = [\"a\"]\nalgorithms = [\"ES256\"]\nkind = \"agent\"\nclient_id = \"x\"\ngroup_names = {NAMES}\n[web]\nlisten = \"127.0.0.1:1\"\nurl = \"http://127.0.0.1:1\"\n[[targets]]";
+    for (names, expected) in [
+        (
+            "{\"a*b\" = \"x\"}",
+            "\"a*b\" is no name of a group there; write it as it is listed, or its beginning with one * behind",
+        ),
+        (
+            "{\"**\" = \"x\"}",
+            "\"**\" is no name of a group there; write it as it is listed, or its beginning with one * behind",
+        ),
+        ("{\"a\" = \"\"}", "\"\" is no name of a group; write it as policies do: Group::\"name\""),
+    ] {
+        let text = issuer.replace("{NAMES}", names);
+        check("[[targets]]", &text, &format!("r.toml:23:1: issuers.group_names: {expected}"));
+    }
+    let text = issuer.replace("{NAMES}", "{\"a*\" = \"x\", \"*\" = \"y\"}");
+    Config::parse(&GOOD.replace("[[targets]]", &text), "r.toml").unwrap();
+}

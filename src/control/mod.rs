@@ -8,6 +8,7 @@ mod approvals;
 mod codes;
 pub mod device;
 mod error;
+mod explain;
 mod identities;
 mod issuer_client;
 mod listen;
@@ -37,9 +38,9 @@ pub use listen::{Listeners, Peers};
 pub use passwords::PasswordAnswer;
 pub use peer::{ADMINS, Caller};
 pub use reply::{
-    ApprovalList, AuditStatus, IdentityInfo, IdentityList, IdentityRequest, NewTokenRequest,
-    ReasonRequest, ReloadAnswer, RotateRequest, SessionInfo, SessionList, Status, TargetStatus,
-    TokenAnswer, TokenInfo, TokenList, VersionList,
+    ApprovalList, AuditStatus, ExplainAnswer, ExplainRequest, ExplainedWay, IdentityInfo,
+    IdentityList, IdentityRequest, NewTokenRequest, ReasonRequest, ReloadAnswer, RotateRequest,
+    SessionInfo, SessionList, Status, TargetStatus, TokenAnswer, TokenInfo, TokenList, VersionList,
 };
 pub use targets::{
     Change, Custody, Excess, KeyAnswer, NewTarget, Password, Reach, Rotation, RotationAnswer,
@@ -49,6 +50,7 @@ pub use tokens::{Issued, TokenRefused, issue, rotate};
 
 use crate::approval::{Desk, EventSink};
 use crate::clock::now_us;
+use crate::policy::Snapshot;
 use crate::record::Event;
 use crate::store::Store;
 
@@ -74,6 +76,10 @@ pub trait Gateway: Send + Sync {
     fn tokens_changed(&self) -> Answer<'_, bool>;
     /// The targets and the keys; none while it starts or drains.
     fn custody(&self) -> Option<Arc<dyn Custody>> {
+        None
+    }
+    /// What workers decide by now; none while it starts.
+    fn snapshot(&self) -> Option<Arc<Snapshot>> {
         None
     }
     /// Asks an issuer, by its place in the configuration, for its keys, if that was not done just now. Ready once they
@@ -161,6 +167,7 @@ fn api(deps: ControlDeps) -> Router {
         .route("/v1/passwords/{id}/revoke", post(passwords::revoke_one))
         .merge(device::on_socket())
         .route("/v1/identities", get(identities::list))
+        .route("/v1/identities/explain", post(explain::explain))
         .route("/v1/identities/revoke", post(identities::revoke))
         .route("/v1/identities/restore", post(identities::restore))
         .fallback(async || ErrorAnswer::not_found("no such path in the admin API"))

@@ -1,6 +1,6 @@
 //! What travels over the admin API, in both directions: types only, shared with the command line.
 
-use crate::identity::PrincipalKind;
+use crate::identity::{Explanation, PrincipalKind};
 use crate::network::Network;
 use crate::store::{Approval, PolicyVersion};
 
@@ -149,6 +149,57 @@ pub struct IdentityRequest {
     /// Why, for the record.
     #[serde(default)]
     pub reason: String,
+}
+
+/// `POST /v1/identities/explain`: of a secret, of a name, or of both together. Its `Debug` leaves the secret out.
+#[derive(Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExplainRequest {
+    /// An issuer's token, a gateway's token or a session password.
+    #[serde(default)]
+    pub token: Option<String>,
+    /// The user name.
+    #[serde(default)]
+    pub user: Option<String>,
+}
+
+impl std::fmt::Debug for ExplainRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ExplainRequest").field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
+/// Who somebody is here, by each way to be let in.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct ExplainAnswer {
+    /// Of a token: one.
+    pub ways: Vec<ExplainedWay>,
+}
+
+/// One way to be let in, and what that is worth.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct ExplainedWay {
+    /// What vouches, and for whom.
+    #[serde(flatten)]
+    pub explanation: Explanation,
+    /// Its groups that no policy names.
+    pub unnamed_groups: Vec<String>,
+    /// What it may do at each target.
+    pub targets: Vec<TargetAccess>,
+    /// What it may do with the gateway itself: `sign-in`, `approve`, `audit`, `administer`.
+    pub may: Vec<String>,
+}
+
+/// What an identity may do at a target, in short.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct TargetAccess {
+    /// Its name.
+    pub target: String,
+    /// `passthrough`: all, by this rule; `governed`: what policies say of each statement; `denied`: not even `SELECT 1`;
+    /// `closed`: the credential is not for it.
+    pub access: String,
+    /// The `@id` of the permit of passthrough.
+    pub rule: Option<String>,
 }
 
 fn agent() -> PrincipalKind {

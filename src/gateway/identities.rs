@@ -22,6 +22,18 @@ pub(super) fn directory(
     let Logins { tokens, passwords, revoked } = logins.clone();
     Directory::new(tokens, issuers.collect(), certificates.collect(), revoked)
         .with_passwords(passwords)
+        .with_members(members(&config.groups))
+}
+
+/// The groups of each identity that the configuration lists.
+fn members(groups: &[config::Group]) -> HashMap<String, Vec<String>> {
+    let mut all: HashMap<String, Vec<String>> = HashMap::new();
+    for group in groups {
+        for member in &group.members {
+            all.entry(member.clone()).or_default().push(group.name.clone());
+        }
+    }
+    all
 }
 
 fn rules(issuer: &config::Issuer) -> IssuerRules {

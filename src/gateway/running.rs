@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
 
 use super::custody::Custodian;
@@ -14,6 +15,7 @@ use crate::control::{Answer, AuditStatus, Custody, Gateway, SessionInfo, Status,
 use crate::metrics::Metrics;
 use crate::net::{KeyRefresh as _, Net};
 use crate::plugin::Plugins;
+use crate::policy::Snapshot;
 
 use super::issuers::Issuers;
 
@@ -49,6 +51,7 @@ pub(super) struct Running {
     desk: Desk,
     commands: mpsc::Sender<Command>,
     issuers: Arc<Issuers>,
+    published: Arc<ArcSwap<Snapshot>>,
     started_us: i64,
     state: Mutex<State>,
 }
@@ -98,7 +101,7 @@ impl Running {
         (audit, sync): (AuditWatch, bool),
         desk: Desk,
         commands: mpsc::Sender<Command>,
-        issuers: Arc<Issuers>,
+        (issuers, published): (Arc<Issuers>, Arc<ArcSwap<Snapshot>>),
     ) -> Self {
         let state = State {
             net: Weak::new(),
@@ -116,6 +119,7 @@ impl Running {
             desk,
             commands,
             issuers,
+            published,
             started_us: now_us(),
             state: Mutex::new(state),
         }
@@ -338,6 +342,10 @@ impl Gateway for Running {
     fn custody(&self) -> Option<Arc<dyn Custody>> {
         let custodian = self.state().custody.upgrade()?;
         Some(custodian)
+    }
+
+    fn snapshot(&self) -> Option<Arc<Snapshot>> {
+        Some(self.published.load_full())
     }
 
     fn refresh_keys(&self, issuer: usize) -> Answer<'_, ()> {

@@ -135,7 +135,7 @@ impl Serving {
         let (issuers, fetched) = issuers(&config)?;
         let (send, commands) = mpsc::channel(16);
         let (watch, sync) = (audit.watch(), audit.is_sync());
-        let keys = Arc::clone(&issuers);
+        let keys = (Arc::clone(&issuers), publisher.published());
         let running =
             Running::new(&config, metrics, (watch, sync), desk.clone(), send.clone(), keys);
         let running = Arc::new(running);

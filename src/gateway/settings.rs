@@ -71,6 +71,7 @@ pub(super) fn limits(config: &Config, durable_records: bool) -> Limits {
         compression: server.compression.iter().fold(0, |all, by| all | by.capability()),
         write_timeout: Duration::from_secs(server.write_timeout_s),
         failed_logins_per_minute: server.failed_logins_per_minute,
+        close_expired: server.close_expired,
         record_literals: config.audit.literals,
         durable_records,
     }

@@ -107,6 +107,17 @@ impl Certificate {
 }
 
 impl CertificateRule {
+    /// Whether some certificate could be this identity's by it.
+    pub(super) fn can_name(&self, identity: &str) -> bool {
+        match &self.identity {
+            Some(own) => own == identity,
+            None if self.pattern.contains('*') => {
+                is_identity(identity) && !identity.contains(self.kind.separator())
+            }
+            None => self.pattern == identity,
+        }
+    }
+
     /// Whose a certificate with this name is.
     fn names<'t>(&'t self, name: &'t str) -> Option<&'t str> {
         let Some((before, after)) = self.pattern.split_once('*') else {

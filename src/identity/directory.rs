@@ -1,5 +1,7 @@
 //! Who may log in, by name; and the check of a proof against the verifiers kept for that name.
 
+mod explain;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
@@ -152,6 +154,8 @@ pub struct Directory {
     passwords: HashMap<String, Vec<Entry>>,
     issuers: Vec<Issuer>,
     certificates: Vec<CertificateRule>,
+    /// The groups that the configuration puts identities in, whichever way they come.
+    members: HashMap<String, Vec<String>>,
     /// Identities that may not log in, whichever way.
     revoked: HashSet<String>,
     /// Tried for unknown names, so that they cost what known ones do.
@@ -216,7 +220,14 @@ impl Directory {
     ) -> Self {
         let tokens = by_identity(records.into_iter().map(Entry::of_token));
         let (passwords, decoy) = (HashMap::new(), Verifier::of(b"nobody holds this"));
-        Self { tokens, passwords, issuers, certificates, revoked, decoy }
+        let members = HashMap::new();
+        Self { tokens, passwords, issuers, certificates, members, revoked, decoy }
+    }
+
+    /// The same with these groups for the identities of these names.
+    #[must_use]
+    pub fn with_members(self, members: HashMap<String, Vec<String>>) -> Self {
+        Self { members, ..self }
     }
 
     /// The same with these session passwords.
@@ -234,10 +245,21 @@ impl Directory {
     ) -> Result<(Arc<Principal>, Arc<Pass>), LoginRefusal> {
         let (principal, pass) = self.identify(attempt, now_us)?;
         // Last, and by who it is: an issuer's token and an alias name the identity otherwise than the user name does.
+        Ok((self.welcome(principal)?, pass))
+    }
+
+    /// What counts of an identity, whichever way it comes: it is not revoked, and is in its groups of the configuration.
+    pub fn welcome(&self, mut principal: Arc<Principal>) -> Result<Arc<Principal>, LoginRefusal> {
         if self.revoked.contains(&principal.subject) {
             return Err(LoginRefusal::Revoked);
         }
-        Ok((principal, pass))
+        if let Some(groups) = self.members.get(&principal.subject) {
+            let principal = Arc::make_mut(&mut principal);
+            principal.groups.extend(groups.iter().cloned());
+            principal.groups.sort();
+            principal.groups.dedup();
+        }
+        Ok(principal)
     }
 
     /// A certificate that is the identity's by a rule is proof enough.
@@ -316,15 +338,13 @@ impl Directory {
         now_us: i64,
     ) -> Result<Principal, LoginRefusal> {
         let asserted = issuer::verify_sign_in(&self.issuers, sign_in, token.expose(), now_us)?;
-        if self.revoked.contains(&asserted.subject) {
-            return Err(LoginRefusal::Revoked);
-        }
-        Ok(Principal {
+        let principal = Principal {
             subject: asserted.subject,
             kind: asserted.kind,
             groups: asserted.groups,
             attributes: BTreeMap::new(),
-        })
+        };
+        self.welcome(Arc::new(principal)).map(Arc::unwrap_or_clone)
     }
 
     /// What a session got in with, as it is now, for a token may end sooner than it was to; or why it counts no more.
@@ -354,11 +374,6 @@ impl Directory {
             Source::Issuer(url) => self.issuers.iter().any(|issuer| issuer.rules.issuer == *url),
         };
         if holds { Ok(Arc::clone(pass)) } else { Err(PassEnd::Withdrawn) }
-    }
-
-    /// Whether this identity is revoked, whatever proves it.
-    pub fn is_revoked(&self, identity: &str) -> bool {
-        self.revoked.contains(identity)
     }
 
     /// Whether a token of an issuer can be a login.
@@ -466,6 +481,66 @@ mod tests {
                 assert_eq!(principal.attributes["run"], "7");
             }
         }
+    }
+
+    /// The configuration's groups come to those of whatever vouches; nobody else gets them.
+    #[test]
+    fn members_are_in_their_groups_whoever_vouches() {
+        let members = [("bot".to_owned(), vec!["dba".to_owned(), "a".to_owned()])];
+        let directory =
+            of(vec![record("bot", b"t"), record("bob", b"t")]).with_members(members.into());
+        let groups = |user: &str| {
+            directory.admit(&attempt(user, &native(b"t")), 0).unwrap().0.groups.clone()
+        };
+        assert_eq!(groups("bot"), ["a", "b", "dba"]);
+        assert_eq!(groups("bot;run=7"), ["a", "b", "dba"]);
+        assert_eq!(groups("bob"), ["a", "b"]);
+        let person = |subject: &str| Principal {
+            subject: subject.into(),
+            kind: PrincipalKind::Human,
+            groups: vec![],
+            attributes: BTreeMap::new(),
+        };
+        assert_eq!(directory.welcome(Arc::new(person("bot"))).unwrap().groups, ["a", "dba"]);
+        assert_eq!(directory.welcome(Arc::new(person("Bot"))).unwrap().groups, [""; 0]);
+    }
+
+    /// What a secret or a name is worth is told as a login would find it.
+    #[test]
+    fn what_is_explained_is_what_a_login_finds() {
+        let mut late = record("bot", b"late");
+        (late.id, late.expires_us) = ("tok_late".into(), Some(10));
+        let mut gone = record("bot", b"gone");
+        (gone.id, gone.revoked) = ("tok_gone".into(), true);
+        let directory = of(vec![record("bot", b"t"), late, gone]);
+        let explain = |token: &[u8], user: Option<&str>| {
+            let secret = Secret::new(token.to_vec());
+            let (found, refused) = directory.explain(&secret, user, 10);
+            let last = found.checks.last().map_or("", |check| check.of.as_str()).to_owned();
+            (found.by, last, refused)
+        };
+        let refused = |by: &str, last: &str, why| (by.to_owned(), last.to_owned(), Some(why));
+        let good = ("token tok_1".to_owned(), "identity".to_owned(), None);
+        assert_eq!(explain(b"t", None), good);
+        assert_eq!(explain(b"t", Some("bot;run=7")), good);
+        assert_eq!(explain(b"t", Some("ann")), refused("token tok_1", "name", LoginRefusal::Proof));
+        let late = refused("token tok_late", "time", LoginRefusal::Expired);
+        assert_eq!(explain(b"late", None), late);
+        let gone = refused("token tok_gone", "revoked", LoginRefusal::Revoked);
+        assert_eq!(explain(b"gone", None), gone);
+        let nothing = "nothing that is known here";
+        assert_eq!(explain(b"x", None), refused(nothing, "secret", LoginRefusal::Proof));
+        assert_eq!(explain(b"t", Some(";")), refused(nothing, "user", LoginRefusal::Unknown));
+        let ways = directory.explain_name("bot", 10);
+        let said: Vec<_> =
+            ways.iter().map(|way| (way.by.as_str(), way.refused.as_deref())).collect();
+        let expected = [
+            ("token tok_1", None),
+            ("token tok_late", Some("expired")),
+            ("token tok_gone", Some("revoked")),
+        ];
+        assert_eq!(said, expected);
+        assert_eq!(directory.explain_name("ann", 10), []);
     }
 
     #[test]

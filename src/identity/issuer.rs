@@ -11,10 +11,8 @@ use jsonwebtoken::jwk::{JwkSet, PublicKeyUse};
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, Header, Validation};
 use serde_json::{Map, Value};
 
-#[cfg(feature = "saml")]
-pub(super) use claims::counted_groups;
-
-use super::{LoginRefusal, PrincipalKind, UserName};
+use super::explain::{Short, ShortJson, nobody};
+use super::{LoginRefusal, PrincipalKind, Told, UserName, groups};
 
 /// Longest token that is looked at: those of issuers that list hundreds of groups are about 10 kB.
 const MAX_TOKEN: usize = 32 << 10;
@@ -38,7 +36,7 @@ pub struct IssuerRules {
     pub subject: String,
     /// The claim that lists its groups; a path with dots where no claim has that very name.
     pub groups: Option<String>,
-    /// Which of the listed groups count, and as what; empty: all, as they are called.
+    /// Which of the listed groups count (a `*` at the end stands for any rest), and as what; empty: all, as they are called.
     pub group_names: Vec<(String, String)>,
     /// What its principals are.
     pub kind: PrincipalKind,
@@ -133,8 +131,8 @@ pub(super) fn verify(
     token: &[u8],
     now_us: i64,
 ) -> Result<Asserted, LoginRefusal> {
-    let (rules, claims) = proven(issuers, token, None, now_us)?;
-    let asserted = claims::read(rules, &claims, now_us)?;
+    let (rules, claims) = proven(issuers, token, None, now_us, &mut nobody)?;
+    let asserted = claims::read(rules, &claims, now_us, &mut nobody)?;
     if !claims::is_named(rules, name, &asserted) {
         return Err(LoginRefusal::Name);
     }
@@ -160,12 +158,54 @@ pub(super) fn verify_sign_in(
     now_us: i64,
 ) -> Result<Asserted, LoginRefusal> {
     let client = [sign_in.client.to_owned()];
-    let (rules, claims) = proven(issuers, token, Some(&client), now_us)?;
+    let (rules, claims) = proven(issuers, token, Some(&client), now_us, &mut nobody)?;
     let is_answer = claims::answers(&claims, sign_in.client, sign_in.nonce);
     if rules.issuer != sign_in.issuer || !is_answer {
         return Err(LoginRefusal::Proof);
     }
-    Ok(Asserted { kind: PrincipalKind::Human, ..claims::read(rules, &claims, now_us)? })
+    let asserted = claims::read(rules, &claims, now_us, &mut nobody)?;
+    Ok(Asserted { kind: PrincipalKind::Human, ..asserted })
+}
+
+/// Who a token says it is, and where each of its groups comes from.
+#[derive(Debug)]
+pub(super) struct Explained {
+    pub(super) asserted: Asserted,
+    /// Each group, and why it is one.
+    pub(super) origins: Vec<(String, String)>,
+    /// The groups that it lists and no rule takes.
+    pub(super) left_out: Vec<String>,
+}
+
+/// What [`verify`] finds, and why; `name`: as who the client would log in, if that is asked.
+pub(super) fn explain(
+    issuers: &[Issuer],
+    name: Option<&UserName>,
+    token: &[u8],
+    now_us: i64,
+    told: Told<'_>,
+) -> Result<Explained, LoginRefusal> {
+    let (rules, claims) = proven(issuers, token, None, now_us, told)?;
+    let asserted = claims::read(rules, &claims, now_us, told)?;
+    if let Some(name) = name {
+        let (asked, subject) = (Short(&name.identity), Short(&asserted.subject));
+        told("name", format_args!("{asked} is {subject}, or of aliases {:?}", rules.aliases));
+        if !claims::is_named(rules, name, &asserted) {
+            return Err(LoginRefusal::Name);
+        }
+    }
+    let listed = claims::listed(rules, &claims)?;
+    let counted = groups::counted(&rules.group_names, &listed).ok_or(LoginRefusal::Claims)?;
+    let claim = rules.groups.as_deref().unwrap_or_default();
+    let origin = |group: &groups::Counted<'_>| {
+        let by = group
+            .rule
+            .map_or("as it is called".to_owned(), |rule| format!("by group_names {rule:?}"));
+        (group.ours.to_owned(), format!("claim {claim} lists {:?}, {by}", group.listed))
+    };
+    let origins = counted.iter().map(origin).collect();
+    let left_out = groups::left_out(&rules.group_names, &listed).map(str::to_owned).collect();
+    Ok(Explained { asserted, origins, left_out })
 }
 
 /// The claims of a token that one of the issuers signed, for one of these audiences (none: those of its rules). Times are
@@ -175,11 +215,14 @@ fn proven<'i>(
     token: &[u8],
     audiences: Option<&[String]>,
     now_us: i64,
+    told: Told<'_>,
 ) -> Result<(&'i IssuerRules, Map<String, Value>), LoginRefusal> {
+    told("form", format_args!("a signed token, of {MAX_TOKEN} bytes at the most"));
     if token.len() > MAX_TOKEN {
         return Err(LoginRefusal::Proof);
     }
     let header = jsonwebtoken::decode_header(token).map_err(|_| LoginRefusal::Proof)?;
+    told("header", format_args!("brings no key, and does not say where one is"));
     // What would have us take a key from the token, or from where it says (RFC 8725, 3.10).
     if header.jku.is_some() || header.x5u.is_some() || header.jwk.is_some() || header.x5c.is_some()
     {
@@ -188,21 +231,38 @@ fn proven<'i>(
     let unproven: Map<String, Value> =
         jsonwebtoken::dangerous::insecure_decode_claims(token).map_err(|_| LoginRefusal::Proof)?;
     let says = unproven.get("iss").and_then(Value::as_str).ok_or(LoginRefusal::Proof)?;
+    told("issuer", format_args!("iss {} is one of [[issuers]]", Short(says)));
     let mut all = issuers.iter().enumerate();
     let (at, Issuer { rules, keys }) =
         all.find(|(_, issuer)| issuer.rules.issuer == says).ok_or(LoginRefusal::Proof)?;
+    told("algorithm", format_args!("{:?} is one of {:?}", header.alg, rules.algorithms));
     if !rules.allows(header.alg) {
         return Err(LoginRefusal::Proof);
     }
+    told("keys", format_args!("the issuer's were fetched, and are no older than keep_keys_s"));
     let Some(keys) = keys else { return Err(LoginRefusal::Key(at)) };
     if keys.until_us <= now_us {
         return Err(LoginRefusal::Key(at));
     }
+    let kid = header.kid.as_deref().unwrap_or("(none)");
+    told("key", format_args!("kid {} is among them", Short(kid)));
     let Some(key) = keys.find(&header) else { return Err(LoginRefusal::Key(at)) };
-    let validation = rules.validation(header.alg, audiences.unwrap_or(&rules.audiences));
-    let proven = jsonwebtoken::decode::<Map<String, Value>>(token, &key.public, &validation)
-        .map_err(|_| LoginRefusal::Proof)?;
-    Ok((rules, proven.claims))
+    told("signature", format_args!("by that key"));
+    let audiences = audiences.unwrap_or(&rules.audiences);
+    let validation = rules.validation(header.alg, audiences);
+    let proven = jsonwebtoken::decode::<Map<String, Value>>(token, &key.public, &validation);
+    // (The signature is looked at before any claim is.)
+    if proven.as_ref().err().is_none_or(is_of_claims) {
+        let aud = ShortJson(unproven.get("aud").unwrap_or(&Value::Null));
+        told("audience", format_args!("of aud, {aud}, one is of {audiences:?}"));
+    }
+    Ok((rules, proven.map_err(|_| LoginRefusal::Proof)?.claims))
+}
+
+/// Whether it is a claim that is not as it must be.
+fn is_of_claims(error: &jsonwebtoken::errors::Error) -> bool {
+    use jsonwebtoken::errors::ErrorKind::{InvalidAudience, InvalidIssuer, MissingRequiredClaim};
+    matches!(error.kind(), InvalidAudience | InvalidIssuer | MissingRequiredClaim(_))
 }
 
 impl IssuerRules {

@@ -2,6 +2,8 @@
 
 mod certificate;
 mod directory;
+mod explain;
+mod groups;
 mod issuer;
 mod login_key;
 mod pass;
@@ -20,8 +22,8 @@ pub use certificate::{Certificate, CertificateRule, NameKind};
 pub use directory::{
     Attempt, Directory, LoginRefusal, MAX_LIVE_TOKENS, Proof, TokenRecord, Verifier,
 };
-#[cfg(feature = "saml")]
-use issuer::counted_groups;
+use explain::Told;
+pub use explain::{Check, Explanation, GroupOrigin};
 pub use issuer::{Issuer, IssuerKeys, IssuerRules, SignIn};
 pub use login_key::LoginKey;
 pub use pass::{Pass, PassEnd};

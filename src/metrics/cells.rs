@@ -38,6 +38,9 @@ pub(super) const LOGIN_RESULTS: [&str; 17] = [
     "sessions",
 ];
 
+/// Whose failures say how late a failed login is answered.
+pub(super) const LOGIN_DELAYS: [&str; 2] = ["address", "name"];
+
 /// How a statement was decided.
 pub(super) const VERDICTS: [&str; 4] = crate::policy::Effect::LABELS;
 
@@ -79,6 +82,7 @@ pub struct CoreCells {
     pub(super) statements: [[Cell; VERDICTS.len()]; Verb::ALL.len()],
     pub(super) faults: [Cell; FaultKind::ALL.len()],
     pub(super) logins: [Cell; LOGIN_RESULTS.len()],
+    pub(super) login_delays: [Cell; LOGIN_DELAYS.len()],
     pub(super) audit_refused: Cell,
     pub(super) rows: Cell,
     pub(super) bytes: Cell,
@@ -103,6 +107,14 @@ impl CoreCells {
     pub fn login_refused(&self, reason: &str) {
         let at = LOGIN_RESULTS.iter().position(|known| *known == reason);
         if let Some(cell) = at.and_then(|at| self.logins.get(at)) {
+            cell.add(1);
+        }
+    }
+
+    /// A failed login is answered late, as one of the closed list says.
+    pub fn login_delayed(&self, by: &str) {
+        let at = LOGIN_DELAYS.iter().position(|known| *known == by);
+        if let Some(cell) = at.and_then(|at| self.login_delays.get(at)) {
             cell.add(1);
         }
     }

@@ -12,7 +12,7 @@ use prometheus::{
 };
 
 pub use cells::CoreCells;
-use cells::{BOUNDS_US, Cell, LOGIN_RESULTS, Times, VERDICTS};
+use cells::{BOUNDS_US, Cell, LOGIN_DELAYS, LOGIN_RESULTS, Times, VERDICTS};
 
 use crate::fault::FaultKind;
 use crate::sql::Verb;
@@ -190,6 +190,31 @@ impl Cores {
         metric.set_histogram(histogram);
         metric
     }
+
+    /// Where statements spend their time.
+    fn latencies(&self) -> [MetricFamily; 3] {
+        let histogram = MetricType::HISTOGRAM;
+        [
+            family(
+                "rowgate_gateway_latency_seconds",
+                "The gateway's own time before a statement is sent.",
+                histogram,
+                vec![self.times(|core| &core.gateway)],
+            ),
+            family(
+                "rowgate_upstream_latency_seconds",
+                "From sending a statement to the database's first byte.",
+                histogram,
+                vec![self.times(|core| &core.upstream)],
+            ),
+            family(
+                "rowgate_hold_seconds",
+                "Waiting for approvers.",
+                histogram,
+                vec![self.times(|core| &core.hold)],
+            ),
+        ]
+    }
 }
 
 impl Collector for Cores {
@@ -211,11 +236,13 @@ impl Collector for Cores {
             faults.map(|(at, kind)| count(self.sum(|c| &c.faults[at]), &[("kind", kind.label())]));
         let logins = LOGIN_RESULTS.iter().enumerate();
         let logins = logins.map(|(at, r)| count(self.sum(|c| &c.logins[at]), &[("result", r)]));
-        let (counter, histogram) = (MetricType::COUNTER, MetricType::HISTOGRAM);
+        let delays = LOGIN_DELAYS.iter().enumerate();
+        let delays = delays.map(|(at, by)| count(self.sum(|c| &c.login_delays[at]), &[("by", by)]));
+        let counter = MetricType::COUNTER;
         let total = |name, help, pick: fn(&CoreCells) -> &Cell| {
             family(name, help, counter, vec![count(self.sum(pick), &[])])
         };
-        vec![
+        let mut families = vec![
             family("rowgate_statements_total", "Statements decided.", counter, statements),
             family(
                 "rowgate_faults_total",
@@ -224,6 +251,12 @@ impl Collector for Cores {
                 faults.collect(),
             ),
             family("rowgate_logins_total", "Logins by how they ended.", counter, logins.collect()),
+            family(
+                "rowgate_login_delays_total",
+                "Failed logins answered late, by whose failures say how late.",
+                counter,
+                delays.collect(),
+            ),
             total(
                 "rowgate_audit_refusals_total",
                 "Statements refused for lack of room in the record.",
@@ -246,25 +279,9 @@ impl Collector for Cores {
                 "Connections that idle sessions gave back to the pool.",
                 |core| &core.given_back,
             ),
-            family(
-                "rowgate_gateway_latency_seconds",
-                "The gateway's own time before a statement is sent.",
-                histogram,
-                vec![self.times(|core| &core.gateway)],
-            ),
-            family(
-                "rowgate_upstream_latency_seconds",
-                "From sending a statement to the database's first byte.",
-                histogram,
-                vec![self.times(|core| &core.upstream)],
-            ),
-            family(
-                "rowgate_hold_seconds",
-                "Waiting for approvers.",
-                histogram,
-                vec![self.times(|core| &core.hold)],
-            ),
-        ]
+        ];
+        families.extend(self.latencies());
+        families
     }
 }
 

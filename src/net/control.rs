@@ -18,6 +18,8 @@ pub(super) enum End {
     Killed,
     /// Its token or its identity was revoked: at once, whatever runs.
     Revoked,
+    /// What it got in with has ended: at once when idle, otherwise after the statement.
+    Expired,
     /// What it got in with is no longer configured: at once when idle, otherwise after the statement.
     Withdrawn,
     /// Its target was removed: at once when idle, otherwise after the statement.
@@ -39,7 +41,7 @@ pub(super) enum End {
 impl End {
     /// Whether a running statement is let finish.
     pub(super) fn waits(self) -> bool {
-        matches!(self, Self::Drain | Self::Killed | Self::Withdrawn | Self::Removed)
+        matches!(self, Self::Drain | Self::Killed | Self::Expired | Self::Withdrawn | Self::Removed)
     }
 }
 
@@ -111,6 +113,14 @@ impl Control {
     /// Whether the time of what the login rests on is over.
     pub(super) fn has_expired(&self, now_us: i64) -> bool {
         self.pass.borrow().as_ref().is_none_or(|(pass, _)| pass.has_expired(now_us))
+    }
+
+    /// Ends the session where the time of what it got in with is over.
+    pub(super) fn end_expired(&self, now_us: i64) {
+        let is_over = |(pass, _): &(Arc<Pass>, u64)| pass.has_expired(now_us);
+        if self.end.get().is_none() && self.pass.borrow().as_ref().is_some_and(is_over) {
+            self.end(End::Expired);
+        }
     }
 
     /// Ends the session where what it got in with counts no more.

@@ -105,6 +105,8 @@ pub struct Limits {
     pub write_timeout: Duration,
     /// Failed logins per address and minute, over which more are refused unseen.
     pub failed_logins_per_minute: u32,
+    /// A session is closed when what it got in with ends, idle or after its statement; else its next statement is refused.
+    pub close_expired: bool,
     /// Statements are recorded with their literals.
     pub record_literals: bool,
     /// Records are durable before they count.

@@ -89,6 +89,8 @@ pub(super) struct Worker {
     kills: Cell<usize>,
     /// By which the sessions' logins were last looked up.
     directory: RefCell<Weak<Directory>>,
+    /// When the sessions' logins are next looked at for whether they have ended.
+    next_expiry_ns: Cell<u64>,
 }
 
 /// Starts a worker's thread, which tells over `ready` whether its driver could be built.
@@ -133,6 +135,7 @@ impl Worker {
             drain_ends_ns: Cell::new(None),
             kills: Cell::new(0),
             directory: RefCell::default(),
+            next_expiry_ns: Cell::new(0),
         }
     }
 
@@ -254,6 +257,7 @@ impl Worker {
         }
         self.each_pool(|pool| pool.tick(self, now));
         self.end_revoked();
+        self.end_expired();
         let past_deadline = self.drain_ends_ns.get().is_some_and(|ends| now >= ends);
         for Seen { control, cell } in self.controls.borrow().values() {
             control.tick(now);
@@ -280,6 +284,16 @@ impl Worker {
                 self.controls.borrow().values().for_each(|seen| seen.control.look_up(snapshot));
             }
         });
+    }
+
+    /// Ends the sessions whose login has ended, where the configuration wants that; looks once a second.
+    fn end_expired(&self) {
+        let now = self.now();
+        if !self.shared.limits.close_expired || now.mono_ns < self.next_expiry_ns.get() {
+            return;
+        }
+        self.next_expiry_ns.set(now.after(Duration::from_secs(1)));
+        self.controls.borrow().values().for_each(|seen| seen.control.end_expired(now.wall_us));
     }
 
     fn is_over(&self) -> bool {

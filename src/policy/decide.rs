@@ -79,7 +79,7 @@ impl Policies {
     }
 
     /// The id of the permit that makes this identity ungoverned.
-    fn passthrough(&self, principal: &Principal, target: &str) -> Option<String> {
+    pub fn passthrough(&self, principal: &Principal, target: &str) -> Option<String> {
         let key = key(principal, &[target]);
         if let Some(known) = self.passthroughs.read().ok().and_then(|memo| memo.get(&key).cloned())
         {

@@ -1,4 +1,4 @@
-//! What a policy's conditions mention, read from its JSON form: the labels that it names, whether it reads the time, and
+//! What a policy mentions, read from its JSON form: the labels and the groups that it names, whether it reads the time, and
 //! what it reads of what clients say.
 
 use serde_json::Value;
@@ -23,6 +23,20 @@ pub(super) fn labels_in(policy: &Value) -> Vec<String> {
     });
     found.sort();
     found.dedup();
+    found
+}
+
+/// The groups that it names, in its scope or a condition.
+pub(super) fn groups_in(policy: &Value) -> Vec<String> {
+    let mut found = Vec::new();
+    walk(policy, &mut |node| {
+        if node["type"] == "Group"
+            && let Some(Value::String(name)) = node.get("id")
+        {
+            found.push(name.clone());
+        }
+        true
+    });
     found
 }
 
@@ -115,6 +129,17 @@ mod tests {
         ] {
             assert_eq!(labels_in(&json(condition)), wanted, "{condition}");
         }
+    }
+
+    #[test]
+    fn groups_are_found_in_scope_and_conditions() {
+        let text = r#"permit (principal in Group::"a", action, resource == Table::"t")
+            when { principal in [Group::"b", Group::"c"] || resource.name == "d" };"#;
+        let mut found = groups_in(&Policy::parse(None, text).unwrap().to_json().unwrap());
+        found.sort();
+        assert_eq!(found, ["a", "b", "c"]);
+        let typed = json("principal == Identity::\"x\"");
+        assert_eq!(groups_in(&typed), [""; 0]);
     }
 
     #[test]

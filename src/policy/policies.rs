@@ -10,7 +10,7 @@ use cedar_policy::{
 };
 
 use super::asking::Reveal;
-use super::literals::{labels_in, reads_run, reads_time};
+use super::literals::{groups_in, labels_in, reads_run, reads_time};
 use super::rule::{Complaint, Rule, check_id};
 use super::vocabulary::Vocabulary;
 use super::{MaskSpec, PluginHost};
@@ -61,6 +61,8 @@ pub(super) struct Loaded {
     file: String,
     /// The labels that it names.
     labels: Vec<String>,
+    /// The groups that it names, those that are asked for an approval among them.
+    groups: Vec<String>,
 }
 
 impl std::fmt::Debug for Policies {
@@ -129,6 +131,11 @@ impl Policies {
         Ok(())
     }
 
+    /// Whether a policy names this group: who is in no other may what everybody may.
+    pub fn names_group(&self, group: &str) -> bool {
+        self.rules.values().any(|loaded| loaded.groups.iter().any(|named| named == group))
+    }
+
     /// How many policies it holds.
     pub fn len(&self) -> usize {
         self.rules.len()
@@ -180,7 +187,10 @@ impl Policies {
         self.reads_run = self.reads_run.and(reads_run(&json));
         let named = policy.new_id(PolicyId::new(id));
         let control = rule.control;
-        let loaded = Loaded { rule, file: file.to_owned(), labels: labels_in(&json) };
+        let mut groups = groups_in(&json);
+        groups.extend(rule.approve.iter().flat_map(|approve| approve.groups.clone()));
+        let (file_name, labels) = (file.to_owned(), labels_in(&json));
+        let loaded = Loaded { rule, file: file_name, labels, groups };
         if let Some(other) = self.rules.insert(PolicyId::new(id), loaded) {
             let what = format!("the @id is also that of a policy in {}", other.file);
             return Err(PolicyError::new(file, id, what, "give each its own"));

@@ -3,9 +3,14 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Command, Stdio};
 
-use crate::stand::{Flavour, Stand, errors, on_both};
+use crate::stand::{Flavour, Stand, errors, on_both, wait_for};
+use crate::wire::{Wire, text};
 
-on_both!(a_wrong_token_says_1045_and_nothing_else, a_revoked_or_expired_token_runs_nothing_more,);
+on_both!(
+    a_wrong_token_says_1045_and_nothing_else,
+    a_revoked_or_expired_token_runs_nothing_more,
+    a_session_whose_login_ends_is_closed_where_that_is_wanted,
+);
 
 fn a_wrong_token_says_1045_and_nothing_else(flavour: Flavour) {
     let stand = Stand::on(flavour);
@@ -82,6 +87,49 @@ fn a_revoked_or_expired_token_runs_nothing_more(flavour: Flavour) {
     let (_, short) = made(&["--expires", "2s"]);
     let sql = "SELECT SLEEP(2.5); SELECT id FROM customers LIMIT 1";
     assert!(stand.sql_refused("bot", &short, sql).contains("RG-LOGIN"));
+}
+
+/// A token of bot's that ends in two seconds.
+fn short(stand: &Stand) -> String {
+    let words = ["token", "create", "--identity", "bot", "--group", "agents", "--expires", "2s"];
+    stand.gateway.cli_ok(&words).unwrap().trim().to_owned()
+}
+
+fn a_session_whose_login_ends_is_closed_where_that_is_wanted(flavour: Flavour) {
+    let stand = Stand::on_with(flavour, |options| {
+        "close_expired = true".clone_into(&mut options.server);
+    });
+    let (token, lasting) = (short(&stand), stand.token("dora", "agents"));
+    let mut other = Wire::login(stand.gateway.port, "dora", &lasting, 0);
+    let mut idle = Wire::login(stand.gateway.port, "bot", &token, 0);
+    idle.query("SELECT id FROM customers LIMIT 1");
+    let mut running = Wire::login(stand.gateway.port, "bot", &token, 0);
+    let answer = running.query("SELECT SLEEP(3.5), 'finished'");
+    assert!(text(&answer).contains("finished"), "a running statement finishes: {}", text(&answer));
+    // Nobody has asked: it is told, and then closed.
+    for mut ended in [idle, running] {
+        let told = text(&[ended.packet()]);
+        assert!(told.contains("RG-LOGIN") && told.contains("28000"), "{told}");
+        assert!(ended.try_packet().is_none(), "it is closed");
+    }
+    assert!(text(&other.query("SELECT 40 + 2")).contains("42"), "another's goes on");
+    wait_for("the record", || {
+        let tail = ["audit", "tail", "-n", "50", "--output", "json"];
+        stand.gateway.cli_ok(&tail).unwrap().contains("\"expired\"").then_some(())
+    });
+}
+
+/// Without a word in the configuration, an idle session stays, and its next statement is refused.
+#[test]
+fn a_session_whose_login_ends_stays_until_its_next_statement() {
+    let stand = Stand::start();
+    let mut idle = Wire::login(stand.gateway.port, "bot", &short(&stand), 0);
+    idle.query("SELECT 1");
+    std::thread::sleep(std::time::Duration::from_secs(4));
+    let open = stand.gateway.metric("rowgate_sessions").unwrap();
+    assert_eq!(open, Some(1.0), "an idle session is left alone");
+    let told = text(&idle.query("SELECT 1"));
+    assert!(told.contains("RG-LOGIN"), "{told}");
 }
 
 #[test]

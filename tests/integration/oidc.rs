@@ -132,6 +132,46 @@ fn mysqls_client_sends_the_token_in_its_file() {
     assert!(refused.contains("ERROR 1045 (28000)"), "{refused}");
 }
 
+/// `identity explain` of a real provider's token, without a word of the token itself.
+#[test]
+fn a_token_is_explained() {
+    let issuer = Issuer::start().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let groups = "[[groups]]\nname = \"night-shift\"\nmembers = [\"etl-bot\"]";
+    let stand = stand(Flavour::MariaDb, folder.path(), &issuer, "");
+    let config = stand.gateway.dir().join("rowgate.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, format!("{text}\n{groups}\n")).unwrap();
+    stand.gateway.cli_ok(&["reload"]).unwrap();
+    let (file, token) = (folder.path().join("token"), issuer.of_etl_bot().unwrap());
+    std::fs::write(&file, format!("{token}\n")).unwrap();
+    let path = file.display().to_string();
+    let told = stand.gateway.cli_ok(&["identity", "explain", "--token", &path]).unwrap();
+    for line in [
+        &format!("vouched by   issuer {}", issuer.url),
+        "ok      signature  by that key",
+        "identity     etl-bot (agent), until ",
+        "group        agents: claim groups lists \"agents\"",
+        "group        night-shift (no policy names it): [[groups]] lists it as a member",
+        "target       shop: governed",
+        "gateway      may nothing",
+    ] {
+        assert!(told.contains(line), "{line}\n{told}");
+    }
+    let json = ["identity", "explain", "--token", &path, "--user", "oidc", "--output", "json"];
+    let json = stand.gateway.cli_ok(&json).unwrap();
+    assert!(json.contains("\"subject\": \"etl-bot\""), "{json}");
+    std::fs::write(&file, &token[..token.len() - 4]).unwrap();
+    let refused = stand.gateway.cli(&["identity", "explain", "--token", &path]).unwrap();
+    let said = String::from_utf8_lossy(&refused.stdout).into_owned();
+    assert!(said.contains("FAILED  signature") && refused.status.code() == Some(1), "{said}");
+    for text in [told, json, said, errors(&refused), stand.gateway.log()] {
+        assert!(!text.contains(&token[..40]), "{text}");
+    }
+    let name = stand.gateway.cli_ok(&["identity", "explain", "--user", "etl-bot"]).unwrap();
+    assert!(name.contains("night-shift"), "{name}");
+}
+
 #[test]
 fn what_is_no_good_token_gets_the_one_error() {
     let issuer = Issuer::start().unwrap();

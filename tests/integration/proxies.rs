@@ -165,6 +165,42 @@ fn failed_logins_are_counted_by_the_header_s_address() {
     through(good.port(), &stand, &token, "SELECT 1").unwrap();
 }
 
+/// A name that many addresses try is answered later and later, whether it is anybody's or not; with the right token its owner
+/// is let in all the same, from wherever, and waits for nothing.
+#[test]
+fn a_name_is_not_guessed_from_many_addresses_at_once() {
+    let stand = Stand::with(trusting);
+    let token = stand.token("bot", "agents");
+    let from = |n: u8| Relay::announcing(stand.gateway.port, &v1(&format!("192.0.2.{n}")));
+    let delays = |by: &str| {
+        let name = format!("rowgate_login_delays_total{{by=\"{by}\"}}");
+        stand.gateway.metric(&name).unwrap().unwrap()
+    };
+    let wrong = |user: &str, n: u8| {
+        let mut client = stand.client(user, "rgt_wrong");
+        client.arg(format!("--port={}", from(n).port())).args(["--batch", "-e", "SELECT 1"]);
+        errors(&client.output().unwrap())
+    };
+    let (mut known, mut unknown) = (Vec::new(), Vec::new());
+    for n in 1..=5 {
+        known.push(wrong("bot", n).replace("'bot'", "USER"));
+    }
+    assert_eq!((delays("address"), delays("name")), (1.0, 4.0), "of a known name");
+    for n in 11..=15 {
+        unknown
+            .push(wrong("nobody", n).replace("'nobody'", "USER").replace("192.0.2.1", "192.0.2."));
+    }
+    assert_eq!((delays("address"), delays("name")), (2.0, 8.0), "of an unknown one");
+    assert!(known[0].contains("ERROR 1045") && known == unknown, "{known:?} {unknown:?}");
+    through(from(9).port(), &stand, &token, "SELECT 1").unwrap();
+    through(from(1).port(), &stand, &token, "SELECT 1").unwrap();
+    assert_eq!(
+        (delays("address"), delays("name")),
+        (2.0, 8.0),
+        "the right token waits for nothing"
+    );
+}
+
 /// HAProxy in front of a port, with this option on its server; ended when dropped.
 struct Haproxy {
     child: Child,

@@ -1,11 +1,14 @@
 //! Tokens and identities over the admin API.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use serde_json::{Value, json};
 
-use super::{DANA, call, run};
+use super::{DANA, House, call, run};
+use crate::control::Gateway as _;
 use crate::identity::{Attempt, Proof};
+use crate::policy::{NoPlugins, Policies, Snapshot};
 use crate::secret::Secret;
 
 #[test]
@@ -148,5 +151,99 @@ fn identities_are_revoked_and_restored() {
         house.record_fails.store(true, Ordering::Relaxed);
         assert_eq!(post(revoke, bot).await, 503);
         assert!(house.directory().await.admit(&attempt("bot", &proof), 0).is_ok());
+    });
+}
+
+impl House {
+    /// The default bundle over the logins that the store has.
+    async fn publish(&self) {
+        let text = include_str!("../../../policies/default.cedar");
+        let members = [("bot".to_owned(), vec!["dumpers".to_owned(), "knitters".to_owned()])];
+        let snapshot = Snapshot {
+            serial: 1,
+            version: "1".into(),
+            policies: Arc::new(Policies::load(&[("default.cedar", text)]).unwrap()),
+            directory: Arc::new(self.directory().await.with_members(members.into())),
+            plugins: Arc::new(NoPlugins),
+            catalogs: vec![],
+        };
+        *self.gateway.snapshot.lock().unwrap() = Some(Arc::new(snapshot));
+    }
+}
+
+#[test]
+fn a_token_and_a_name_are_explained_to_administrators_alone() {
+    run(async |house| {
+        let socket = house.serve("dana.sock", DANA);
+        let other = house.serve("ann.sock", Some(("ann", &["dba", "auditors"])));
+        let path = "/v1/identities/explain";
+        assert_eq!(call(&socket, "POST", path, r#"{"user": "bot"}"#).await.0, 503, "no snapshot");
+        let body = r#"{"identity": "bot", "groups": ["agents"], "targets": ["shop"]}"#;
+        let token = call(&socket, "POST", "/v1/tokens", body).await.1["token"].clone();
+        let body = r#"{"identity": "ann", "kind": "human", "groups": ["admins", "choir"]}"#;
+        let person = call(&socket, "POST", "/v1/tokens", body).await.1["token"].clone();
+        house.publish().await;
+        let ask = json!({ "token": token }).to_string();
+        assert_eq!(call(&other, "POST", path, &ask).await.0, 403);
+        let (status, answer) = call(&socket, "POST", path, &ask).await;
+        assert_eq!(status, 200, "{answer}");
+        assert!(!answer.to_string().contains(token.as_str().unwrap()), "{answer}");
+        let way = &answer["ways"][0];
+        assert_eq!((&way["subject"], &way["refused"]), (&json!("bot"), &Value::Null));
+        let groups: Vec<_> =
+            way["groups"].as_array().unwrap().iter().map(|g| &g["group"]).collect();
+        assert_eq!(groups, ["agents", "dumpers", "knitters"]);
+        assert_eq!(way["unnamed_groups"], json!(["knitters"]));
+        let shop = json!([{"target": "shop", "access": "passthrough", "rule": "dumpers"}]);
+        assert_eq!((&way["targets"], &way["may"]), (&shop, &json!([])));
+        let (_, answer) =
+            call(&socket, "POST", path, &json!({ "token": person }).to_string()).await;
+        let way = &answer["ways"][0];
+        assert_eq!(way["may"], json!(["sign-in", "approve", "audit", "administer"]));
+        assert_eq!(way["targets"][0]["access"], json!("denied"));
+        assert_eq!(way["unnamed_groups"], json!(["choir"]));
+        let ask = json!({ "token": person, "user": "bot" }).to_string();
+        let (_, answer) = call(&socket, "POST", path, &ask).await;
+        let way = &answer["ways"][0];
+        assert_eq!((&way["refused"], &way["may"]), (&json!("proof"), &json!([])));
+        let (_, answer) = call(&socket, "POST", path, r#"{"user": "bot"}"#).await;
+        assert_eq!(answer["ways"].as_array().unwrap().len(), 1);
+        assert_eq!(answer["ways"][0]["targets"], shop);
+        assert_eq!(call(&socket, "POST", path, "").await.0, 400);
+    });
+}
+
+#[test]
+fn what_a_token_is_not_for_is_closed() {
+    run(async |house| {
+        let socket = house.serve("dana.sock", DANA);
+        let body = r#"{"identity": "bot", "groups": ["agents"]}"#;
+        let token = call(&socket, "POST", "/v1/tokens", body).await.1["token"].clone();
+        let id = call(&socket, "GET", "/v1/tokens", "").await.1["tokens"][0]["id"].clone();
+        let mut tokens = house.store.logins().await.unwrap().tokens;
+        tokens[0].scope.targets = vec!["crm".into()];
+        house.publish().await;
+        let directory = crate::identity::Directory::new(
+            tokens,
+            vec![],
+            vec![],
+            std::collections::HashSet::new(),
+        );
+        let old = house.gateway.snapshot().unwrap();
+        let snapshot = Snapshot {
+            serial: 2,
+            version: "2".into(),
+            policies: Arc::clone(&old.policies),
+            directory: Arc::new(directory),
+            plugins: Arc::clone(&old.plugins),
+            catalogs: vec![],
+        };
+        *house.gateway.snapshot.lock().unwrap() = Some(Arc::new(snapshot));
+        let ask = json!({ "token": token }).to_string();
+        let (_, answer) = call(&socket, "POST", "/v1/identities/explain", &ask).await;
+        let way = &answer["ways"][0];
+        assert_eq!(way["by"], json!(format!("token {}", id.as_str().unwrap())));
+        assert_eq!(way["targets"][0]["access"], json!("closed"));
+        assert_eq!(way["only_targets"], json!(["crm"]));
     });
 }

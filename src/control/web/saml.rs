@@ -25,6 +25,7 @@ use super::page::{self, Asked, PageError};
 use super::session::{self, From};
 use super::{Door, Web};
 use crate::clock::now_us;
+use crate::identity::LoginRefusal;
 use crate::identity::saml::{MAX_RESPONSE, RequestKey, ServiceProvider, SignedIn};
 
 /// Longest form: the longest answer in base64, every other letter of it escaped.
@@ -175,7 +176,7 @@ fn answered(
     let plain: String = answer.response.split_ascii_whitespace().collect();
     let response = STANDARD.decode(plain).map_err(|_| "form")?;
     let signed_in = door.service.verify(&response, &request, now_us);
-    let signed_in = signed_in.map_err(crate::identity::saml::SamlRefusal::label)?;
+    let mut signed_in = signed_in.map_err(crate::identity::saml::SamlRefusal::label)?;
     // Neither a second assertion for one request counts, nor one assertion twice.
     let patience_us = now_us.saturating_add(PATIENCE_S.saturating_mul(1_000_000));
     let end_us = signed_in.assertion_ends_us.max(patience_us);
@@ -183,9 +184,8 @@ fn answered(
     if !web.0.used.take(request, end_us, now_us) || !web.0.used.take(assertion, end_us, now_us) {
         return Err("replay");
     }
-    if web.snapshot().directory.is_revoked(&signed_in.principal.subject) {
-        return Err("revoked");
-    }
+    let welcome = web.snapshot().directory.welcome(Arc::new(signed_in.principal));
+    signed_in.principal = Arc::unwrap_or_clone(welcome.map_err(LoginRefusal::label)?);
     Ok((flow, signed_in))
 }
 

@@ -3,12 +3,9 @@
 use serde_json::{Map, Value};
 
 use super::{Asserted, IssuerRules, LEEWAY_S};
-use crate::identity::{LoginRefusal, UserName, is_identity, sorted};
+use crate::identity::groups::{self, MAX_GROUPS};
+use crate::identity::{LoginRefusal, Told, UserName, is_identity};
 use crate::secret;
-
-/// Most groups of one token, and longest name of one: each is an entity in every decision.
-const MAX_GROUPS: usize = 1_024;
-const MAX_GROUP: usize = 256;
 
 /// Whether what the client asks to be is what the claims say it is, or stands for anyone of the issuer.
 pub(super) fn is_named(rules: &IssuerRules, name: &UserName, asserted: &Asserted) -> bool {
@@ -31,7 +28,9 @@ pub(super) fn read(
     rules: &IssuerRules,
     claims: &Map<String, Value>,
     now_us: i64,
+    told: Told<'_>,
 ) -> Result<Asserted, LoginRefusal> {
+    told("time", format_args!("from nbf, if there is one, until exp; {LEEWAY_S} s are granted"));
     let expires_us = time(claims, "exp")?.ok_or(LoginRefusal::Proof)?;
     let leeway_us = LEEWAY_S * 1_000_000;
     if expires_us.saturating_add(leeway_us) <= now_us {
@@ -40,13 +39,17 @@ pub(super) fn read(
     if time(claims, "nbf")?.is_some_and(|from| from.saturating_sub(leeway_us) > now_us) {
         return Err(LoginRefusal::Proof);
     }
+    told("subject", format_args!("claim {}: a name that can log in", rules.subject));
     let subject =
         claims.get(&rules.subject).and_then(Value::as_str).filter(|text| is_identity(text));
     let subject = subject.ok_or(LoginRefusal::Claims)?;
+    told("groups", format_args!("claim {}: names", rules.groups.as_deref().unwrap_or("(none)")));
+    let listed = listed(rules, claims)?;
+    let counted = groups::counted(&rules.group_names, &listed).ok_or(LoginRefusal::Claims)?;
     Ok(Asserted {
         subject: subject.to_owned(),
         kind: rules.kind,
-        groups: groups(rules, claims)?,
+        groups: groups::names(&counted),
         issuer: rules.issuer.clone(),
         expires_us: expires_us.saturating_add(leeway_us),
     })
@@ -61,38 +64,22 @@ fn time(claims: &Map<String, Value>, name: &str) -> Result<Option<i64>, LoginRef
     Ok(Some((seconds * 1e6) as i64))
 }
 
-/// Its groups, sorted, without repeats. A claim that is not there is no groups; one of another form is an error, since
-/// rules that forbid by group would not see them.
-fn groups(rules: &IssuerRules, claims: &Map<String, Value>) -> Result<Vec<String>, LoginRefusal> {
+/// The groups that it lists. A claim that is not there is no groups; one of another form is an error, since rules that forbid
+/// by group would not see them.
+pub(super) fn listed<'c>(
+    rules: &IssuerRules,
+    claims: &'c Map<String, Value>,
+) -> Result<Vec<&'c str>, LoginRefusal> {
     let Some(path) = &rules.groups else { return Ok(Vec::new()) };
-    let listed: Vec<&str> = match at(claims, path) {
-        None | Some(Value::Null) => Vec::new(),
-        Some(Value::String(one)) => vec![one],
+    match at(claims, path) {
+        None | Some(Value::Null) => Ok(Vec::new()),
+        Some(Value::String(one)) => Ok(vec![one]),
         Some(Value::Array(all)) if all.len() <= MAX_GROUPS => {
             let texts = all.iter().map(Value::as_str).collect::<Option<_>>();
-            texts.ok_or(LoginRefusal::Claims)?
+            texts.ok_or(LoginRefusal::Claims)
         }
-        Some(_) => return Err(LoginRefusal::Claims),
-    };
-    counted_groups(&rules.group_names, listed).ok_or(LoginRefusal::Claims)
-}
-
-/// The groups that count of those listed, by our names for them; `None` where they are not as groups are.
-pub(in crate::identity) fn counted_groups(
-    group_names: &[(String, String)],
-    listed: Vec<&str>,
-) -> Option<Vec<String>> {
-    let is_group = |group: &&str| !group.is_empty() && group.len() <= MAX_GROUP;
-    if listed.len() > MAX_GROUPS || !listed.iter().all(is_group) {
-        return None;
+        Some(_) => Err(LoginRefusal::Claims),
     }
-    let groups = if group_names.is_empty() {
-        listed.into_iter().map(str::to_owned).collect()
-    } else {
-        let named = group_names.iter().filter(|(theirs, _)| listed.contains(&theirs.as_str()));
-        named.map(|(_, ours)| ours.clone()).collect()
-    };
-    Some(sorted(groups))
 }
 
 /// The claim of that very name, or else the one that a path with dots leads to.

@@ -255,3 +255,84 @@ fn key_sets() {
         assert_eq!(parse(none), None);
     }
 }
+
+/// A directory in which one foreign group counts, and the configuration puts bot in another.
+fn mapped() -> Directory {
+    let mut issuers = issuers();
+    issuers[0].rules.group_names = vec![("a*".into(), "agents".into()), ("x".into(), "dba".into())];
+    let members = [("bot".to_owned(), vec!["night".to_owned(), "agents".to_owned()])];
+    Directory::new(vec![], issuers, vec![], HashSet::from(["gone".to_owned()]))
+        .with_members(members.into())
+}
+
+#[test]
+fn why_it_is_who_it_is() {
+    let good = Secret::new(token(&claims()).into_bytes());
+    let (found, refused) = mapped().explain(&good, Some("oidc;run=7"), NOW_US);
+    assert_eq!((refused, &found.refused), (None, &None));
+    assert_eq!(
+        (found.by.as_str(), found.subject.as_deref()),
+        ("issuer https://idp.example", Some("bot"))
+    );
+    let checked: Vec<_> = found.checks.iter().map(|check| check.of.as_str()).collect();
+    assert_eq!(
+        checked.join(" "),
+        "user form header issuer algorithm keys key signature audience time subject groups name identity"
+    );
+    assert!(found.checks.iter().all(|check| check.passed));
+    let groups = found.groups.iter().map(|one| format!("{}: {}", one.group, one.from.join("; ")));
+    assert_eq!(
+        groups.collect::<Vec<_>>(),
+        [
+            "agents: claim groups lists \"a\", by group_names \"a*\"; [[groups]] lists it as a member",
+            "night: [[groups]] lists it as a member",
+        ]
+    );
+    assert_eq!(found.left_out, ["b", "b"]);
+    // A login is in the same groups.
+    let proof = Proof::Clear(good);
+    let attempt =
+        Attempt { user: "oidc", proof: &proof, certificate: None, target: "shop", address: None };
+    assert_eq!(mapped().admit(&attempt, NOW_US).unwrap().0.groups, ["agents", "night"]);
+}
+
+/// The check that fails is named, it is the last one made, and a login is refused by the same word.
+#[test]
+fn why_it_is_nobody() {
+    let signed = |header: &Header, claims: &Value, key: &Pair| {
+        jsonwebtoken::encode(header, claims, &key.private).unwrap()
+    };
+    let es = |kid: &str| header(Algorithm::ES256, kid);
+    let good = token(&claims());
+    let mut without = claims();
+    without.as_object_mut().unwrap().remove("aud");
+    let jku = Header { jku: Some("https://evil.example".into()), ..es("ec") };
+    for (user, token, of) in [
+        ("bot", "eyJ.x.y".to_owned(), "form"),
+        ("bot", signed(&jku, &claims(), &EC), "header"),
+        ("bot", token(&with("iss", json!("https://evil.example"))), "issuer"),
+        ("bot", signed(&header(Algorithm::RS384, "rsa"), &claims(), &RSA), "algorithm"),
+        ("bot", signed(&es("nobody's"), &claims(), &EC), "key"),
+        ("bot", signed(&es("ec"), &claims(), &OTHER), "signature"),
+        ("bot", token(&with("aud", json!("another"))), "audience"),
+        ("bot", token(&without), "audience"),
+        ("bot", token(&with("exp", json!(NOW_S - 60))), "time"),
+        ("bot", token(&with("nbf", json!(NOW_S + 60))), "time"),
+        ("bot", token(&with("sub", json!("a;run=1"))), "subject"),
+        ("bot", token(&with("groups", json!({"a": true}))), "groups"),
+        ("ann", good, "name"),
+        ("gone", token(&with("sub", json!("gone"))), "identity"),
+    ] {
+        let secret = Secret::new(token.clone().into_bytes());
+        let (found, refused) = mapped().explain(&secret, Some(user), NOW_US);
+        let (last, before) = found.checks.split_last().unwrap();
+        assert_eq!((last.of.as_str(), last.passed), (of, false), "{found:?}");
+        assert!(before.iter().all(|check| check.passed), "{found:?}");
+        let proof = Proof::Clear(secret);
+        let attempt =
+            Attempt { user, proof: &proof, certificate: None, target: "shop", address: None };
+        assert_eq!(mapped().admit(&attempt, NOW_US).err(), refused, "{of}");
+        assert_eq!(found.refused.as_deref(), refused.map(LoginRefusal::label), "{of}");
+        assert!(!format!("{found:?}").contains(&token), "{of}");
+    }
+}

@@ -7,7 +7,7 @@ use roxmltree::Node;
 
 use super::xml::{ASSERTION, children, is, only, text};
 use super::{SamlRefusal, ServiceProvider, SignedIn};
-use crate::identity::{Principal, counted_groups, is_identity};
+use crate::identity::{Principal, groups as mapping, is_identity};
 
 const BEARER: &str = "urn:oasis:names:tc:SAML:2.0:cm:bearer";
 /// What a NameID is where it doesn't say, and what an issuer is where it says.
@@ -192,7 +192,9 @@ fn groups(
     attributes: &Attributes<'_, '_>,
 ) -> Result<Vec<String>, SamlRefusal> {
     let Some(name) = &rules.groups else { return Ok(Vec::new()) };
-    counted_groups(&rules.group_names, values(attributes, name)?).ok_or(SamlRefusal::Claims)
+    let listed = values(attributes, name)?;
+    let counted = mapping::counted(&rules.group_names, &listed).ok_or(SamlRefusal::Claims)?;
+    Ok(mapping::names(&counted))
 }
 
 /// A time (`xs:dateTime`, in UTC by SAML's rule), in microseconds. One that is none is an error, not an absence.

@@ -41,7 +41,7 @@ pub struct ServiceProvider {
     pub name_id_formats: Vec<String>,
     /// The attribute that lists its groups; none: its identities are in none.
     pub groups: Option<String>,
-    /// Which of the listed groups count, and as what; empty: all, as they are called.
+    /// Which of the listed groups count (a `*` at the end stands for any rest), and as what; empty: all, as they are called.
     pub group_names: Vec<(String, String)>,
     /// What its principals are.
     pub kind: PrincipalKind,

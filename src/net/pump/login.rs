@@ -61,8 +61,9 @@ impl Pump {
                 Err(refused)
             }
             Err(reason) => {
-                let delay = shared.rate.failed(self.counted_as(), self.now);
+                let (delay, by) = shared.rate.failed(self.counted_as(), &login.user, self.now);
                 self.record_refused(&login.user, reason);
+                self.worker.metrics().login_delayed(by);
                 until_ended(&self.control, monoio::time::sleep(delay)).await?;
                 self.now = self.worker.now();
                 Err(self.denied(&login.user))
@@ -163,7 +164,7 @@ impl Pump {
     /// A client that was told that its hash is wrong, and then left, has failed as well.
     pub(super) fn never_answered(&mut self) {
         if let Some(user) = self.asked_again.take() {
-            let _ = self.worker.shared.rate.failed(self.counted_as(), self.now);
+            let _ = self.worker.shared.rate.failed(self.counted_as(), &user, self.now);
             self.record_refused(&user, "proof");
         }
     }

@@ -329,6 +329,7 @@ impl Pump {
                 match end {
                     End::Kill | End::Killed => "killed",
                     End::Revoked => "revoked",
+                    End::Expired => "expired",
                     End::Withdrawn => "withdrawn",
                     End::Removed => "target removed",
                     End::LoginTimeout => "timeout",
@@ -361,7 +362,7 @@ impl Pump {
             End::Kill => Fault::killed(),
             End::Killed => kill::killed(),
             End::Revoked => Fault::revoked(),
-            End::Withdrawn => Fault::login_ended(),
+            End::Expired | End::Withdrawn => Fault::login_ended(),
             End::Removed => Fault::target_removed(),
             End::LoginTimeout => Fault::login_timeout(),
             End::IdleTimeout => Fault::idle_timeout(),

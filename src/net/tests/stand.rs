@@ -68,6 +68,7 @@ impl Options {
             compression: 0,
             write_timeout: Duration::from_mins(1),
             failed_logins_per_minute: 5,
+            close_expired: false,
             record_literals: false,
             durable_records: false,
         };

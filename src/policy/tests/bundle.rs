@@ -72,6 +72,31 @@ fn what_agents_write_and_define() {
     }
 }
 
+/// Another group has other rules: no writes at all, two approvers in place of one, no mask of its own.
+#[test]
+fn what_developers_do() {
+    let policies = load(DEFAULT);
+    for (facts, expected) in [
+        (select(vec![bare(&["id"]), bare(&["name"])]), "allow"),
+        (
+            select(vec![bare(&["card_number"]), bare(&["ssn"]), bare(&["notes"])]),
+            "mask 0=redact(default-redact) 1=redact(default-redact) 2=redact(default-redact)",
+        ),
+        (used("ssn", Place::Where), "deny masked-use"),
+        (write(Verb::Insert, "orders"), "deny default-deny"),
+        (Facts { key_pinned: true, ..write(Verb::Delete, "orders") }, "deny default-deny"),
+        (define(Verb::Drop, "payments"), "hold developers-ddl approvers×2"),
+        (define(Verb::Create, "fresh"), "hold developers-ddl approvers×2"),
+        (plain(Verb::Drop), "hold developers-ddl approvers×2"),
+        (plain(Verb::Grant), "deny default-deny"),
+        (plain(Verb::Call), "deny default-deny"),
+        (plain(Verb::Set), "allow"),
+        (plain(Verb::Show), "allow"),
+    ] {
+        check(&policies, "developers", facts, expected);
+    }
+}
+
 #[test]
 fn what_agents_do_without_tables() {
     let policies = load(DEFAULT);
@@ -126,6 +151,8 @@ fn what_statements_say_beyond_their_verb() {
     ] {
         let analysis = Analysis { digest_text: text.to_owned(), ..analysis(plain(verb)) };
         assert_eq!(told(&rule_on(&policies, "agents", &analysis)), expected, "{text}");
+        let of_developers = expected.replace("agents-diagnostics", "default-deny");
+        assert_eq!(told(&rule_on(&policies, "developers", &analysis)), of_developers, "{text}");
     }
 }
 
@@ -150,7 +177,8 @@ fn system_tables() {
     ] {
         let table = TableUse { schema: schema.into(), ..table(name, Access::Read) };
         let facts = Facts { verb: Verb::Select, tables: vec![table], ..Facts::default() };
-        check(&policies, "agents", facts, expected);
+        check(&policies, "agents", facts.clone(), expected);
+        check(&policies, "developers", facts, expected);
     }
 }
 
