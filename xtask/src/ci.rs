@@ -30,6 +30,7 @@ pub(crate) fn prepare() -> Result<()> {
     setup::pymysql()?;
     setup::connector()?;
     setup::mariadb_plugins()?;
+    setup::js_drivers()?;
     setup::issuer()?;
     setup::simplesamlphp()?;
     setup::browser()?;
