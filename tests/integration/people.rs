@@ -35,12 +35,23 @@ fn begin(site: &Site, home: &Path) -> (Child, String) {
     (login, code)
 }
 
-fn answer(site: &Site, browser: &mut Browser, code: &str, verdict: &str) {
+/// Signs in in Chromium, and agrees.
+fn agree(site: &Site, name: &str, code: &str) {
+    let script = serde_json::json!([{ "as": name, "script": [
+        ["open", format!("/device?code={code}")],
+        ["says", code], ["says", "laptop"],
+        ["click", "Yes, connect it"], ["says", "The device has what it needs"],
+    ] }]);
+    let pictures = xtask::sh::root().join("target/screenshots");
+    xtask::chromium::walk(&site.url, &pictures, &script.to_string()).unwrap();
+}
+
+fn refuse(site: &Site, browser: &mut Browser, code: &str) {
     let page = browser.get(&site.at(&format!("/device?code={code}"))).body;
     assert!(page.contains("laptop") && page.contains("127.0.0.1"), "{page}");
     let token = csrf(browser, site);
-    let form = [("csrf", token.as_str()), ("code", code), ("verdict", verdict)];
-    assert!(browser.post(&site.at("/device"), &form).status.is_success(), "{verdict}");
+    let form = [("csrf", token.as_str()), ("code", code), ("verdict", "refuse")];
+    assert!(browser.post(&site.at("/device"), &form).status.is_success());
 }
 
 #[test]
@@ -50,9 +61,8 @@ fn someone_signs_in_connects_and_signs_out() {
     let home = folder.path();
     let nobody = run(home, &["connect", "shop"]);
     assert!(errors(&nobody).contains("sign in with `rowgate login"), "{}", errors(&nobody));
-    let mut dee = site.signed_in("dee");
     let (login, code) = begin(&site, home);
-    answer(&site, &mut dee, &code, "agree");
+    agree(&site, "dee", &code);
     let said = login.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&said.stdout).into_owned();
     assert!(
@@ -105,7 +115,7 @@ fn whoever_says_no_lets_nobody_in() {
     let folder = tempfile::tempdir().unwrap();
     let mut dee = site.signed_in("dee");
     let (login, code) = begin(&site, folder.path());
-    answer(&site, &mut dee, &code, "refuse");
+    refuse(&site, &mut dee, &code);
     let said = login.wait_with_output().unwrap();
     assert_eq!(said.status.code(), Some(1));
     assert!(!folder.path().join("rowgate/login.json").exists());

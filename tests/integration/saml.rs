@@ -142,6 +142,30 @@ fn a_person_signs_in() {
     assert_eq!(site.refused(&browser, "corp", &answer), "revoked");
 }
 
+/// All of it in Chromium: nothing that our own idea of a browser let by.
+#[test]
+fn a_person_signs_in_by_a_browser_and_makes_a_password() {
+    let more = "title = \"The corporation\"\ngroup_names = { analysts = \"agents\" }";
+    let site = Site::start(&["corp"], more);
+    site.provider.knows(&[site.service("corp", "")]).unwrap();
+    let script = serde_json::json!([{ "as": "ann", "by": "The corporation", "script": [
+        ["says", "The corporation from"],
+        ["click", "Make a password"], ["says", "A password for ann"],
+        ["picture", "password-by-saml"],
+        ["print", ".secret pre code"],
+    ] }]);
+    let pictures = xtask::sh::root().join("target/screenshots");
+    let said = xtask::chromium::walk(&site.url, &pictures, &script.to_string()).unwrap();
+    let password = said.trim();
+    let sql = "SELECT name, ssn FROM customers WHERE id = 5";
+    let rows = site.stand.sql_ok("ann", password, sql);
+    let customer = xtask::shop::customer(5);
+    assert!(rows.contains(&customer.name) && !rows.contains(&customer.ssn), "{rows}");
+    site.stand.gateway.cli_ok(&["identity", "revoke", "ann"]).unwrap();
+    let refused = site.stand.sql_refused("ann", password, sql);
+    assert!(refused.contains("ERROR 1045"), "{refused}");
+}
+
 #[test]
 fn an_answer_is_for_one_use_of_one_browser() {
     let mut site = Site::start(&["corp", "other"], "");

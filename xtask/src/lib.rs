@@ -7,6 +7,7 @@
 #![allow(missing_docs, reason = "chores are documented by their --help and their module comments")]
 
 pub mod browser;
+pub mod chromium;
 pub mod clients;
 pub mod gateway;
 pub mod http;
