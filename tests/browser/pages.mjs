@@ -72,6 +72,12 @@ const steps = {
   async width(page, width) {
     await page.setViewportSize(Object.fromEntries(WIDTHS)[width])
   },
+  // Presses a button that copies, and prints what it copied.
+  async copy(page, name) {
+    await page.context().grantPermissions(['clipboard-read', 'clipboard-write'])
+    await page.getByRole('button', { name, exact: true }).click()
+    console.log(await page.evaluate(() => navigator.clipboard.readText()))
+  },
   async print(page, selector) {
     console.log(await page.locator(selector).first().textContent())
   },

@@ -737,6 +737,7 @@ fn walks(code: &str) -> String {
         ] },
         { "as": "dee", "script": [
             ["width", "1280"], ["look", "access-of-an-agent"],
+            ["copy", "Copy the rowgate command for shop"],
             ["click", "Make a password"], ["says", "A password for dee"], ["look", "password-new"],
             ["print", ".secret pre code"],
             ["click", "Back to my access"], ["says", "My passwords"], ["look", "access-passwords"],
@@ -790,6 +791,8 @@ fn people_use_the_pages_in_a_browser() {
     );
     site.stand.pending();
     let said = xtask::chromium::walk(&site.url, &pictures, &walks(&code)).unwrap();
+    let own = format!("rowgate login --gateway {} --target shop\nrowgate connect shop\n", site.url);
+    assert!(said.contains(&own), "{said}");
     let made: Vec<&str> = said.lines().filter(|line| line.starts_with("rg")).collect();
     site.stand.sql_ok("keyboard-bot", made[0], "SELECT 1");
     let rows = site.stand.sql_ok("dee", made[1], "SELECT ssn FROM customers WHERE id = 5");
