@@ -8,7 +8,7 @@ use mysql_async::prelude::Queryable as _;
 use mysql_async::{Conn, OptsBuilder, SslOpts};
 use xtask::clients::Login;
 use xtask::issuer::Issuer;
-use xtask::{mysql, shop};
+use xtask::{gateway, mysql, shop};
 
 use crate::stand::{Flavour, Stand, errors, on_both, wait_for};
 
@@ -17,28 +17,12 @@ on_both!(a_token_is_the_password_of_a_stock_client, it_is_the_password_of_every_
 /// A gateway with TLS that takes tokens of this issuer.
 fn stand(flavour: Flavour, folder: &Path, issuer: &Issuer, more: &str) -> Stand {
     crate::tls::make_pair(folder);
-    let (certificate, key) = (folder.join("rowgate.crt"), folder.join("rowgate.key"));
-    let tables = format!(
-        "[tls]\ncertificate = \"{}\"\nkey = \"{}\"\n{}",
-        certificate.display(),
-        key.display(),
-        issuer.table(more)
-    );
+    let tables = format!("{}{}", gateway::tls_table(folder), issuer.table(more));
     Stand::on_with(flavour, |options| options.more = tables)
 }
 
 fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
-}
-
-/// What etl-bot's tokens say, but for these claims.
-fn claims(issuer: &Issuer, changed: &str) -> String {
-    let (url, end) = (&issuer.url, now() + 600);
-    let comma = if changed.is_empty() { "" } else { "," };
-    // The later of two of one name counts, to JavaScript.
-    format!(
-        "{{\"iss\":\"{url}\",\"aud\":\"rowgate\",\"sub\":\"etl-bot\",\"exp\":{end},\"groups\":[\"agents\"]{comma}{changed}}}"
-    )
 }
 
 fn run(stand: &Stand, user: &str, password: &str, sql: &str) -> Output {
@@ -171,8 +155,9 @@ fn what_is_no_good_token_gets_the_one_error() {
     let folder = tempfile::tempdir().unwrap();
     let stand = stand(Flavour::MariaDb, folder.path(), &issuer, "");
     let es256 = "{\"alg\":\"ES256\"}";
-    let sign =
-        |header: &str, changed: &str| issuer.sign(header, &claims(&issuer, changed)).unwrap();
+    let sign = |header: &str, changed: &str| {
+        issuer.sign(header, &issuer.claims(changed).unwrap()).unwrap()
+    };
     let good = sign(es256, "");
     assert!(is_masked(&rows(&stand, "etl-bot", &good, MASKED)));
     let part = |json: &str| {
@@ -182,15 +167,21 @@ fn what_is_no_good_token_gets_the_one_error() {
     let (signed, signature) = good.rsplit_once('.').unwrap();
     let (head, _) = signed.split_once('.').unwrap();
     let bad = [
-        ("alg none", format!("{}.{}.", part("{\"alg\":\"none\"}"), part(&claims(&issuer, "")))),
+        (
+            "alg none",
+            format!("{}.{}.", part("{\"alg\":\"none\"}"), part(&issuer.claims("").unwrap())),
+        ),
         (
             "other claims",
-            format!("{head}.{}.{signature}", part(&claims(&issuer, "\"groups\":[\"admins\"]"))),
+            format!(
+                "{head}.{}.{signature}",
+                part(&issuer.claims("\"groups\":[\"admins\"]").unwrap())
+            ),
         ),
         ("an algorithm that is not listed", sign("{\"alg\":\"PS256\"}", "")),
         ("the issuer", sign(es256, "\"iss\":\"https://evil.example\"")),
         ("another issuer's", other.of_etl_bot().unwrap()),
-        ("another's key", other.sign(es256, &claims(&issuer, "")).unwrap()),
+        ("another's key", other.sign(es256, &issuer.claims("").unwrap()).unwrap()),
         ("the audience", issuer.token("etl-bot", "a secret of the agent", "other").unwrap()),
         ("expired", sign(es256, &format!("\"exp\":{}", now() - 60))),
         ("not yet", sign(es256, &format!("\"nbf\":{}", now() + 300))),
@@ -225,7 +216,7 @@ fn new_keys_cost_no_login_and_made_up_ones_no_fetches() {
     // Made-up keys are asked for once in 30 s at the most; the first look at the start was one as well.
     for at in 0..5 {
         let header = format!("{{\"alg\":\"ES256\",\"kid\":\"made-up-{at}\"}}");
-        let token = issuer.sign(&header, &claims(&issuer, "")).unwrap();
+        let token = issuer.sign(&header, &issuer.claims("").unwrap()).unwrap();
         assert!(!run(&stand, "oidc", &token, "SELECT 1").status.success());
     }
     assert!(issuer.fetches().unwrap() <= before + 1);
@@ -274,7 +265,7 @@ fn a_session_ends_with_its_token() {
     let stand = stand(Flavour::MariaDb, folder.path(), &issuer, "");
     // Clocks may differ by 30 s.
     let token = issuer
-        .sign("{\"alg\":\"ES256\"}", &claims(&issuer, &format!("\"exp\":{}", now() - 26)))
+        .sign("{\"alg\":\"ES256\"}", &issuer.claims(&format!("\"exp\":{}", now() - 26)).unwrap())
         .unwrap();
     let sql = "SELECT 1; SELECT SLEEP(6); SELECT 'still here'";
     let output = run(&stand, "oidc", &token, sql);

@@ -29,10 +29,7 @@ impl Site {
         let port = mariadb::free_port().unwrap();
         let url = format!("{scheme}://127.0.0.1:{port}");
         let table = issuer.pages_table(&url, &folder.path().join("secret"), "").unwrap();
-        let web = format!(
-            "[web]\nlisten = \"127.0.0.1:{port}\"\nurl = \"{url}\"\n{}\n{table}",
-            more(folder.path())
-        );
+        let web = xtask::gateway::web_table(&url, &more(folder.path())) + &table;
         let stand = Stand::with(|options| {
             options.more = web;
             options.wait_s = 30;

@@ -22,3 +22,27 @@ pub fn walk(site: &str, pictures: &Path, script: &str) -> Result<String> {
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
+
+/// Signs in by the provider that the sign-in page calls so, and makes a password on *My access*: that. With pictures of both
+/// pages, named by `picture`.
+pub fn mint(site: &str, pictures: &Path, who: &str, by: &str, picture: &str) -> Result<String> {
+    let script = format!(
+        r#"[{{"as": "{who}", "by": "{by}", "script": [
+            ["says", "{by} from"], ["picture", "{picture}-access"],
+            ["click", "Make a password"], ["says", "A password for {who}"], ["picture", "{picture}-password"],
+            ["print", ".secret pre code"]
+        ]}}]"#
+    );
+    Ok(walk(site, pictures, &script)?.trim().to_owned())
+}
+
+/// Signs in by OIDC, and agrees to a device's code, which `rowgate login` showed.
+pub fn agree(site: &str, pictures: &Path, who: &str, code: &str) -> Result<()> {
+    let script = format!(
+        r#"[{{"as": "{who}", "script": [
+            ["open", "/device?code={code}"], ["says", "{code}"], ["says", "laptop"], ["picture", "device"],
+            ["click", "Yes, connect it"], ["says", "The device has what it needs"]
+        ]}}]"#
+    );
+    walk(site, pictures, &script).map(drop)
+}

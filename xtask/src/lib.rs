@@ -18,3 +18,4 @@ pub mod saml;
 pub mod setup;
 pub mod sh;
 pub mod shop;
+pub mod terminal;
