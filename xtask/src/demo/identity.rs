@@ -85,8 +85,18 @@ impl Scene {
         println!("    pages {url}, the database on 127.0.0.1:{}", gateway.port);
         let pictures = sh::root().join("target/demo-identity");
         let raw = shop::raw_values();
-        let _database = database;
-        Ok(Self { binary, gateway, issuer, saml, url, folder, ca, pictures, raw, _database })
+        Ok(Self {
+            binary,
+            gateway,
+            issuer,
+            saml,
+            url,
+            folder,
+            ca,
+            pictures,
+            raw,
+            _database: database,
+        })
     }
 
     fn login<'a>(&'a self, user: &'a str, password: &'a str) -> Login<'a> {
