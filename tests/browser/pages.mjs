@@ -1,17 +1,19 @@
-// A person at the pages, in a real browser: signs in by OIDC, looks at every page at a phone's and a desk's width, makes a
+// A person at the pages, in a real browser: signs in by OIDC or SAML, looks at every page at a phone's and a desk's width, makes a
 // token by keyboard alone, signs out. Each page is looked at by axe (WCAG 2.2 A and AA), and must say nothing to the
 // console.
 //
-//   node pages.mjs SITE FOLDER SCRIPT     SCRIPT: JSON, a list of {as, steps}
+//   node pages.mjs SITE FOLDER < SCRIPT     SCRIPT: JSON, a list of {as, by, script, without}
 //
 // What it finds wrong goes to standard error, and makes it fail. Screenshots go to FOLDER.
 import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { chromium } from 'playwright-core'
 
-const [site, folder, script] = process.argv.slice(2)
+const [site, folder] = process.argv.slice(2)
 const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8')
 const WIDTHS = [['390', { width: 390, height: 844 }], ['1280', { width: 1280, height: 800 }]]
+// Longer than any page takes on a loaded machine.
+const PATIENCE = 30_000
 const wrong = []
 
 const browser = await chromium.launch({
@@ -42,8 +44,10 @@ async function look(page, name, expected = 200) {
 
 // What a step of the script does. (`look` needs script.)
 const steps = {
+  signIn,
   open: (page, path) => page.goto(site + path),
   look: (page, name) => look(page, name),
+  picture: (page, name) => page.screenshot({ path: `${folder}/${name}.png`, fullPage: true }),
   click: (page, name) => page.getByText(name, { exact: true }).first().click(),
   review: (page) => page.getByRole('link', { name: /^Review/ }).first().click(),
   // Goes by Tab to what has this name, as people without a mouse do.
@@ -63,20 +67,46 @@ const steps = {
   press: (page, key) => page.keyboard.press(key),
   type: (page, text) => page.keyboard.type(text),
   async says(page, text) {
-    await page.getByText(text).first().waitFor({ timeout: 10_000 })
+    await page.getByText(text).first().waitFor({ timeout: PATIENCE })
   },
   async width(page, width) {
     await page.setViewportSize(Object.fromEntries(WIDTHS)[width])
+  },
+  // Presses a button that copies, and prints what it copied.
+  async copy(page, name) {
+    await page.context().grantPermissions(['clipboard-read', 'clipboard-write'])
+    await page.getByRole('button', { name, exact: true }).click()
+    console.log(await page.evaluate(() => navigator.clipboard.readText()))
   },
   async print(page, selector) {
     console.log(await page.locator(selector).first().textContent())
   },
 }
 
-for (const { as, script: run, without } of JSON.parse(readFileSync(script, 'utf8'))) {
+// How people say who they are at the tests' two providers, by what the sign-in page calls them.
+const providers = {
+  async 'Example Corp'(page, name) {
+    await page.getByLabel('Name').fill(name)
+    await page.getByRole('button', { name: 'Sign in' }).click()
+  },
+  async 'The corporation'(page, name) {
+    await page.locator('input[name=username]').fill(name)
+    await page.locator('input[name=password]').fill(`${name}-s password`)
+    await page.keyboard.press('Enter')
+  },
+}
+
+async function signIn(page, name, by) {
+  await page.goto(`${site}/sign-in`)
+  await page.getByText(`Continue with ${by}`).click()
+  await providers[by](page, name)
+  await page.getByRole('heading', { name: 'My access' }).waitFor()
+}
+
+for (const { as, by = 'Example Corp', script: run, without } of JSON.parse(readFileSync(0, 'utf8'))) {
   const context = await browser.newContext({ javaScriptEnabled: !without })
   const page = await context.newPage()
-  page.setDefaultTimeout(10_000)
+  page.setDefaultTimeout(PATIENCE)
   page.on('console', (message) => {
     // (A page's own status is what a step looks for, and the provider is not ours.)
     const { url } = message.location()
@@ -84,14 +114,8 @@ for (const { as, script: run, without } of JSON.parse(readFileSync(script, 'utf8
     if (['error', 'warning'].includes(message.type())) wrong.push(`console: ${message.text()} (${page.url()})`)
   })
   page.on('pageerror', (error) => wrong.push(`script: ${error} (${page.url()})`))
-  if (as) {
-    await page.goto(`${site}/sign-in`)
-    await page.getByText('Continue with Example Corp').click()
-    await page.getByLabel('Name').fill(as)
-    await page.getByRole('button', { name: 'Sign in' }).click()
-    await page.getByRole('heading', { name: 'My access' }).waitFor()
-  }
-  for (const [step, ...rest] of run) {
+  const all = as ? [['signIn', as, by], ...run] : run
+  for (const [step, ...rest] of all) {
     try {
       await steps[step](page, ...rest)
     } catch (error) {

@@ -1,41 +1,28 @@
 //! Tokens of a real OpenID provider as the password of stock clients, and in MySQL's token file.
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use mysql_async::prelude::Queryable as _;
+use mysql_async::{Conn, OptsBuilder, SslOpts};
+use xtask::clients::Login;
 use xtask::issuer::Issuer;
-use xtask::{mysql, shop};
+use xtask::{gateway, mysql, shop};
 
 use crate::stand::{Flavour, Stand, errors, on_both, wait_for};
 
-on_both!(a_token_is_the_password_of_a_stock_client,);
+on_both!(a_token_is_the_password_of_a_stock_client, it_is_the_password_of_every_driver,);
 
 /// A gateway with TLS that takes tokens of this issuer.
 fn stand(flavour: Flavour, folder: &Path, issuer: &Issuer, more: &str) -> Stand {
     crate::tls::make_pair(folder);
-    let (certificate, key) = (folder.join("rowgate.crt"), folder.join("rowgate.key"));
-    let tables = format!(
-        "[tls]\ncertificate = \"{}\"\nkey = \"{}\"\n{}",
-        certificate.display(),
-        key.display(),
-        issuer.table(more)
-    );
+    let tables = format!("{}{}", gateway::tls_table(folder), issuer.table(more));
     Stand::on_with(flavour, |options| options.more = tables)
 }
 
 fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
-}
-
-/// What etl-bot's tokens say, but for these claims.
-fn claims(issuer: &Issuer, changed: &str) -> String {
-    let (url, end) = (&issuer.url, now() + 600);
-    let comma = if changed.is_empty() { "" } else { "," };
-    // The later of two of one name counts, to JavaScript.
-    format!(
-        "{{\"iss\":\"{url}\",\"aud\":\"rowgate\",\"sub\":\"etl-bot\",\"exp\":{end},\"groups\":[\"agents\"]{comma}{changed}}}"
-    )
 }
 
 fn run(stand: &Stand, user: &str, password: &str, sql: &str) -> Output {
@@ -68,20 +55,6 @@ fn a_token_is_the_password_of_a_stock_client(flavour: Flavour) {
     for user in ["etl-bot", "oidc", "oidc;run=7"] {
         assert!(is_masked(&rows(&stand, user, &token, MASKED)), "{user}");
     }
-    let pymysql = format!(
-        r#"
-import pymysql, ssl
-c = pymysql.connect(host="127.0.0.1", port={port}, user="oidc", password="{token}", database="shop", ssl={{"ssl": {{}}}})
-with c.cursor() as k:
-    k.execute("{MASKED}")
-    print(k.fetchall())
-"#,
-        port = stand.gateway.port
-    );
-    let mut python = Command::new("python3");
-    let packages = xtask::sh::root().join("target/python");
-    let output = python.args(["-c", &pymysql]).env("PYTHONPATH", packages).output().unwrap();
-    assert!(is_masked(&String::from_utf8_lossy(&output.stdout)), "{}", errors(&output));
     // A gateway's token of the same name still is a login, and nobody's token is not.
     let own = stand.token("etl-bot", "agents");
     assert!(is_masked(&rows(&stand, "etl-bot", &own, MASKED)));
@@ -98,6 +71,56 @@ with c.cursor() as k:
     assert!(!stand.gateway.log().contains(&token));
 }
 
+/// Text and prepared, inside TLS, by the token's name and by the issuer's alias.
+fn it_is_the_password_of_every_driver(flavour: Flavour) {
+    let issuer = Issuer::start().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let stand = stand(flavour, folder.path(), &issuer, "");
+    let token = issuer.of_etl_bot().unwrap();
+    let ca = folder.path().join("rowgate.crt");
+    for user in ["etl-bot", "oidc"] {
+        let login = Login { port: stand.gateway.port, ca: &ca, user, password: &token };
+        for (driver, mut command) in [
+            ("PyMySQL", login.pymysql(MASKED).unwrap()),
+            ("mysql2", login.mysql2(MASKED).unwrap()),
+            ("mariadb", login.mariadb(MASKED)),
+        ] {
+            let output = command.output().unwrap();
+            let shown = String::from_utf8_lossy(&output.stdout);
+            assert!(is_masked(&shown), "{driver}, {user}: {shown}{}", errors(&output));
+        }
+        let shown = by_mysql_async(&login);
+        assert!(is_masked(&shown), "mysql_async, {user}: {shown}");
+    }
+    // Each of them had a connection of its own, as the token's identity.
+    let record = stand.gateway.cli_ok(&["audit", "tail", "-n", "200", "--output", "json"]).unwrap();
+    let opened = record.lines().filter(|line| line.contains("\"session_opened\""));
+    let opened = opened.filter(|line| line.contains("\"identity\":\"etl-bot\"")).count();
+    assert_eq!(opened, 8, "{record}");
+}
+
+/// The rows, as text and prepared, by mysql_async.
+fn by_mysql_async(login: &Login<'_>) -> String {
+    let tls = SslOpts::default().with_root_certs(vec![login.ca.to_path_buf().into()]);
+    let options = OptsBuilder::default()
+        .ip_or_hostname("127.0.0.1")
+        .tcp_port(login.port)
+        .user(Some(login.user))
+        .pass(Some(login.password))
+        .db_name(Some("shop"))
+        .prefer_socket(Some(false))
+        .ssl_opts(Some(tls));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut connection = Conn::new(options).await.unwrap();
+        let text: Vec<(String, String)> = connection.query(MASKED).await.unwrap();
+        let binary: Vec<(String, String)> = connection.exec(MASKED, ()).await.unwrap();
+        connection.disconnect().await.unwrap();
+        assert_eq!(text, binary);
+        format!("{text:?}")
+    })
+}
+
 #[test]
 fn mysqls_client_sends_the_token_in_its_file() {
     if mysql::is_left_out() {
@@ -106,18 +129,11 @@ fn mysqls_client_sends_the_token_in_its_file() {
     let issuer = Issuer::start().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let stand = stand(Flavour::MySql, folder.path(), &issuer, "");
-    let file = folder.path().join("id_token");
-    let plugins = mysql::Tree::here().unwrap().plugins();
+    let (file, ca) = (folder.path().join("id_token"), folder.path().join("rowgate.crt"));
+    let login = Login { port: stand.gateway.port, ca: &ca, user: "oidc", password: "" };
     let run = |token: &str, more: &[&str]| -> Output {
         std::fs::write(&file, token).unwrap();
-        let mut client = stand.client("oidc", "");
-        client.env_remove("MYSQL_PWD").arg(format!("--plugin-dir={}", plugins.display()));
-        client.arg(format!(
-            "--authentication-openid-connect-client-id-token-file={}",
-            file.display()
-        ));
-        client.args(["--ssl-mode=REQUIRED", "--batch", "--database=shop"]).args(more);
-        client.args(["-e", MASKED]).output().unwrap()
+        login.mysql(Some(&file), MASKED).unwrap().args(more).output().unwrap()
     };
     let token = issuer.of_etl_bot().unwrap();
     for more in [&[][..], &["--default-auth=authentication_openid_connect_client"]] {
@@ -179,8 +195,9 @@ fn what_is_no_good_token_gets_the_one_error() {
     let folder = tempfile::tempdir().unwrap();
     let stand = stand(Flavour::MariaDb, folder.path(), &issuer, "");
     let es256 = "{\"alg\":\"ES256\"}";
-    let sign =
-        |header: &str, changed: &str| issuer.sign(header, &claims(&issuer, changed)).unwrap();
+    let sign = |header: &str, changed: &str| {
+        issuer.sign(header, &issuer.claims(changed).unwrap()).unwrap()
+    };
     let good = sign(es256, "");
     assert!(is_masked(&rows(&stand, "etl-bot", &good, MASKED)));
     let part = |json: &str| {
@@ -190,15 +207,21 @@ fn what_is_no_good_token_gets_the_one_error() {
     let (signed, signature) = good.rsplit_once('.').unwrap();
     let (head, _) = signed.split_once('.').unwrap();
     let bad = [
-        ("alg none", format!("{}.{}.", part("{\"alg\":\"none\"}"), part(&claims(&issuer, "")))),
+        (
+            "alg none",
+            format!("{}.{}.", part("{\"alg\":\"none\"}"), part(&issuer.claims("").unwrap())),
+        ),
         (
             "other claims",
-            format!("{head}.{}.{signature}", part(&claims(&issuer, "\"groups\":[\"admins\"]"))),
+            format!(
+                "{head}.{}.{signature}",
+                part(&issuer.claims("\"groups\":[\"admins\"]").unwrap())
+            ),
         ),
         ("an algorithm that is not listed", sign("{\"alg\":\"PS256\"}", "")),
         ("the issuer", sign(es256, "\"iss\":\"https://evil.example\"")),
         ("another issuer's", other.of_etl_bot().unwrap()),
-        ("another's key", other.sign(es256, &claims(&issuer, "")).unwrap()),
+        ("another's key", other.sign(es256, &issuer.claims("").unwrap()).unwrap()),
         ("the audience", issuer.token("etl-bot", "a secret of the agent", "other").unwrap()),
         ("expired", sign(es256, &format!("\"exp\":{}", now() - 60))),
         ("not yet", sign(es256, &format!("\"nbf\":{}", now() + 300))),
@@ -233,7 +256,7 @@ fn new_keys_cost_no_login_and_made_up_ones_no_fetches() {
     // Made-up keys are asked for once in 30 s at the most; the first look at the start was one as well.
     for at in 0..5 {
         let header = format!("{{\"alg\":\"ES256\",\"kid\":\"made-up-{at}\"}}");
-        let token = issuer.sign(&header, &claims(&issuer, "")).unwrap();
+        let token = issuer.sign(&header, &issuer.claims("").unwrap()).unwrap();
         assert!(!run(&stand, "oidc", &token, "SELECT 1").status.success());
     }
     assert!(issuer.fetches().unwrap() <= before + 1);
@@ -282,7 +305,7 @@ fn a_session_ends_with_its_token() {
     let stand = stand(Flavour::MariaDb, folder.path(), &issuer, "");
     // Clocks may differ by 30 s.
     let token = issuer
-        .sign("{\"alg\":\"ES256\"}", &claims(&issuer, &format!("\"exp\":{}", now() - 26)))
+        .sign("{\"alg\":\"ES256\"}", &issuer.claims(&format!("\"exp\":{}", now() - 26)).unwrap())
         .unwrap();
     let sql = "SELECT 1; SELECT SLEEP(6); SELECT 'still here'";
     let output = run(&stand, "oidc", &token, sql);

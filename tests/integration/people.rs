@@ -1,46 +1,38 @@
 //! People at a terminal: they sign in by a device's code, connect by the stock client, and sign out.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Output, Stdio};
+
+use xtask::terminal::{Login, Terminal};
 
 use crate::browser::Browser;
 use crate::stand::{errors, wait_for};
 use crate::web::{Site, csrf};
 
-/// The command line of a person with this home.
-fn rowgate(home: &Path, words: &[&str]) -> Command {
-    let mut command = Command::new(crate::stand::binary());
-    command.args(words).env("XDG_STATE_HOME", home).stdin(Stdio::null());
-    // In plain HTTP a proxy would be shown the password: it is not asked.
-    command.env("http_proxy", "http://127.0.0.1:9").env_remove("no_proxy");
-    command
+/// The terminal of a person with this home.
+fn terminal(home: &Path) -> Terminal {
+    Terminal::new(&crate::stand::binary(), home)
 }
 
 fn run(home: &Path, words: &[&str]) -> Output {
-    rowgate(home, words).output().unwrap()
+    terminal(home).run(words).unwrap()
 }
 
-/// Begins to sign in; the code that is shown, and where it is agreed to.
-fn begin(site: &Site, home: &Path) -> (Child, String) {
-    let words = ["login", "--gateway", &site.url, "--target", "shop", "--label", "laptop"];
-    let mut login = rowgate(home, &words);
-    let mut login = login.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut lines = BufReader::new(login.stderr.as_mut().unwrap()).lines();
-    let first = lines.next().unwrap().unwrap();
-    let second = lines.next().unwrap().unwrap();
-    let code = second.rsplit(' ').next().unwrap().to_owned();
-    assert!(first.contains(&site.at(&format!("/device?code={code}"))), "{first}");
-    (login, code)
+/// Begins to sign in.
+fn begin(site: &Site, home: &Path) -> Login {
+    let login = terminal(home).begin(&site.url).unwrap();
+    let place = site.at(&format!("/device?code={}", login.code()));
+    assert!(login.said[0].contains(&place), "{:?}", login.said);
+    login
 }
 
-fn answer(site: &Site, browser: &mut Browser, code: &str, verdict: &str) {
+fn refuse(site: &Site, browser: &mut Browser, code: &str) {
     let page = browser.get(&site.at(&format!("/device?code={code}"))).body;
     assert!(page.contains("laptop") && page.contains("127.0.0.1"), "{page}");
     let token = csrf(browser, site);
-    let form = [("csrf", token.as_str()), ("code", code), ("verdict", verdict)];
-    assert!(browser.post(&site.at("/device"), &form).status.is_success(), "{verdict}");
+    let form = [("csrf", token.as_str()), ("code", code), ("verdict", "refuse")];
+    assert!(browser.post(&site.at("/device"), &form).status.is_success());
 }
 
 #[test]
@@ -50,10 +42,10 @@ fn someone_signs_in_connects_and_signs_out() {
     let home = folder.path();
     let nobody = run(home, &["connect", "shop"]);
     assert!(errors(&nobody).contains("sign in with `rowgate login"), "{}", errors(&nobody));
-    let mut dee = site.signed_in("dee");
-    let (login, code) = begin(&site, home);
-    answer(&site, &mut dee, &code, "agree");
-    let said = login.wait_with_output().unwrap();
+    let login = begin(&site, home);
+    let pictures = xtask::sh::root().join("target/screenshots");
+    xtask::chromium::agree(&site.url, &pictures, "dee", &login.code()).unwrap();
+    let said = login.end().unwrap();
     let said = String::from_utf8_lossy(&said.stdout).into_owned();
     assert!(
         said.contains("Signed in as dee until") && said.contains("rowgate connect shop"),
@@ -80,7 +72,8 @@ fn someone_signs_in_connects_and_signs_out() {
     assert!(errors(&missing).contains("this sign-in opens shop"), "{}", errors(&missing));
 
     // It is the client, and nothing that others see of it is secret.
-    let mut runs = rowgate(home, &["connect", "shop", "--", "--execute", "SELECT SLEEP(5)"]);
+    let mut runs =
+        terminal(home).rowgate(&["connect", "shop", "--", "--execute", "SELECT SLEEP(5)"]);
     let mut runs = runs.stdout(Stdio::null()).spawn().unwrap();
     let of = |what: &str| fs::read(format!("/proc/{}/{what}", runs.id())).unwrap_or_default();
     let seen = wait_for("the client", || {
@@ -104,9 +97,9 @@ fn whoever_says_no_lets_nobody_in() {
     let site = Site::start();
     let folder = tempfile::tempdir().unwrap();
     let mut dee = site.signed_in("dee");
-    let (login, code) = begin(&site, folder.path());
-    answer(&site, &mut dee, &code, "refuse");
-    let said = login.wait_with_output().unwrap();
+    let login = begin(&site, folder.path());
+    refuse(&site, &mut dee, &login.code());
+    let said = login.end().unwrap();
     assert_eq!(said.status.code(), Some(1));
     assert!(!folder.path().join("rowgate/login.json").exists());
     for (url, why) in [

@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use xtask::browser::{Browser, Page};
 use xtask::mariadb::free_port;
-use xtask::saml::{Provider, Service};
+use xtask::saml::{Provider, SIGNED_ASSERTION, Service};
 
 use crate::stand::{Stand, wait_for};
 
@@ -30,7 +30,7 @@ impl Site {
         let provider = Provider::start().unwrap();
         let port = free_port().unwrap();
         let url = format!("http://127.0.0.1:{port}");
-        let mut tables = format!("[web]\nlisten = \"127.0.0.1:{port}\"\nurl = \"{url}\"\n");
+        let mut tables = xtask::gateway::web_table(&url, "");
         for name in names {
             tables.push_str(&provider.table(name, more));
         }
@@ -40,9 +40,7 @@ impl Site {
 
     /// As the provider knows one of them.
     fn service(&self, name: &str, more: &str) -> Service {
-        let at = |what| format!("{}/saml/{name}/{what}", self.url);
-        let more = if more.is_empty() { SIGNED_ASSERTION } else { more };
-        Service { entity_id: at("metadata"), acs_url: at("acs"), more: more.into() }
+        Service::new(&self.url, name, if more.is_empty() { SIGNED_ASSERTION } else { more })
     }
 
     fn acs(&self, name: &str) -> String {
@@ -98,8 +96,6 @@ impl Site {
     }
 }
 
-const SIGNED_ASSERTION: &str = ", \"saml20.sign.response\": false, \"saml20.sign.assertion\": true";
-
 fn decoded(answer: &str) -> String {
     String::from_utf8(STANDARD.decode(answer).unwrap()).unwrap()
 }
@@ -140,6 +136,24 @@ fn a_person_signs_in() {
     assert!(!is_in(&mut browser, &site.url));
     let (browser, answer) = site.answered("corp");
     assert_eq!(site.refused(&browser, "corp", &answer), "revoked");
+}
+
+/// All of it in Chromium: nothing that our own idea of a browser let by.
+#[test]
+fn a_person_signs_in_by_a_browser_and_makes_a_password() {
+    let more = "title = \"The corporation\"\ngroup_names = { analysts = \"agents\" }";
+    let site = Site::start(&["corp"], more);
+    site.provider.knows(&[site.service("corp", "")]).unwrap();
+    let pictures = xtask::sh::root().join("target/screenshots");
+    let by = "The corporation";
+    let password = xtask::chromium::mint(&site.url, &pictures, "ann", by, "saml").unwrap();
+    let sql = "SELECT name, ssn FROM customers WHERE id = 5";
+    let rows = site.stand.sql_ok("ann", &password, sql);
+    let customer = xtask::shop::customer(5);
+    assert!(rows.contains(&customer.name) && !rows.contains(&customer.ssn), "{rows}");
+    site.stand.gateway.cli_ok(&["identity", "revoke", "ann"]).unwrap();
+    let refused = site.stand.sql_refused("ann", &password, sql);
+    assert!(refused.contains("ERROR 1045"), "{refused}");
 }
 
 #[test]

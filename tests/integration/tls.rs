@@ -2,16 +2,12 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use crate::stand::{Stand, errors, wait_for};
 
 /// A self-signed pair in `folder`.
 pub(crate) fn make_pair(folder: &Path) {
-    let mut make = Command::new(crate::stand::binary());
-    make.args(["cert", "self-signed", "--host", "127.0.0.1", "--out"]).arg(folder);
-    let made = make.output().unwrap();
-    assert!(made.status.success(), "{}", errors(&made));
+    xtask::gateway::make_pair(&crate::stand::binary(), folder).unwrap();
 }
 
 /// Puts the files of a pair where the gateway reads them.
@@ -26,11 +22,8 @@ fn with_pair(folder: &Path) -> Stand {
 }
 
 fn with_pair_and(folder: &Path, more: &str) -> Stand {
-    let (certificate, key) = (folder.join("rowgate.crt"), folder.join("rowgate.key"));
-    let (certificate, key) = (certificate.display(), key.display());
-    Stand::with(|options| {
-        options.more = format!("[tls]\ncertificate = \"{certificate}\"\nkey = \"{key}\"\n{more}");
-    })
+    let tls = xtask::gateway::tls_table(folder);
+    Stand::with(|options| options.more = format!("{tls}{more}"))
 }
 
 /// Whether a stock client that trusts this certificate only gets in.

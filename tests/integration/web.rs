@@ -29,10 +29,7 @@ impl Site {
         let port = mariadb::free_port().unwrap();
         let url = format!("{scheme}://127.0.0.1:{port}");
         let table = issuer.pages_table(&url, &folder.path().join("secret"), "").unwrap();
-        let web = format!(
-            "[web]\nlisten = \"127.0.0.1:{port}\"\nurl = \"{url}\"\n{}\n{table}",
-            more(folder.path())
-        );
+        let web = xtask::gateway::web_table(&url, &more(folder.path())) + &table;
         let stand = Stand::with(|options| {
             options.more = web;
             options.wait_s = 30;
@@ -737,6 +734,7 @@ fn walks(code: &str) -> String {
         ] },
         { "as": "dee", "script": [
             ["width", "1280"], ["look", "access-of-an-agent"],
+            ["copy", "Copy the rowgate command for shop"],
             ["click", "Make a password"], ["says", "A password for dee"], ["look", "password-new"],
             ["print", ".secret pre code"],
             ["click", "Back to my access"], ["says", "My passwords"], ["look", "access-passwords"],
@@ -763,12 +761,8 @@ fn walks(code: &str) -> String {
 #[test]
 fn people_use_the_pages_in_a_browser() {
     let site = Site::start();
-    let driver = xtask::setup::browser().unwrap();
     let pictures = xtask::sh::root().join("target/screenshots");
-    std::fs::create_dir_all(&pictures).unwrap();
-    let script = site.stand.folder.path().join("walks.json");
     let (code, _) = device_code(&site);
-    std::fs::write(&script, walks(&code)).unwrap();
     let token = site.stand.token("etl-bot", "agents");
     let cli = |words: &[&str]| site.stand.gateway.cli_ok(words).unwrap();
     cli(&[
@@ -793,11 +787,9 @@ fn people_use_the_pages_in_a_browser() {
         "ALTER TABLE customers ADD COLUMN loyalty_tier VARCHAR(20) NOT NULL DEFAULT 'basic'",
     );
     site.stand.pending();
-    let mut node = std::process::Command::new("node");
-    node.arg("pages.mjs").arg(&site.url).arg(&pictures).arg(&script).current_dir(driver);
-    let output = node.output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{}", crate::stand::errors(&output));
+    let said = xtask::chromium::walk(&site.url, &pictures, &walks(&code)).unwrap();
+    let own = format!("rowgate login --gateway {} --target shop\nrowgate connect shop\n", site.url);
+    assert!(said.contains(&own), "{said}");
     let made: Vec<&str> = said.lines().filter(|line| line.starts_with("rg")).collect();
     site.stand.sql_ok("keyboard-bot", made[0], "SELECT 1");
     let rows = site.stand.sql_ok("dee", made[1], "SELECT ssn FROM customers WHERE id = 5");

@@ -30,6 +30,7 @@ pub(crate) fn prepare() -> Result<()> {
     setup::pymysql()?;
     setup::connector()?;
     setup::mariadb_plugins()?;
+    setup::js_drivers()?;
     setup::issuer()?;
     setup::simplesamlphp()?;
     setup::browser()?;
@@ -57,6 +58,8 @@ pub(crate) fn ci() -> Result<()> {
     sh::run_words(&clippy)?;
     step("the demo's scenario");
     demo::demo(true)?;
+    step("the demo's scenes of identity");
+    demo::identity::demo(true)?;
     step("a part of the drivers' own suites, and the tools");
     drivers::drivers(&drivers::Plan::quick())?;
     disturb()?;

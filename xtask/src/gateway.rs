@@ -105,6 +105,26 @@ pub fn shipped_plugins() -> String {
     text
 }
 
+/// Makes a self-signed pair for 127.0.0.1 in `folder`; its certificate.
+pub fn make_pair(binary: &Path, folder: &Path) -> Result<PathBuf> {
+    let mut make = Command::new(binary);
+    make.args(["cert", "self-signed", "--host", "127.0.0.1", "--out"]).arg(folder);
+    sh::capture(&mut make)?;
+    Ok(folder.join("rowgate.crt"))
+}
+
+/// The `[tls]` table for the pair in `folder`.
+pub fn tls_table(folder: &Path) -> String {
+    let folder = folder.display();
+    format!("[tls]\ncertificate = \"{folder}/rowgate.crt\"\nkey = \"{folder}/rowgate.key\"\n")
+}
+
+/// The `[web]` table for pages at this address of loopback; `more` is the rest of it.
+pub fn web_table(url: &str, more: &str) -> String {
+    let (_, listen) = url.split_once("://").unwrap_or_default();
+    format!("[web]\nlisten = \"{listen}\"\nurl = \"{url}\"\n{more}\n")
+}
+
 /// A shipped plugin as it would be had it been built against version 0.9.0 of the contract.
 pub fn plugin_of_another_version() -> Result<Vec<u8>> {
     let mut bytes = fs::read(sh::root().join("target/plugins/mask-standard.wasm"))?;

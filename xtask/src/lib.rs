@@ -7,6 +7,8 @@
 #![allow(missing_docs, reason = "chores are documented by their --help and their module comments")]
 
 pub mod browser;
+pub mod chromium;
+pub mod clients;
 pub mod gateway;
 pub mod http;
 pub mod issuer;
@@ -16,3 +18,4 @@ pub mod saml;
 pub mod setup;
 pub mod sh;
 pub mod shop;
+pub mod terminal;

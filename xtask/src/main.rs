@@ -25,6 +25,9 @@ const HELP: &str = "\
 cargo xtask <chore>
 
   demo [--once]      the main job on a private MariaDB; --once ends after the scenario
+  demo identity [--once]
+                     who one is to the gateway: JWTs as passwords of stock drivers, people who sign in by OIDC and SAML in
+                     Chromium, rowgate login, revocation, refusals; stays up to be tried by hand, unless --once
   test               install what is missing, build the plugins, run every test
   ci                 everything that must be green (fmt, tidy, tests, clippy, demo, drivers, chaos, fuzz, deny)
   setup              install what is missing and build the plugins, nothing else
@@ -76,6 +79,8 @@ fn dispatch(words: &[String]) -> Result<()> {
         ["drivers", rest @ ..] => drivers::drivers(&drivers::Plan::parse(rest)?),
         ["demo"] => demo::demo(false),
         ["demo", "--once"] => demo::demo(true),
+        ["demo", "identity"] => demo::identity::demo(false),
+        ["demo", "identity", "--once"] => demo::identity::demo(true),
         ["test"] => ci::test(),
         ["ci"] => ci::ci(),
         ["setup"] => ci::prepare(),

@@ -37,6 +37,18 @@ pub struct Service {
     pub more: String,
 }
 
+/// The assertion is signed, the response is not.
+pub const SIGNED_ASSERTION: &str =
+    ", \"saml20.sign.response\": false, \"saml20.sign.assertion\": true";
+
+impl Service {
+    /// What a gateway with its pages at this address calls this provider.
+    pub fn new(pages: &str, name: &str, more: &str) -> Self {
+        let at = |what| format!("{pages}/saml/{name}/{what}");
+        Self { entity_id: at("metadata"), acs_url: at("acs"), more: more.into() }
+    }
+}
+
 impl Provider {
     /// Starts one that knows nobody.
     pub fn start() -> Result<Self> {

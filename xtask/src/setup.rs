@@ -82,6 +82,11 @@ pub fn npm(from: &str, into: &str) -> Result<PathBuf> {
     Ok(to)
 }
 
+/// Installs the npm drivers that the tests log in with, beside our scenes over them; the folder.
+pub fn js_drivers() -> Result<PathBuf> {
+    npm("tests/drivers/js", "drivers/js")
+}
+
 /// Installs the OpenID provider that the tests start; the folder.
 pub fn issuer() -> Result<PathBuf> {
     npm("tests/idp", "idp")

@@ -81,12 +81,12 @@ fn database(web: &Web, visitor: &Visitor, target: &TargetStatus) -> Markup {
                     p.where { (address(way)) }
                     p.hint {
                         "Your user name is " code { (visitor.name()) }
-                        ". Commands ask for the password; programs read it from "
-                        code { "ROWGATE_PASSWORD" } "."
+                        ". " code { (commands::OWN) } " signs you in by itself; the other commands ask for a password, "
+                        "and programs read it from " code { "ROWGATE_PASSWORD" } "."
                     }
                     div.ways {
-                        @for (name, text) in commands::all(way, visitor.name()) {
-                            details name={ "way-" (target.name) } open[name == "mysql"] {
+                        @for (name, text) in commands::all(&web.settings(), &target.name, way, visitor.name()) {
+                            details name={ "way-" (target.name) } open[name == commands::OWN] {
                                 summary { (name) }
                                 (copyable(&text, &format!("Copy the {name} command for {}", target.name)))
                             }

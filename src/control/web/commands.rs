@@ -1,5 +1,5 @@
-//! How one connects, ready to be copied: for the stock clients and for the drivers that people use most. No secret is in
-//! them: clients ask for it, drivers take it from the environment.
+//! How one connects, ready to be copied: by our own command line, for the stock clients, and for the drivers that people use
+//! most. No secret is in them: the first signs in by itself, clients ask for it, drivers take it from the environment.
 //!
 //! Names come from identity providers and the configuration. Whatever is in them is quoted as each language quotes, so
 //! that a name never is a command.
@@ -13,14 +13,26 @@ pub(super) fn way(settings: &WebSettings, target: &TargetStatus) -> Option<Way> 
     Way::first(&target.listen, settings.host())
 }
 
+/// Our own, which needs no password.
+pub(super) const OWN: &str = "rowgate";
+
 /// The one that most have.
 pub(super) fn first(way: &Way, user: &str) -> String {
     mysql(way, user)
 }
 
-/// What a client is called, and how it connects.
-pub(super) fn all(way: &Way, user: &str) -> Vec<(&'static str, String)> {
-    let mut all = vec![("mysql", mysql(way, user)), ("mariadb", mariadb(way, user))];
+/// What a client is called, and how it connects to this target.
+pub(super) fn all(
+    settings: &WebSettings,
+    target: &str,
+    way: &Way,
+    user: &str,
+) -> Vec<(&'static str, String)> {
+    let mut all = vec![
+        (OWN, rowgate(&settings.url, target)),
+        ("mysql", mysql(way, user)),
+        ("mariadb", mariadb(way, user)),
+    ];
     if let Way::Tcp { host, port, tls } = way {
         all.push(("PyMySQL", pymysql(host, *port, *tls, user)));
         all.push(("mysql2", mysql2(host, *port, *tls, user)));
@@ -29,6 +41,12 @@ pub(super) fn all(way: &Way, user: &str) -> Vec<(&'static str, String)> {
         all.push(("Rust", rust(host, *port, *tls, user)));
     }
     all
+}
+
+/// Two lines, that a shell runs one after the other.
+fn rowgate(url: &str, target: &str) -> String {
+    let (url, target) = (sh(url), sh(target));
+    format!("rowgate login --gateway {url} --target {target}\nrowgate connect {target}")
 }
 
 fn mysql(way: &Way, user: &str) -> String {
@@ -81,7 +99,7 @@ fn pymysql(host: &str, port: u16, tls: bool, user: &str) -> String {
 }
 
 fn mysql2(host: &str, port: u16, tls: bool, user: &str) -> String {
-    let tls = if tls { "\n  ssl: {}," } else { "" };
+    let tls = if tls { "\n  ssl: { verifyIdentity: true }," } else { "" };
     format!(
         "import mysql from 'mysql2/promise'\n\nconst connection = await mysql.createConnection({{\n  host: {}, port: {port},\n  user: {}, password: process.env.ROWGATE_PASSWORD,{tls}\n}})",
         quoted(host),
@@ -171,8 +189,17 @@ mod tests {
         assert_eq!(to("[::]:3307"), tcp("gate.example", true));
         assert_eq!(to("/run/s"), Some(Way::Socket("/run/s".into())));
         assert_eq!(to(""), None);
-        let all = all(&to("0.0.0.0:3307").unwrap(), "ann");
-        assert_eq!(all.len(), 7);
-        assert!(all[0].1.contains("--ssl-mode=VERIFY_IDENTITY"));
+        let all = all(&settings, "shop", &to("0.0.0.0:3307").unwrap(), "ann");
+        assert_eq!(all.len(), 8);
+        assert_eq!(
+            all[0].1,
+            "rowgate login --gateway https://gate.example:8443 --target shop\nrowgate connect shop"
+        );
+        assert!(all[1].1.contains("--ssl-mode=VERIFY_IDENTITY"));
+        // Each checks that the certificate is the host's, and none shows its user's password.
+        for (name, text) in &all {
+            let checks = ["https:", "VERIFY_IDENTITY", "verify", "TLSConfig", "SslOpts::default"];
+            assert!(checks.iter().any(|check| text.contains(check)), "{name}: {text}");
+        }
     }
 }

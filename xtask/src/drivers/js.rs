@@ -15,7 +15,7 @@ const LIMIT_S: &str = "300";
 
 /// Runs the scenes of one driver.
 pub(super) fn scenes(driver: &str, route: &Route, log: &Path) -> Result<Outcomes> {
-    let folder = setup::npm("tests/drivers/js", "drivers/js")?;
+    let folder = setup::js_drivers()?;
     let outcomes = log.with_extension("outcomes");
     let _ = fs::remove_file(&outcomes);
     let output = fs::File::create(log)?;

@@ -1,12 +1,18 @@
-//! `cargo xtask demo`: the main job end to end, on a private MariaDB, as its users would see it.
+//! `cargo xtask demo`: the main job end to end, on a private MariaDB, as its users would see it; `demo identity` is beside.
+
+pub(crate) mod identity;
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
+use std::sync::mpsc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 use xtask::gateway::{Gateway, Options};
 use xtask::mariadb::Server;
 use xtask::setup;
@@ -20,13 +26,9 @@ const AGENT: &str = "shop-agent;run=42;pipeline=support";
 /// Runs the scenario; stays up afterwards unless `once`.
 pub(crate) fn demo(once: bool) -> Result<()> {
     let start = Instant::now();
-    setup::ensure(&setup::BUILD)?;
-    setup::ensure(&setup::DATABASE)?;
-    plugins::build()?;
-    step("building rowgate (dev profile)");
-    sh::run_words(&["cargo", "build", "--bin", "rowgate"])?;
+    let binary = build()?;
     let folder = Folder::new()?;
-    let scene = Scene::set(&folder)?;
+    let scene = Scene::set(&binary, &folder)?;
     scene.looks_at_customers()?;
     scene.tries_to_get_around()?;
     scene.finds_a_card_in_a_note()?;
@@ -39,6 +41,48 @@ pub(crate) fn demo(once: bool) -> Result<()> {
         return Ok(());
     }
     scene.stay_up()
+}
+
+/// Builds what a demo runs: the gateway's binary.
+fn build() -> Result<PathBuf> {
+    setup::ensure(&setup::BUILD)?;
+    setup::ensure(&setup::DATABASE)?;
+    plugins::build()?;
+    step("building rowgate (dev profile)");
+    sh::run_words(&["cargo", "build", "--bin", "rowgate"])?;
+    Ok(sh::target_dir().join("debug/rowgate"))
+}
+
+/// A private MariaDB with the shop and the gateway's account.
+fn shop_database(folder: &Folder) -> Result<Server> {
+    step("starting a private MariaDB with a sample shop");
+    let database = Server::start(&folder.0.join("mariadb"), &[])?;
+    database.load(&shop::write_sql(&folder.0)?)?;
+    database.add_service_account()?;
+    let rows = shop::CUSTOMERS + shop::ORDERS + shop::PAYMENTS;
+    println!("    MariaDB on 127.0.0.1:{}, {rows} rows", database.port());
+    Ok(database)
+}
+
+/// That nothing labelled is in what someone saw.
+fn nothing_raw(raw: &[String], text: &str) -> Result<()> {
+    ensure!(!raw.iter().any(|value| text.contains(value)), "a raw value was shown");
+    Ok(())
+}
+
+/// Until Enter or Ctrl-C; all that was started ends with its owners then.
+fn wait_for_the_end() -> Result<()> {
+    println!("\nEnter (or Ctrl-C) ends it.");
+    let (by_signal, end) = mpsc::channel();
+    let by_line = by_signal.clone();
+    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    thread::spawn(move || signals.forever().next().map(|_| by_signal.send(())));
+    thread::spawn(move || {
+        let line = std::io::stdin().read_line(&mut String::new());
+        // (Nothing at all is no Enter: nobody is at the terminal.)
+        line.is_ok_and(|read| read > 0).then(|| by_line.send(()))
+    });
+    Ok(end.recv()?)
 }
 
 /// A temporary folder that goes with the demo.
@@ -66,18 +110,11 @@ struct Scene {
 }
 
 impl Scene {
-    fn set(folder: &Folder) -> Result<Self> {
-        step("starting a private MariaDB with a sample shop");
-        let database = Server::start(&folder.0.join("mariadb"), &[])?;
-        let sql = shop::write_sql(&folder.0)?;
-        database.load(&sql)?;
-        database.add_service_account()?;
-        let rows = shop::CUSTOMERS + shop::ORDERS + shop::PAYMENTS;
-        println!("    MariaDB on 127.0.0.1:{}, {rows} rows", database.port());
+    fn set(binary: &Path, folder: &Folder) -> Result<Self> {
+        let database = shop_database(folder)?;
         step("starting rowgate serve with the default policy bundle");
-        let binary = sh::target_dir().join("debug/rowgate");
         let gateway =
-            Gateway::start(&binary, &folder.0.join("gateway"), &Options::new(database.port()))?;
+            Gateway::start(binary, &folder.0.join("gateway"), &Options::new(database.port()))?;
         println!("    agents connect to 127.0.0.1:{}", gateway.port);
         step("$ rowgate token create --identity shop-agent --group agents");
         let token = gateway.token("shop-agent", "agents")?;
@@ -99,10 +136,7 @@ impl Scene {
     }
 
     fn nothing_raw(&self, text: &str) -> Result<()> {
-        match self.raw.iter().find(|value| text.contains(value.as_str())) {
-            Some(_) => bail!("a raw value reached the agent"),
-            None => Ok(()),
-        }
+        nothing_raw(&self.raw, text)
     }
 
     fn looks_at_customers(&self) -> Result<()> {
@@ -259,9 +293,7 @@ impl Scene {
         println!("  curl http://127.0.0.1:{}/metrics", self.gateway.admin_port);
         println!("  export ROWGATE_CONFIG={}", self.gateway.dir().join("rowgate.toml").display());
         println!("  {} approvals list", sh::target_dir().join("debug/rowgate").display());
-        println!("\nEnter (or Ctrl-C) ends it.");
-        let mut line = String::new();
-        std::io::stdin().read_line(&mut line)?;
+        wait_for_the_end()?;
         self.gateway.terminate()?;
         Ok(())
     }
