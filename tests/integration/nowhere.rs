@@ -47,7 +47,7 @@ impl Secrets {
     fn add(&mut self, name: &'static str, secret: &[u8]) {
         let start = secret.split(|byte| *byte == b'\'').next().unwrap();
         let start = start.get(..20).unwrap_or(start);
-        let hex = secret.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let hex = secret.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
         let decimal = secret.iter().map(u8::to_string).collect::<Vec<_>>().join(", ");
         for form in [start.to_vec(), hex.into_bytes(), decimal.into_bytes()] {
             self.0.push((name, form));
