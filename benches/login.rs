@@ -1,12 +1,14 @@
-//! What the check of a login costs, without the wire and without TLS: by a gateway token's hash and whole, by a token of an
-//! OpenID issuer whose keys are known, by a certificate.
+//! What the check of a login costs, without the wire and without TLS: by a gateway token's hash and whole, by a session
+//! password's hash where its owner has one and as many as can be, by a token of an OpenID issuer whose keys are known, by a
+//! certificate. All among as many session passwords of others as there may be.
 
 #![allow(clippy::unwrap_used, reason = "a bench that can't be set up ends")]
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::hint::black_box;
 use std::sync::Arc;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::encoding::AsDer as _;
 use aws_lc_rs::rsa::{KeyPair as RsaKeyPair, KeySize};
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
@@ -15,15 +17,24 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use criterion::{Criterion, criterion_group, criterion_main};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use rowgate::identity::{
-    Attempt, Certificate, CertificateRule, Directory, Issuer, IssuerKeys, IssuerRules, NameKind,
-    PrincipalKind, Proof, Scope, TokenRecord, Verifier,
+    Attempt, Certificate, CertificateRule, Directory, Issuer, IssuerKeys, IssuerRules,
+    MAX_LIVE_PASSWORDS, NameKind, PasswordRecord, PrincipalKind, Proof, Scope, TokenRecord,
+    Verifier,
 };
 use rowgate::secret::Secret;
 use serde_json::json;
 
 const URL: &str = "https://login.example.com";
 const NOW_S: i64 = 1_800_000_000;
+const BOT: &str = "etl-bot;run=42";
 const TOKEN: &[u8] = b"rgt_0123456789abcdefghijklmnopqrstuvwxyz0123456";
+
+/// All the session passwords that there may be.
+const PASSWORDS: usize = 20_000;
+
+/// Of whom there are as many as one may have, and of whom there is one.
+const MANY: &str = "ann";
+const FEW: &str = "ben";
 
 fn encoded(bytes: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
@@ -88,11 +99,49 @@ fn directory(keys: &serde_json::Value) -> Directory {
         principal: PrincipalKind::Agent,
     };
     Directory::new(vec![record], vec![Issuer { rules, keys }], vec![rule], HashSet::new())
+        .with_passwords(passwords())
 }
 
-fn attempt<'a>(proof: &'a Proof, certificate: Option<&'a Certificate>) -> Attempt<'a> {
+/// The n-th session password of this identity, as text.
+fn password(identity: &str, n: usize) -> String {
+    format!("rgs_{identity}-{n:0>40}")
+}
+
+fn passwords() -> Vec<PasswordRecord> {
+    let many = (0..MAX_LIVE_PASSWORDS).map(|n| (MANY.to_owned(), n));
+    let others = (MAX_LIVE_PASSWORDS + 1..PASSWORDS).map(|n| (format!("other-{n}"), 0));
+    let all = many.chain([(FEW.to_owned(), 0)]).chain(others);
+    let record = |(identity, n): (String, usize)| PasswordRecord {
+        id: format!("pwd_{n}"),
+        kind: PrincipalKind::Human,
+        groups: vec!["support".into()],
+        attributes: BTreeMap::new(),
+        scope: Scope::default(),
+        verifier: Verifier::of(password(&identity, n).as_bytes()),
+        expires_us: i64::MAX,
+        revoked: false,
+        identity,
+    };
+    all.map(record).collect()
+}
+
+/// What a client of caching_sha2_password answers.
+fn hashed(password: &str) -> Proof {
+    let scramble = [7; 20];
+    let once = digest(&SHA256, password.as_bytes());
+    let twice = digest(&SHA256, once.as_ref());
+    let mask = digest(&SHA256, &[twice.as_ref(), &scramble].concat());
+    let response = once.as_ref().iter().zip(mask.as_ref()).map(|(a, b)| a ^ b).collect();
+    Proof::CachingSha2 { scramble, response }
+}
+
+fn attempt<'a>(
+    user: &'a str,
+    proof: &'a Proof,
+    certificate: Option<&'a Certificate>,
+) -> Attempt<'a> {
     let address = Some([10, 0, 0, 1].into());
-    Attempt { user: "etl-bot;run=42", proof, certificate, target: "shop", address }
+    Attempt { user, proof, certificate, target: "shop", address }
 }
 
 fn logins(c: &mut Criterion) {
@@ -102,13 +151,16 @@ fn logins(c: &mut Criterion) {
     let clear = |text: &[u8]| Proof::Clear(Secret::new(text.to_vec()));
     // A hash that is wrong costs what a right one does.
     let hash = Proof::CachingSha2 { scramble: [7; 20], response: vec![7; 32] };
-    for (name, proof, admitted) in [
-        ("gateway token, hash", hash, false),
-        ("gateway token, whole", clear(TOKEN), true),
-        ("issuer's token, ES256", clear(es256.as_bytes()), true),
-        ("issuer's token, RS256", clear(rs256.as_bytes()), true),
+    let last = hashed(&password(MANY, MAX_LIVE_PASSWORDS - 1));
+    for (name, user, proof, admitted) in [
+        ("gateway token, hash", BOT, hash, false),
+        ("gateway token, whole", BOT, clear(TOKEN), true),
+        ("session password, hash", "ben;run=42", hashed(&password(FEW, 0)), true),
+        ("session password, hash, the last of 16", "ann;run=42", last, true),
+        ("issuer's token, ES256", BOT, clear(es256.as_bytes()), true),
+        ("issuer's token, RS256", BOT, clear(rs256.as_bytes()), true),
     ] {
-        let attempt = attempt(&proof, None);
+        let attempt = attempt(user, &proof, None);
         let check = || directory.admit(&attempt, now_us);
         assert_eq!(check().is_ok(), admitted, "{name}");
         c.bench_function(&format!("login: {name}"), |b| b.iter(|| black_box(check())));
@@ -120,7 +172,7 @@ fn logins(c: &mut Criterion) {
     let nothing = clear(b"");
     let check = || {
         let certificate = Certificate::parse(&der);
-        directory.admit(&attempt(&nothing, certificate.as_ref()), now_us)
+        directory.admit(&attempt(BOT, &nothing, certificate.as_ref()), now_us)
     };
     assert!(check().is_ok());
     c.bench_function("login: certificate", |b| b.iter(|| black_box(check())));

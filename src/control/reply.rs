@@ -77,6 +77,9 @@ pub struct SessionInfo {
     pub state: String,
     /// The verb of the running (or last) statement; empty before the first.
     pub verb: String,
+    /// Its shape, with `?` for each value.
+    #[serde(default)]
+    pub shape: String,
     /// Microseconds since the epoch.
     pub since_us: i64,
     /// Statements so far.

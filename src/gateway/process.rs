@@ -7,9 +7,14 @@ use rustix::process::{
 /// Files that are no connections: the record, the store, the listeners, the drivers' own.
 const OTHER_FILES: u64 = 256;
 
-/// Does both; what the system refuses is said in the log.
-pub(super) fn prepare(max_connections: usize) {
-    // A dump would hold the databases' passwords and whatever rows were on their way. No other user's debugger, either.
+/// Keeps its memory from whoever dumps or debugs it: databases' passwords, keys, rows on their way. What the system refuses is
+/// said in the log.
+pub(super) fn no_dumps() {
+    // Should there be a core all the same, none of its memory is in it. (First: the file is root's after the next.)
+    if let Err(error) = std::fs::write("/proc/self/coredump_filter", "0") {
+        tracing::warn!(%error, "memory can't be left out of core dumps");
+    }
+    // No other user's debugger, either.
     if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
         tracing::warn!(%error, "core dumps can't be turned off");
     }
@@ -18,6 +23,10 @@ pub(super) fn prepare(max_connections: usize) {
     if let Err(error) = setrlimit(Resource::Core, none) {
         tracing::warn!(%error, "the limit of core dumps can't be lowered");
     }
+}
+
+/// Takes all the file handles that it may have; too few are said in the log.
+pub(super) fn raise_files(max_connections: usize) {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     if let Err(error) = setrlimit(Resource::Nofile, raised) {
@@ -46,7 +55,10 @@ mod tests {
 
     #[test]
     fn no_core_and_all_the_files_there_are() {
-        prepare(9_000);
+        no_dumps();
+        raise_files(9_000);
+        let filter = std::fs::read_to_string("/proc/self/coredump_filter").unwrap();
+        assert_eq!(filter.trim().trim_start_matches('0'), "");
         assert_eq!(dumpable_behavior().unwrap(), DumpableBehavior::NotDumpable);
         assert_eq!(getrlimit(Resource::Core).maximum, Some(0));
         let limit = getrlimit(Resource::Nofile);

@@ -301,6 +301,7 @@ impl Gateway for Running {
             source: session.source,
             state: session.state.to_owned(),
             verb: session.verb.to_owned(),
+            shape: session.shape,
             since_us: session.since_us,
             statements: session.statements,
             run: session.run,

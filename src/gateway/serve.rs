@@ -45,9 +45,10 @@ pub fn run(file: &Path) -> Result<(), GatewayError> {
     let texts = Texts::read(file)?;
     let workers = crate::net::worker_count(texts.workers());
     logging::start(file, texts.log())?;
+    process::no_dumps();
     tracing::info!(plugins = texts.plugins(), "compiling plugins");
     let inputs = Inputs::build(texts, None, workers)?;
-    process::prepare(inputs.config.server.max_connections);
+    process::raise_files(inputs.config.server.max_connections);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

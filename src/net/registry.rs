@@ -7,6 +7,8 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use arc_swap::ArcSwapOption;
+
 use crate::identity::Principal;
 use crate::sql::Verb;
 
@@ -25,6 +27,8 @@ pub struct SessionInfo {
     pub state: &'static str,
     /// The running (or last) statement's verb.
     pub verb: &'static str,
+    /// Its shape: its text with `?` for each value.
+    pub shape: String,
     /// Microseconds since the epoch.
     pub since_us: i64,
     /// Statements so far.
@@ -69,6 +73,8 @@ pub(super) struct SessionCell {
     killed: AtomicBool,
     activity: AtomicU8,
     verb: AtomicU8,
+    /// Shared with what was decided: it costs no copy.
+    shape: ArcSwapOption<String>,
     statements: AtomicU64,
 }
 
@@ -87,6 +93,7 @@ impl SessionCell {
             killed: AtomicBool::new(false),
             activity: AtomicU8::new(0),
             verb: AtomicU8::new(u8::MAX),
+            shape: ArcSwapOption::empty(),
             statements: AtomicU64::new(0),
         }
     }
@@ -161,11 +168,15 @@ impl SessionCell {
     }
 
     /// Another statement begins.
-    pub(super) fn statement(&self, number: u64, verb: Verb) {
+    pub(super) fn statement(&self, number: u64, verb: Verb, shape: &Arc<String>) {
         self.statements.store(number, Ordering::Relaxed);
         let at = Verb::ALL.iter().position(|known| *known == verb);
         self.verb
             .store(at.and_then(|at| u8::try_from(at).ok()).unwrap_or(u8::MAX), Ordering::Relaxed);
+        // Most sessions repeat themselves: to look is cheaper than to exchange.
+        if !self.shape.load().as_ref().is_some_and(|known| Arc::ptr_eq(known, shape)) {
+            self.shape.store(Some(Arc::clone(shape)));
+        }
     }
 
     fn info(&self) -> SessionInfo {
@@ -178,6 +189,7 @@ impl SessionCell {
             source: self.source().to_owned(),
             state: Activity::ALL.get(activity).map_or("?", |(_, word)| word),
             verb: Verb::ALL.get(verb).map_or("", |verb| verb.as_str()),
+            shape: self.shape.load().as_deref().cloned().unwrap_or_default(),
             since_us: self.since_us,
             statements: self.statements.load(Ordering::Relaxed),
             run: self
@@ -275,12 +287,15 @@ mod tests {
         };
         cell.logged_in(&Arc::new(bot));
         cell.set(Activity::Running);
-        cell.statement(3, Verb::Drop);
+        cell.statement(3, Verb::Drop, &Arc::new("drop table t".to_owned()));
         let listed = registry.list();
         assert_eq!(listed.len(), 1);
         assert_eq!((listed[0].identity.as_str(), listed[0].state), ("bot", "running"));
         assert_eq!(listed[0].source, "10.0.0.1");
         assert_eq!((listed[0].verb, listed[0].statements), ("drop", 3));
+        assert_eq!(listed[0].shape, "drop table t");
+        cell.statement(4, Verb::Select, &Arc::new("select ?".to_owned()));
+        assert_eq!(registry.list()[0].shape, "select ?");
         assert!(registry.contains(7));
         registry.remove(7);
         assert!(registry.list().is_empty());

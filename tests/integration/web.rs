@@ -260,6 +260,9 @@ fn sessions_are_seen_and_ended() {
         page.contains("/kill").then_some(page)
     });
     assert!(page.contains("run &lt;i&gt;7") && !page.contains(">bot"), "{page}");
+    // What it runs, without a value.
+    assert!(page.contains("select benchmark ( ? , sha2 ( ? ) )"), "{page}");
+    assert!(!page.contains("1000000000000"), "{page}");
     let mut ann = site.signed_in("ann");
     let all = ann.get(&site.at("/sessions")).body;
     let ids: Vec<u64> = all

@@ -80,6 +80,9 @@ fn what_is_asked_for_is_checked() {
             assert_eq!(make("{}").await, 200);
         }
         assert_eq!(make("{}").await, 409, "bounded");
+        // Nor does a name that a login would read as another's, with something behind it.
+        let odd = house.serve("odd.sock", Some(("ann;run=7", &["support"])));
+        assert_eq!(call(&odd, "POST", "/v1/passwords", "{}").await.0, 403);
         // Root without a name, and who was revoked, get none.
         let nobody = house.serve("root.sock", None);
         assert_eq!(call(&nobody, "POST", "/v1/passwords", "{}").await.0, 403);
@@ -173,11 +176,18 @@ fn devices_are_refused_by_the_words_of_oauth() {
         let (_, code) = post(&house, "/device/code", "").await;
         let body = json!({ "code": code["user_code"] }).to_string();
         assert_eq!(call(&ann, "POST", "/v1/device/deny", &body).await.0, 200);
+        let poll = format!("{GRANT}&device_code={}", code["device_code"].as_str().unwrap());
+        let (_, answer) = post(&house, "/device/token", &poll).await;
+        assert_eq!(answer["error"], json!("access_denied"));
+        // Whoever guesses is counted, whether they look first or not.
         let wrong = json!({ "code": "BBBB-BBBB" }).to_string();
-        for _ in 0..10 {
-            assert_eq!(call(&ann, "POST", "/v1/device/show", &wrong).await.0, 404);
+        let ways = ["/v1/device/show", "/v1/device/confirm", "/v1/device/deny"];
+        for way in ways.iter().cycle().take(10) {
+            assert_eq!(call(&ann, "POST", way, &wrong).await.0, 404, "{way}");
         }
-        assert_eq!(call(&ann, "POST", "/v1/device/show", &wrong).await.0, 429);
+        for way in ways {
+            assert_eq!(call(&ann, "POST", way, &wrong).await.0, 429, "{way}");
+        }
         // The admin API knows none of the network's paths, nor these the admin API's.
         assert_eq!(call(&ann, "POST", "/device/code", "").await.0, 404);
     });

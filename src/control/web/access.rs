@@ -122,13 +122,13 @@ fn minting(visitor: &Visitor, targets: &[TargetStatus]) -> Markup {
             }
             form method="post" action="/passwords" {
                 (csrf(visitor))
-                label { "For"
+                label { "Databases"
                     select name="target" {
                         option value="" { "every database above" }
                         @for target in targets { option value=(target.name) { (target.name) } }
                     }
                 }
-                label { "What is it for?"
+                label { "Name it"
                     input name="label" maxlength="64" placeholder="notebook" autocomplete="off";
                 }
                 button.primary type="submit" { "Make a password" }
@@ -144,7 +144,7 @@ fn kept(visitor: &Visitor, live: &[PasswordInfo]) -> Markup {
             table.stack {
                 caption.sr { "My live session passwords" }
                 thead { tr {
-                    th scope="col" { "For" }
+                    th scope="col" { "Name" }
                     th scope="col" { "Databases" }
                     th scope="col" { "Last used" }
                     th scope="col" { "Ends" }

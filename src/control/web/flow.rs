@@ -146,7 +146,10 @@ mod tests {
         let other = Flow::read("other", &flow.cookie()).unwrap();
         assert_ne!((other.state(), other.nonce()), (flow.state(), flow.nonce()));
         assert_ne!(other.verifier(), flow.verifier());
-        assert_ne!(flow.state(), Flow::begin("corp", "/tokens").unwrap().state());
+        let again = Flow::begin("corp", "/tokens").unwrap();
+        assert_ne!(flow.state(), again.state());
+        assert_ne!(flow.nonce(), again.nonce());
+        assert_ne!(flow.verifier(), again.verifier());
         let all = [flow.state(), flow.nonce(), flow.verifier(), flow.challenge()];
         assert_eq!(all.iter().collect::<std::collections::HashSet<_>>().len(), 4);
         assert!(all.iter().all(|text| text.len() == 43 && !text.contains(&flow.key)));

@@ -239,7 +239,11 @@ pub(super) fn status(kind: &str, word: &str) -> Markup {
 pub(super) fn copyable(text: &str, label: &str) -> Markup {
     html! {
         div.copy {
-            pre tabindex="0" { code { (text) } }
+            pre tabindex="0" { code {
+                @if text.contains('\n') { (text) } @else {
+                    @for (at, word) in text.split(' ').enumerate() { @if at > 0 { " " } span { (word) } }
+                }
+            } }
             button.quiet type="button" data-copy hidden aria-label=(label) { "Copy" }
         }
     }

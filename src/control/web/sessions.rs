@@ -16,6 +16,9 @@ use crate::control::operate::kill_by;
 /// The most in one page; above, the newest are shown.
 const MAX_SHOWN: usize = 500;
 
+/// The most of a statement's shape, in characters: enough to know it by.
+const MAX_SHAPE: usize = 200;
+
 pub(super) async fn list(
     State(web): State<Web>,
     Extension(visitor): Extension<Visitor>,
@@ -74,6 +77,7 @@ fn table(visitor: &Visitor, sessions: &[SessionInfo]) -> Markup {
                         td data-label="Target" { (session.target) }
                         td data-label="Does" {
                             (activity(session))
+                            @if !session.shape.is_empty() { code.shape { (cut(&session.shape)) } }
                             span.sub { (session.statements) " so far" }
                         }
                         td data-label="From" { (session.source) span.sub { "session " (session.id) } }
@@ -96,6 +100,15 @@ fn activity(session: &SessionInfo) -> Markup {
         (status(kind, &session.state)) " "
         @if !session.verb.is_empty() { code { (session.verb.to_uppercase()) } }
     }
+}
+
+/// The beginning of a shape: values are in none, so that all of it may be seen.
+fn cut(shape: &str) -> String {
+    let mut begin: String = shape.chars().take(MAX_SHAPE).collect();
+    if begin.len() < shape.len() {
+        begin.push('…');
+    }
+    begin
 }
 
 fn ending(visitor: &Visitor, session: &SessionInfo) -> Markup {

@@ -44,14 +44,14 @@ pub(super) async fn list(
                     div { dt { "Version" } dd { (now.version) } }
                     div { dt { "Started" } dd { (time(now.started_us)) } }
                     div { dt { "Sessions" } dd { (now.sessions) } }
-                    div { dt { "Policy" } dd { code.digest { (now.policy_version) } } }
+                    div { dt { "Policy" } dd { code.digest title=(now.policy_version) { (now.policy_version.chars().take(16).collect::<String>()) } } }
                     @if let Some(why) = &now.reload_error { div { dt { "Last reload" } dd { "failed: " (why) } } }
                     @if !now.needs_restart.is_empty() {
                         div { dt { "Waits for a restart" } dd { (now.needs_restart.join(", ")) } }
                     }
                     div { dt { "Record" } dd {
                         @if now.audit.ok { (status("good", "taken")) } @else { (status("bad", "failing")) }
-                        " " (now.audit.records) " records since the start, " (now.audit.durability)
+                        " " (now.audit.records) " records since the start, durability " (now.audit.durability)
                         @if !now.audit.detail.is_empty() { ": " (now.audit.detail) }
                     } }
                 }

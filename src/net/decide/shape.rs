@@ -42,8 +42,8 @@ pub struct Shape {
     pub verb: Verb,
     /// Digest of the shape.
     pub digest: Digest,
-    /// The shape as text.
-    pub digest_text: String,
+    /// The shape as text; whoever lists sessions shares it.
+    pub digest_text: Arc<String>,
     /// The deciding rules.
     pub rules: Vec<String>,
     /// `column=rule` of each masked column.
@@ -130,7 +130,7 @@ impl Shape {
             rewrite_errors: true,
             verb: Verb::Unknown,
             digest: Digest::default(),
-            digest_text: String::new(),
+            digest_text: Arc::default(),
             rules: Vec::new(),
             masked: Vec::new(),
             tables: Vec::new(),
@@ -186,7 +186,7 @@ pub(super) fn shape_of(
         rewrite_errors: verdict.governed && facts.is_sensitive(),
         verb: facts.verb,
         digest: analysis.digest,
-        digest_text: analysis.digest_text.clone(),
+        digest_text: Arc::new(analysis.digest_text.clone()),
         rules: verdict.rules,
         tables: facts.tables.iter().map(|t| format!("{}.{}", t.schema, t.name)).collect(),
         known: uses.as_deref().is_some_and(|name| catalog.has_schema(name)),

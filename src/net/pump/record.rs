@@ -197,7 +197,7 @@ impl Pump {
         current.reads = !shape.tables.is_empty();
         current.verb = shape.verb;
         current.verdict = shape.label();
-        self.cell.statement(current.number, shape.verb);
+        self.cell.statement(current.number, shape.verb, &shape.digest_text);
         self.worker.metrics().statement(shape.verb, shape.label());
         Ok(())
     }
