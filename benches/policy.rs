@@ -7,6 +7,7 @@ use std::hint::black_box;
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use rowgate::identity::{Principal, PrincipalKind};
 use rowgate::policy::{Effect, Policies, Request, Verdict};
+use rowgate::run::Run;
 use rowgate::schema::{LabelSet, Labels};
 use rowgate::sql::{Access, Analysis, ColumnRef, Digest, Facts, Lineage, Output, TableUse, Verb};
 
@@ -83,6 +84,7 @@ fn decide(policies: &Policies, analysis: &Analysis, source: &str) -> Verdict {
         analysis,
         labels: &main_labels(),
         source,
+        run: Run::default(),
         now_us: 1_700_000_000_000_000,
     })
 }

@@ -6,7 +6,7 @@ use wasmtime::component::{ComponentType, Lift, Lower, flags};
 /// The package that is spoken.
 pub(super) const PACKAGE: &str = "rowgate:plugin";
 /// Its version.
-pub(super) const VERSION: &str = "0.2.0";
+pub(super) const VERSION: &str = "0.1.0";
 
 /// `rowgate:plugin/NAME@VERSION`.
 pub(super) fn interface(name: &str) -> String {

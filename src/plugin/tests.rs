@@ -117,8 +117,41 @@ fn files_that_are_no_plugins() {
     // an empty component: of no version at all
     assert!(error(Some(b"\0asm\x0d\0\x01\0")).contains("wit/v1"));
     let other = error(Some(&xtask::gateway::plugin_of_another_version().unwrap()));
-    let said = "made for rowgate:plugin/classify@0.9.0, this gateway speaks rowgate:plugin/lifecycle@0.2.0";
+    let said = "made for rowgate:plugin/classify@0.9.0, this gateway speaks rowgate:plugin/lifecycle@0.1.0";
     assert!(other.contains(said), "{other}");
+}
+
+#[test]
+fn what_a_mask_made_is_recognised_and_everything_by_whom_can_not_tell() {
+    let ask = |plugins: &Plugins, mask: &str, values: &[&str]| {
+        let values: Vec<Vec<u8>> = values.iter().map(|value| value.as_bytes().to_vec()).collect();
+        plugins.recognises(0, "ann", &MaskSpec::parse(mask).unwrap(), &values)
+    };
+    let standard = load("mask-standard.wasm");
+    assert_eq!(ask(&standard, "p/keep-last:4", &["4111111111111111", ""]), Ok(false));
+    assert_eq!(ask(&standard, "p/keep-last:4", &["4111111111111111", "****1111"]), Ok(true));
+    let many = vec!["x"; 100_000];
+    assert_eq!(ask(&standard, "p/redact", &many), Ok(false));
+    assert_eq!(ask(&standard, "p/redact", &[&many[..], &["[redacted]"]].concat()), Ok(true));
+    assert!(ask(&standard, "p/redact", &[&"x".repeat(2 << 20)]).is_err(), "longer than it takes");
+    assert!(ask(&standard, "q/redact", &["x"]).is_err(), "not loaded");
+    // As it was built before there was anything to ask it.
+    let dir = tempfile::tempdir().unwrap();
+    let mut setting = setting("p", "mask-standard.wasm");
+    let bytes = std::fs::read(&setting.path).unwrap();
+    let name = b"rowgate:plugin/recognise@";
+    let mut older = bytes.clone();
+    for at in 0..bytes.len() - name.len() {
+        if bytes[at..].starts_with(name) {
+            older[at + name.len() - 2] = b'r';
+        }
+    }
+    assert_ne!(older, bytes);
+    setting.path = dir.path().join("p.wasm");
+    std::fs::write(&setting.path, older).unwrap();
+    let older = Plugins::load(&[setting], BTreeMap::new(), 1).unwrap();
+    assert_eq!(ask(&older, "p/redact", &["x"]), Ok(true));
+    assert_eq!(ask(&older, "p/redact", &[]), Ok(false));
 }
 
 #[test]

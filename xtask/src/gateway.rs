@@ -128,7 +128,7 @@ pub fn web_table(url: &str, more: &str) -> String {
 /// A shipped plugin as it would be had it been built against version 0.9.0 of the contract.
 pub fn plugin_of_another_version() -> Result<Vec<u8>> {
     let mut bytes = fs::read(sh::root().join("target/plugins/mask-standard.wasm"))?;
-    let (ours, other) = (b"@0.2.0", b"@0.9.0");
+    let (ours, other) = (b"@0.1.0", b"@0.9.0");
     for at in 0..bytes.len().saturating_sub(ours.len()) {
         if bytes[at..].starts_with(ours) {
             bytes[at..at + other.len()].copy_from_slice(other);

@@ -180,7 +180,7 @@ mod tests {
                 let lens = [value.len() as u32];
                 let cells = Cells { bytes: value.as_bytes(), lens: &lens };
                 let mut edits = Edits::default();
-                MaskStandard.mask(&[of.clone()], &cells, &mut edits).unwrap();
+                MaskStandard.mask(std::slice::from_ref(&of), &cells, &mut edits).unwrap();
                 let made = edits.apply(&cells)[0].clone().unwrap();
                 assert!(MaskStandard.recognises(&of, &made), "{mask} of {value}");
             }

@@ -261,6 +261,9 @@ macro_rules! guest_impls {
             fn close_stream(stream_id: u32) {
                 $state.with(|state| $crate::guest::close_stream(state, stream_id));
             }
+        }
+
+        impl exports::recognise::Guest for $component {
             fn recognise(
                 mask: String,
                 arguments: String,
