@@ -240,7 +240,7 @@ pub(super) fn copyable(text: &str, label: &str) -> Markup {
     html! {
         div.copy {
             pre tabindex="0" { code {
-                @if text.contains('\n') { (text) } @else {
+                @if text.contains('\n') || !text.contains(' ') { (text) } @else {
                     @for (at, word) in text.split(' ').enumerate() { @if at > 0 { " " } span { (word) } }
                 }
             } }
