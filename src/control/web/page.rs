@@ -240,9 +240,13 @@ pub(super) fn copyable(text: &str, label: &str) -> Markup {
     html! {
         div.copy {
             pre tabindex="0" { code {
-                @if text.contains('\n') || !text.contains(' ') { (text) } @else {
-                    @for (at, word) in text.split(' ').enumerate() { @if at > 0 { " " } span { (word) } }
-                }
+                @if text.contains(' ') {
+                    // A line breaks between words, and not within `--host`.
+                    @for part in text.split_inclusive([' ', '\n']) {
+                        @let word = part.trim_end_matches([' ', '\n']);
+                        span { (word) } (&part[word.len()..])
+                    }
+                } @else { (text) }
             } }
             button.quiet type="button" data-copy hidden aria-label=(label) { "Copy" }
         }
