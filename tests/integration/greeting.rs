@@ -5,7 +5,8 @@ use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
 use std::time::Duration;
 
 use rowgate::codec::{
-    Capabilities, Handshake, Header, LoginRequest, SslRequest, write_frame, write_packet,
+    Capabilities, ColumnDefinition, Handshake, Header, LoginRequest, SslRequest, write_frame,
+    write_packet,
 };
 use socket2::{Domain, Socket, Type};
 use xtask::gateway::Options;
@@ -136,6 +137,7 @@ fn character_sets_that_read_text_otherwise_are_refused(flavour: Flavour) {
     let token = stand.token("bot", "dumpers");
     let known = "SELECT id, character_set_name, collation_name FROM information_schema.collations WHERE id < 256";
     let known = stand.database.sql(known).unwrap();
+    stand.database.sql("SET GLOBAL init_connect = 'SET NAMES latin1'").unwrap();
     let (mut refused, mut taken) = (0, 0);
     for line in known.lines() {
         let [id, name, collation] = line.split('\t').collect::<Vec<_>>().try_into().unwrap();
@@ -154,6 +156,10 @@ fn character_sets_that_read_text_otherwise_are_refused(flavour: Flavour) {
             let set = collation.split('_').next().unwrap();
             let wanted = format!("{collation} {set}");
             assert!(text(&answer).contains(&wanted), "{id} {wanted}: {}", text(&answer));
+            let definition = ColumnDefinition::parse(&answer[1].1, Capabilities(PLAIN)).unwrap();
+            // (Nothing is converted to `binary`: it is the value's own then.)
+            let told = definition.charset == u16::from(id) || [63, 223].contains(&id);
+            assert!(told, "{id} {name}: definitions name {}", definition.charset);
             taken += 1;
             continue;
         }
