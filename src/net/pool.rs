@@ -141,7 +141,7 @@ impl Pool {
         // MariaDB has the rows from whoever had the thread before, on a new connection, too; and its character sets are the
         // login's only after a reset, where there is an `init_connect`.
         let (found_rows, reset) = (wanted.found_rows.or(Some(0)), made.flavour == Flavour::MariaDb);
-        let wanted = upstream::Wanted { found_rows, reset, ..wanted };
+        let wanted = upstream::Wanted { reset, found_rows, ..wanted };
         made.rebase(worker, &self.target, wanted).await?;
         Ok(made)
     }
