@@ -25,7 +25,6 @@ use super::upstream::{Left, Upstream};
 use super::worker::Worker;
 use crate::codec::{Command, write_frame};
 use crate::fault::Fault;
-use crate::schema::Flavour;
 use crate::session::UpstreamKey;
 use crate::session::upstream::{self, Query};
 use crate::sql::Trace;
@@ -138,10 +137,8 @@ impl Pool {
             made.unwrap_or_else(|_| Err(Fault::upstream_down("the database does not answer")));
         let mut made = made.inspect_err(|fault| self.target.failed(fault))?;
         self.target.succeeded();
-        // MariaDB has the rows from whoever had the thread before, on a new connection, too; and its character sets are the
-        // login's only after a reset, where there is an `init_connect`.
-        let (found_rows, reset) = (wanted.found_rows.or(Some(0)), made.flavour == Flavour::MariaDb);
-        let wanted = upstream::Wanted { reset, found_rows, ..wanted };
+        // MariaDB has it from whoever had the thread before, on a new connection, too.
+        let wanted = upstream::Wanted { found_rows: wanted.found_rows.or(Some(0)), ..wanted };
         made.rebase(worker, &self.target, wanted).await?;
         Ok(made)
     }

@@ -42,9 +42,6 @@ const TRACKING: &str = "session_track_schema=1,session_track_state_change=0,\
     session_track_transaction_info='OFF',session_track_system_variables=\
     'autocommit,character_set_client,character_set_connection,character_set_results,time_zone'";
 
-/// The highest collation that a login can name.
-const MAX_LOGIN_COLLATION: u16 = u8::MAX as u16;
-
 /// In front of a COM_QUERY's text, on a connection with query attributes: none.
 const NO_ATTRIBUTES: &[u8] = &[0, 1];
 
@@ -52,10 +49,9 @@ impl Baseline {
     /// Appends the commands to `out`, to be written at once on a connection to a server of this flavour, whose login was by
     /// `key`.
     ///
-    /// The character sets are those that the login chose. After a reset, MySQL leaves the server's default ones, in which text
-    /// could be read otherwise; they are set again. MariaDB's reset brings the login's own back, whatever an `init_connect`
-    /// made of them (so a new connection is reset as well); set again, definitions would name the first collation of the
-    /// character set in place of the login's. What is set must be told: a MariaDB whose global list of tracked variables is
+    /// The character sets are set to those that the login chose: after a reset, MySQL leaves the server's default ones, in
+    /// which text could be read otherwise, and MariaDB may have been told to hear no login's
+    /// (`skip-character-set-client-handshake`). That must be told, too: a MariaDB whose global list of tracked variables is
     /// empty keeps to that whatever a session sets (measured with 10.11). Session tracking is as the servers have it by
     /// themselves, so that no SET GLOBAL keeps a change of those from the gateway. At the end a SELECT: both servers leave
     /// FOUND_ROWS as it was, MariaDB even to a new connection, and MySQL warns of some character sets.
@@ -89,18 +85,15 @@ impl Baseline {
             format!("sql_mode='{mode}{comma}{more}',")
         });
         command(Command::QUERY, format!("SET SESSION {mode}{TRACKING}").as_bytes(), &[OK]);
+        // MySQL names the one that it was set by in definitions.
         let charset = match flavour {
             Flavour::MySql => collation,
             Flavour::MariaDb => first_of_set(collation),
         };
-        let text = if flavour == Flavour::MariaDb && collation <= MAX_LOGIN_COLLATION {
-            "SET time_zone=@@time_zone".to_owned()
-        } else {
-            format!(
-                "SET character_set_client={charset},character_set_results={charset},\
-                 collation_connection={collation}"
-            )
-        };
+        let text = format!(
+            "SET character_set_client={charset},character_set_results={charset},\
+             collation_connection={collation}"
+        );
         command(Command::QUERY, text.as_bytes(), &[TOLD]);
         if let Some(schema) = schema {
             command(Command::INIT_DB, schema.as_bytes(), &[OK]);
@@ -240,7 +233,7 @@ mod tests {
         let mut baseline = Baseline::start(&mut out, MariaDb, KEY, WANTED);
         assert_eq!(out[..5], [1, 0, 0, 0, 0x1F]);
         let sent = String::from_utf8_lossy(&out);
-        assert!(sent.contains("SET time_zone=@@time_zone"), "{sent}");
+        assert!(sent.contains("_client=8,") && sent.contains("_results=8,"), "{sent}");
         let ok = b"\x07\0\0\x01\0\0\0\x02\0\0\0";
         let eof = b"\x05\0\0\x03\xfe\0\0\x02\0";
         let none = [&b"\x01\0\0\x01\x01\x04\0\0\x02\x03def"[..], eof, eof].concat();
@@ -262,9 +255,13 @@ mod tests {
 
     #[test]
     fn character_sets_are_set_as_the_server_takes_them() {
-        for (flavour, collation, charset) in
-            [(MySql, 224, 224), (MySql, 309, 309), (MariaDb, 1_071, 8)]
-        {
+        for (flavour, collation, charset) in [
+            (MySql, 224, 224),
+            (MySql, 309, 309),
+            (MariaDb, 224, 45),
+            (MariaDb, 1_071, 8),
+            (MariaDb, 63, 63),
+        ] {
             let mut out = Vec::new();
             Baseline::start(&mut out, flavour, UpstreamKey { collation, ..KEY }, WANTED);
             let sent = String::from_utf8_lossy(&out);
@@ -273,11 +270,6 @@ mod tests {
             );
             assert!(sent.contains(&wanted), "{sent}");
         }
-        // MariaDB's reset brings back those of a login.
-        let mut out = Vec::new();
-        Baseline::start(&mut out, MariaDb, UpstreamKey { collation: 224, ..KEY }, WANTED);
-        let sent = String::from_utf8_lossy(&out);
-        assert!(out[4] == 0x1F && !sent.contains("character_set_client="), "{sent}");
     }
 
     #[test]
