@@ -108,6 +108,15 @@ impl<'a> Run<'a> {
     }
 }
 
+impl<'n, 'a> FromIterator<(&'n str, &'a str)> for Run<'a> {
+    /// What is said by names and values, of which the first of a name counts.
+    fn from_iter<T: IntoIterator<Item = (&'n str, &'a str)>>(pairs: T) -> Self {
+        let mut run = Self::default();
+        pairs.into_iter().for_each(|(name, value)| run.say(name.as_bytes(), value));
+        run
+    }
+}
+
 /// What was said at some time: never nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kept([Option<Box<str>>; COUNT]);
@@ -129,9 +138,7 @@ mod tests {
     use super::*;
 
     fn run<'a>(pairs: &[(&str, &'a str)]) -> Run<'a> {
-        let mut run = Run::default();
-        pairs.iter().for_each(|(name, value)| run.say(name.as_bytes(), value));
-        run
+        pairs.iter().copied().collect()
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod explain;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -197,6 +198,23 @@ impl Entry {
         (self.revoked, Reverse(self.pass.expires_us.unwrap_or(i64::MAX)))
     }
 
+    /// Whether it is good at this time. `told` hears of each check before it is made; nobody listens at a login.
+    fn check(
+        &self,
+        now_us: i64,
+        told: &mut dyn FnMut(&'static str, fmt::Arguments<'_>),
+    ) -> Result<(), LoginRefusal> {
+        told("revoked", format_args!("it is not"));
+        if self.revoked {
+            return Err(LoginRefusal::Revoked);
+        }
+        told("time", format_args!("it has not ended"));
+        if self.pass.has_expired(now_us) {
+            return Err(LoginRefusal::Expired);
+        }
+        Ok(())
+    }
+
     /// Who logs in under this name with it.
     fn principal(&self, name: UserName) -> Arc<Principal> {
         if name.attributes.is_empty() {
@@ -283,12 +301,7 @@ impl Directory {
         }
         let entry = self.held(name.as_ref(), proof)?;
         let name = name.ok_or(LoginRefusal::Unknown)?;
-        if entry.revoked {
-            return Err(LoginRefusal::Revoked);
-        }
-        if entry.pass.has_expired(now_us) {
-            return Err(LoginRefusal::Expired);
-        }
+        entry.check(now_us, &mut |_, _| {})?;
         if !entry.scope.covers(target, address) {
             return Err(LoginRefusal::Scope);
         }

@@ -245,11 +245,13 @@ impl Loaded {
     fn batch(&self, left: &mut &[Vec<u8>]) -> Result<(Vec<u8>, Vec<u32>), PluginFault> {
         let (mut cells, mut lens) = (Vec::new(), Vec::new());
         while let Some((value, rest)) = left.split_first() {
-            if cells.len() + value.len() > self.max_batch_bytes || lens.len() == MAX_BATCH_VALUES {
+            let fits = cells.len() + value.len() <= self.max_batch_bytes;
+            let Ok(len) = u32::try_from(value.len()) else { break };
+            if !fits || lens.len() == MAX_BATCH_VALUES {
                 break;
             }
             cells.extend_from_slice(value);
-            lens.push(u32::try_from(value.len()).unwrap_or(u32::MAX - 1));
+            lens.push(len);
             *left = rest;
         }
         if lens.is_empty() {

@@ -113,6 +113,10 @@ impl Plugins {
         self.classified(values.len(), |plugin| plugin.classify_values(values))
     }
 
+    fn named(&self, name: &str) -> Result<&Arc<Loaded>, PluginFault> {
+        self.loaded.get(name).ok_or_else(|| PluginFault::Missing(name.to_owned()))
+    }
+
     fn classified(
         &self,
         count: usize,
@@ -147,11 +151,8 @@ impl PluginHost for Plugins {
         worker: usize,
         stream: &StreamInfo<'_>,
     ) -> Result<Box<dyn RowFilter>, PluginFault> {
-        let plugin = self
-            .loaded
-            .get(stream.plugin)
-            .ok_or_else(|| PluginFault::Missing(stream.plugin.to_owned()))?;
-        Ok(Box::new(stream::Stream::open(Arc::clone(plugin), worker, stream)?))
+        let plugin = Arc::clone(self.named(stream.plugin)?);
+        Ok(Box::new(stream::Stream::open(plugin, worker, stream)?))
     }
 
     fn recognises(
@@ -161,9 +162,7 @@ impl PluginHost for Plugins {
         mask: &MaskSpec,
         values: &[Vec<u8>],
     ) -> Result<bool, PluginFault> {
-        let plugin = self.loaded.get(&mask.plugin);
-        let plugin = plugin.ok_or_else(|| PluginFault::Missing(mask.plugin.clone()))?;
-        plugin.recognises(worker, subject, mask, values)
+        self.named(&mask.plugin)?.recognises(worker, subject, mask, values)
     }
 
     fn guards(&self) -> bool {

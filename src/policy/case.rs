@@ -89,7 +89,9 @@ impl<'a> Case<'a> {
         }
         let mask = (!as_null).then_some(mask);
         let null = as_null && assigned.given == NewValue::Parameter;
-        if mask.is_some() || null {
+        // One column tells for all that are shown in the same way.
+        let known = self.shown.iter().any(|known| known.mask == mask && known.null == null);
+        if !known && (mask.is_some() || null) {
             self.shown.push(Shown { column, mask, null });
         }
         Ok(())

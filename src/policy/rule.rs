@@ -4,6 +4,7 @@ use cedar_policy::{ActionConstraint, Effect, Policy};
 
 use super::MaskSpec;
 use super::control::{Names, names};
+use super::shown::WRITE_BACK;
 use super::vocabulary::Action;
 
 /// Longest `@message`: it travels in an error packet, of which clients show some 500 bytes.
@@ -16,7 +17,7 @@ const MAX_ID: usize = 64;
 const MAX_APPROVERS: u8 = 16;
 
 /// Ids that verdicts use when no policy of the operator decided.
-pub(super) const RESERVED: [&str; 10] = [
+pub(super) const RESERVED: [&str; 11] = [
     "analysis",
     "approval-conflict",
     "cedar-error",
@@ -27,6 +28,7 @@ pub(super) const RESERVED: [&str; 10] = [
     "not-ready",
     SPEAKS_FOR,
     "refused-verb",
+    WRITE_BACK,
 ];
 
 /// The id by which a statement is refused whose client may not say on whose behalf it is.

@@ -27,9 +27,7 @@ pub(super) fn says(comment: &[u8]) -> bool {
 fn said(comment: &[u8]) -> Option<Box<Kept>> {
     let body = comment.strip_prefix(b"/*")?.strip_suffix(b"*/")?;
     let pairs = pairs(body)?;
-    let mut run = Run::default();
-    pairs.iter().for_each(|(name, value)| run.say(name.as_bytes(), value));
-    run.keep()
+    pairs.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect::<Run<'_>>().keep()
 }
 
 /// All of them, or `None` where one is malformed.

@@ -2,7 +2,7 @@
 
 use super::lexer;
 use super::token::Kind;
-use super::words::Words;
+use super::words::{Words, unescape};
 use crate::schema::{ServerProfile, SqlMode};
 
 /// The client's file that a statement loads; `None` where it loads none.
@@ -32,35 +32,6 @@ pub(super) fn name_at(words: &Words<'_>, start: usize) -> Option<usize> {
     at += usize::from(words.is_any(at, &["low_priority", "concurrent"]));
     let local = words.is(at, "local") && words.is(at + 1, "infile");
     (local && words.kind(at + 2) == Some(Kind::Str)).then_some(at + 2)
-}
-
-/// A string's value: what the server makes of the literal.
-pub(super) fn unescape(literal: &[u8], mode: SqlMode) -> Option<Vec<u8>> {
-    let (&quote, rest) = literal.split_first()?;
-    let inner = rest.strip_suffix(&[quote])?;
-    let mut value = Vec::with_capacity(inner.len());
-    let mut bytes = inner.iter().copied();
-    while let Some(byte) = bytes.next() {
-        let escapes = byte == b'\\' && !mode.has(SqlMode::NO_BACKSLASH_ESCAPES);
-        match byte {
-            _ if escapes => match bytes.next()? {
-                b'0' => value.push(0),
-                b'b' => value.push(8),
-                b'n' => value.push(b'\n'),
-                b'r' => value.push(b'\r'),
-                b't' => value.push(b'\t'),
-                b'Z' => value.push(26),
-                kept @ (b'%' | b'_') => value.extend([b'\\', kept]),
-                other => value.push(other),
-            },
-            byte if byte == quote => {
-                bytes.next().filter(|second| *second == quote)?;
-                value.push(quote);
-            }
-            byte => value.push(byte),
-        }
-    }
-    Some(value)
 }
 
 #[cfg(test)]

@@ -293,7 +293,7 @@ pub fn strings(text: &[u8], profile: &ServerProfile, mode: SqlMode) -> Vec<Vec<u
         Kind::NationalStr => token.bytes(text).get(1..),
         _ => None,
     });
-    literals.filter_map(|literal| local_file::unescape(literal, mode)).collect()
+    literals.filter_map(|literal| words::unescape(literal, mode)).collect()
 }
 
 /// Whether a view's, routine's or trigger's text names anything in the sensitive closure, or can't be read.

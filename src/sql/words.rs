@@ -1,6 +1,7 @@
 //! Tokens as words: look-ups by keyword and by position, for classification without a grammar.
 
 use super::token::{Kind, Token};
+use crate::schema::SqlMode;
 
 /// A statement's tokens over its text.
 #[derive(Clone, Copy)]
@@ -115,4 +116,33 @@ fn unquote(bytes: &[u8]) -> Vec<u8> {
         name.push(*byte);
     }
     name
+}
+
+/// A string's value: what the server makes of the literal.
+pub(super) fn unescape(literal: &[u8], mode: SqlMode) -> Option<Vec<u8>> {
+    let (&quote, rest) = literal.split_first()?;
+    let inner = rest.strip_suffix(&[quote])?;
+    let mut value = Vec::with_capacity(inner.len());
+    let mut bytes = inner.iter().copied();
+    while let Some(byte) = bytes.next() {
+        let escapes = byte == b'\\' && !mode.has(SqlMode::NO_BACKSLASH_ESCAPES);
+        match byte {
+            _ if escapes => match bytes.next()? {
+                b'0' => value.push(0),
+                b'b' => value.push(8),
+                b'n' => value.push(b'\n'),
+                b'r' => value.push(b'\r'),
+                b't' => value.push(b'\t'),
+                b'Z' => value.push(26),
+                kept @ (b'%' | b'_') => value.extend([b'\\', kept]),
+                other => value.push(other),
+            },
+            byte if byte == quote => {
+                bytes.next().filter(|second| *second == quote)?;
+                value.push(quote);
+            }
+            byte => value.push(byte),
+        }
+    }
+    Some(value)
 }

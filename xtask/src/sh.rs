@@ -46,6 +46,13 @@ pub fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
+/// All that a program said.
+pub fn said(output: &Output) -> String {
+    let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.push_str(&String::from_utf8_lossy(&output.stderr));
+    text
+}
+
 /// Runs words; see [`run`].
 pub fn run_words(words: &[&str]) -> Result<()> {
     run(&mut command(words))

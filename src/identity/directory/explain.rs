@@ -88,14 +88,7 @@ impl Directory {
                 return Err(LoginRefusal::Proof);
             }
         }
-        found.note("revoked", format_args!("it is not"));
-        if entry.revoked {
-            return Err(LoginRefusal::Revoked);
-        }
-        found.note("time", format_args!("it has not ended"));
-        if entry.pass.has_expired(now_us) {
-            return Err(LoginRefusal::Expired);
-        }
+        entry.check(now_us, &mut |of, must| found.note(of, must))?;
         found.kind = Some(principal.kind);
         found.expires_us = entry.pass.expires_us;
         found.attributes.clone_from(&principal.attributes);

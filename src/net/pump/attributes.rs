@@ -88,9 +88,7 @@ mod tests {
     }
 
     fn run<'a>(pairs: &[(&str, &'a str)]) -> Run<'a> {
-        let mut run = Run::default();
-        pairs.iter().for_each(|(name, value)| run.say(name.as_bytes(), value));
-        run
+        pairs.iter().copied().collect()
     }
 
     #[test]

@@ -115,13 +115,10 @@ impl Pump {
     fn admit(&mut self, login: &Login, principal: Arc<Principal>) -> Result<Arc<Principal>, Fault> {
         let own = principal.attributes.iter().map(|(key, value)| (key.clone(), value.clone()));
         let mut attributes: Vec<_> = own.chain(login.attributes.iter().cloned()).collect();
-        let mut run = Run::default();
-        for (key, value) in &attributes {
-            // The user name, which has no room, says `run`.
-            let name = if key == "run" { "run_id" } else { key };
-            run.say(name.as_bytes(), value);
-        }
-        self.said = run.keep();
+        // The user name, which has no room, says `run`.
+        let name = |key| if key == "run" { "run_id" } else { key };
+        let said = attributes.iter().map(|(key, value)| (name(key.as_str()), value.as_str()));
+        self.said = said.collect::<Run<'_>>().keep();
         // What a client says of itself under this name is not what was verified.
         attributes.retain(|(key, _)| key != CERTIFICATE);
         let shown = self.client.client_certificate().map(tls::fingerprint);

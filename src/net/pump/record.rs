@@ -9,7 +9,7 @@ use crate::codec::Command;
 use crate::fault::Fault;
 use crate::net::decide::Decision;
 use crate::record::{Completion, Event, Intent};
-use crate::run::{self, Names, Run, kept};
+use crate::run::{self, Names};
 use crate::session::{Outcome, StatementKind};
 use crate::sql::{Digest, Leaves, Trace, Verb};
 
@@ -145,14 +145,6 @@ impl Pump {
         }
     }
 
-    /// What a statement itself says of its run. What its login said is in the session's record; but on whose behalf it is, in
-    /// each of its own.
-    fn said_by_statement<'a>(&'a self, decision: &'a Decision) -> Run<'a> {
-        let said = self.session.said(self.client.peek());
-        let login = kept(self.said.as_deref()).only(Names::ON_BEHALF_OF);
-        said.or(kept(decision.comment.as_deref())).or(login)
-    }
-
     /// The first record.
     pub(super) fn record_intent(
         &mut self,
@@ -164,7 +156,8 @@ impl Pump {
         let Some(facets) = self.session.facets() else { return Err(Fault::internal()) };
         let sent = self.session.attributes(self.client.peek()).total();
         let mut said = [("", ""); run::COUNT];
-        let told = said.iter_mut().zip(self.said_by_statement(decision).pairs());
+        // What its login said is in the session's record; but on whose behalf it is, in each of its own.
+        let told = said.iter_mut().zip(self.said(decision, Names::ON_BEHALF_OF).pairs());
         let len = told.map(|(slot, pair)| *slot = pair).count();
         let intent = Intent {
             session: self.id,

@@ -319,10 +319,10 @@ impl Pump {
         })
     }
 
-    /// All that is said of the run of the statement that was so decided.
-    fn said<'a>(&'a self, decision: &'a Decision) -> Run<'a> {
+    /// What is said of the run of the statement that was so decided: by itself, and by its login under these names.
+    pub(super) fn said<'a>(&'a self, decision: &'a Decision, of_login: Names) -> Run<'a> {
         let said = self.session.said(self.client.peek());
-        said.or(kept(decision.comment.as_deref())).or(kept(self.said.as_deref()))
+        said.or(kept(decision.comment.as_deref())).or(kept(self.said.as_deref()).only(of_login))
     }
 
     /// What of that an approval is good for: whatever rules heed, but for the trace, which is another one each time.
@@ -346,7 +346,7 @@ impl Pump {
             Fault::approval("RG-PARAMETERS", why)
         })?;
         let attributes = self.session.attributes(self.client.peek());
-        let run = self.said(decision);
+        let run = self.said(decision, Names::ALL);
         if self.has_variables(text, facets.sql_mode) {
             let why = "this statement needs approval, and an approver can't see what its variables hold: \
                        write their values in";

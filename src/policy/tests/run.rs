@@ -14,9 +14,7 @@ const UNGOVERNED: &str =
     "@id(\"free\") @passthrough permit (principal, action == Action::\"passthrough\", resource);";
 
 fn said<'a>(pairs: &[(&str, &'a str)]) -> Run<'a> {
-    let mut run = Run::default();
-    pairs.iter().for_each(|(name, value)| run.say(name.as_bytes(), value));
-    run
+    pairs.iter().copied().collect()
 }
 
 fn ask(policies: &Policies, target: &str, facts: Facts, run: Run<'_>) -> Verdict {

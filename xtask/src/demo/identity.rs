@@ -2,7 +2,7 @@
 //! OIDC and SAML in a browser, a terminal that asks for a person, and those who are kept out; with real providers.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
@@ -107,7 +107,7 @@ impl Scene {
     fn masked(&self, who: &str, mut client: Command) -> Result<()> {
         println!("\n\x1b[36m{who}> {QUERY}\x1b[0m");
         let output = client.output()?;
-        let text = text(&output);
+        let text = sh::said(&output);
         print!("{text}");
         super::nothing_raw(&self.raw, &text)?;
         let came = output.status.success() && text.contains(&shop::customer(1).name);
@@ -119,7 +119,7 @@ impl Scene {
     fn refused(&self, user: &str, password: &str) -> Result<String> {
         let output = self.login(user, password).mariadb("SELECT 1").output()?;
         ensure!(!output.status.success(), "{user} got in");
-        Ok(text(&output).trim().to_owned())
+        Ok(sh::said(&output).trim().to_owned())
     }
 
     /// A verb of an admin's.
@@ -188,12 +188,12 @@ impl Scene {
         chromium::agree(&self.url, &self.pictures, "dee", &login.code())?;
         println!("    (dee agrees; picture device.png)");
         let ended = login.end()?;
-        print!("{}", text(&ended));
+        print!("{}", sh::said(&ended));
         ensure!(ended.status.success(), "the sign-in failed");
         let words = ["connect", "shop", "--", "--batch", "--database=shop", "--execute", QUERY];
         self.masked("rowgate connect shop", terminal.rowgate(&words))?;
         println!("\n\x1b[36mdee$ rowgate logout\x1b[0m");
-        print!("{}", text(&terminal.run(&["logout"])?));
+        print!("{}", sh::said(&terminal.run(&["logout"])?));
         Ok(())
     }
 
@@ -209,7 +209,7 @@ impl Scene {
         self.admin(&["identity", "revoke", "dee", "--reason", "a lost laptop"])?;
         let ended = session.wait_with_output()?;
         let after = start.elapsed();
-        print!("{}", text(&ended));
+        print!("{}", sh::said(&ended));
         ensure!(!ended.status.success() && after < PATIENCE, "the session went on for {after:?}");
         println!("    the session ended {:.1} s later; another login:", after.as_secs_f64());
         println!("{}", self.refused("dee", password)?);
@@ -258,14 +258,8 @@ impl Scene {
         step("who came in, who did not, and why: the record and the metrics");
         self.admin(&["audit", "tail", "-n", "8"])?;
         self.admin(&["audit", "verify"])?;
-        let (_, metrics) = self.gateway.get("/metrics")?;
-        println!("\nsre$ curl http://127.0.0.1:{}/metrics", self.gateway.admin_port);
-        for line in metrics.lines().filter(|line| line.starts_with("rowgate_logins_total")) {
-            if !line.ends_with(" 0") {
-                println!("{line}");
-            }
-        }
-        Ok(())
+        println!();
+        super::show_metric(&self.gateway, "rowgate_logins_total")
     }
 
     fn stay_up(mut self) -> Result<()> {
@@ -328,11 +322,4 @@ fn tables(folder: &Path, url: &str, issuer: &Issuer, saml: Option<&Provider>) ->
 /// The last part of a token.
 fn signature(token: &str) -> &str {
     token.rsplit('.').next().unwrap_or_default()
-}
-
-/// All that a program said.
-fn text(output: &Output) -> String {
-    let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
-    text.push_str(&String::from_utf8_lossy(&output.stderr));
-    text
 }

@@ -127,12 +127,10 @@ impl Scene {
         println!("\n\x1b[36magent> {sql}\x1b[0m");
         let mut client = self.gateway.client(AGENT, &self.token);
         let output = client.args(["--table", "--database=shop", "-e", sql]).output()?;
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let error = String::from_utf8_lossy(&output.stderr).into_owned();
-        print!("{text}{error}");
+        let text = sh::said(&output);
+        print!("{text}");
         self.nothing_raw(&text)?;
-        self.nothing_raw(&error)?;
-        Ok((output.status.success(), text + &error))
+        Ok((output.status.success(), text))
     }
 
     fn nothing_raw(&self, text: &str) -> Result<()> {
@@ -274,14 +272,7 @@ impl Scene {
         print!("{}", self.gateway.cli_ok(&["audit", "tail", "-n", "12"])?);
         println!("security$ rowgate audit verify");
         print!("{}", self.gateway.cli_ok(&["audit", "verify"])?);
-        let (_, metrics) = self.gateway.get("/metrics")?;
-        println!("sre$ curl http://127.0.0.1:{}/metrics", self.gateway.admin_port);
-        for line in metrics.lines().filter(|line| line.starts_with("rowgate_statements_total")) {
-            if !line.ends_with(" 0") {
-                println!("{line}");
-            }
-        }
-        Ok(())
+        show_metric(&self.gateway, "rowgate_statements_total")
     }
 
     fn stay_up(mut self) -> Result<()> {
@@ -299,6 +290,15 @@ impl Scene {
     }
 }
 
+/// What counts of one of the gateway's metrics, as who watches it sees it.
+fn show_metric(gateway: &Gateway, name: &str) -> Result<()> {
+    let (_, metrics) = gateway.get("/metrics")?;
+    println!("sre$ curl http://127.0.0.1:{}/metrics", gateway.admin_port);
+    let lines = metrics.lines().filter(|line| line.starts_with(name) && !line.ends_with(" 0"));
+    lines.for_each(|line| println!("{line}"));
+    Ok(())
+}
+
 /// A client whose statement is held.
 struct Held {
     child: Child,
@@ -308,8 +308,7 @@ struct Held {
 impl Held {
     fn answer(self) -> Result<String> {
         let output = self.child.wait_with_output()?;
-        let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
-        text.push_str(&String::from_utf8_lossy(&output.stderr));
+        let text = sh::said(&output);
         print!("{text}");
         Ok(text)
     }
