@@ -21,6 +21,10 @@ const RETRY: Duration = Duration::from_millis(200);
 /// Without `sync`, how often what was written is made durable all the same.
 const LAZY_SYNC: Duration = Duration::from_secs(1);
 
+/// What an empty buffer keeps of its room: a pause of a busy gateway. What a disk that stood still had it grow to, as far as
+/// the queues' bound, is given back.
+const KEPT: usize = 1 << 20;
+
 /// Where the record goes.
 pub(super) struct Place {
     pub(super) dir: PathBuf,
@@ -107,7 +111,7 @@ impl Disk {
     fn write(&mut self, sync: bool) -> std::io::Result<()> {
         self.rotate()?;
         let Some(segment) = &mut self.place.segment else { return Ok(()) };
-        self.frames.clear();
+        empty(&mut self.frames);
         let mut chain = segment.chain;
         let mut records = 0;
         for batch in &self.batches {
@@ -120,9 +124,10 @@ impl Disk {
         // What was appended must not be appended again, even if syncing it fails now.
         for (queue, batch) in self.shared.queues.iter().zip(&mut self.batches) {
             let bytes = batch.records.len();
-            batch.records.clear();
+            empty(&mut batch.records);
             queue.written(bytes);
         }
+        empty(&mut self.frames);
         if sync { segment.sync() } else { Ok(()) }
     }
 
@@ -161,5 +166,26 @@ impl Disk {
         }
         self.shared.fail(&error.to_string());
         self.shared.queues.iter().for_each(super::writer::Queue::fail);
+    }
+}
+
+fn empty(buffer: &mut Vec<u8>) {
+    buffer.clear();
+    buffer.shrink_to(KEPT);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_slow_disk_took_is_given_back() {
+        let mut buffer = vec![7; 8 << 20];
+        empty(&mut buffer);
+        assert!(buffer.is_empty() && buffer.capacity() <= KEPT * 2, "{}", buffer.capacity());
+        buffer.extend_from_slice(&[7; 4_096]);
+        let before = buffer.as_ptr();
+        empty(&mut buffer);
+        assert_eq!(buffer.as_ptr(), before, "in the steady state nothing is allocated");
     }
 }
