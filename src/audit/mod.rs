@@ -4,6 +4,7 @@
 //! that fails is told to everyone who waits, and taken up again by itself once it works.
 
 pub mod read;
+pub mod replay;
 mod segment;
 mod thread;
 mod writer;

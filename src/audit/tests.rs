@@ -15,6 +15,7 @@ fn settings(dir: &Path) -> config::Audit {
         literals: false,
         segment_bytes: 4_096,
         queue_bytes: 64 << 10,
+        answer_bytes: 16 << 10,
     }
 }
 

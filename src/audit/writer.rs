@@ -124,16 +124,22 @@ impl Writer {
 
     /// Takes room for a statement's two records; refuses where there is none.
     pub fn reserve(&self) -> Result<Permit, AuditFull> {
+        self.has_room(RESERVED)?;
+        self.outstanding.fetch_add(1, Ordering::Relaxed);
+        Ok(Permit(Arc::clone(&self.outstanding)))
+    }
+
+    /// Whether there is room for so many bytes beside what is reserved.
+    pub fn has_room(&self, bytes: usize) -> Result<(), AuditFull> {
         if self.shared.failed.load(Ordering::Acquire) {
             return Err(AuditFull::Failed);
         }
         let queued = self.queue().bytes.load(Ordering::Relaxed) + self.batch.len();
-        let reserved = (self.outstanding.load(Ordering::Relaxed) + 1) * RESERVED;
-        if queued + reserved > self.shared.queue_bytes {
+        let reserved = self.outstanding.load(Ordering::Relaxed) * RESERVED;
+        if queued + reserved + bytes > self.shared.queue_bytes {
             return Err(AuditFull::Queue);
         }
-        self.outstanding.fetch_add(1, Ordering::Relaxed);
-        Ok(Permit(Arc::clone(&self.outstanding)))
+        Ok(())
     }
 
     /// Encodes a record into this turn's batch.

@@ -8,6 +8,7 @@ use clap_complete::Shell;
 use super::login_args::{
     CONNECT_EXAMPLES, ConnectArgs, LOGIN_EXAMPLES, LOGOUT_EXAMPLES, LoginArgs,
 };
+use super::replay::{REPLAY_EXAMPLES, ReplayArgs};
 use super::target_args::{KEY_EXAMPLES, KeyVerb, TARGET_EXAMPLES, TargetVerb};
 use crate::network::Network;
 
@@ -374,6 +375,9 @@ pub(super) enum AuditVerb {
         /// The session's id
         session: u64,
     },
+    /// Look back at a session: each statement, what its client saw, and what was masked in it and why
+    #[command(after_help = REPLAY_EXAMPLES)]
+    Replay(ReplayArgs),
     /// Check the chain over all segments: finds an edit, a gap, and (with --chain) a cut end
     #[command(after_help = AUDIT_EXAMPLES)]
     Verify {

@@ -26,7 +26,7 @@ pub(super) fn run(context: &Context, verb: &AuditVerb) -> Result<(), CliError> {
         }
         AuditVerb::Show { session } => {
             let mut found = Vec::new();
-            let of_session = |record: &Record| session_of(&record.event) == Some(*session);
+            let of_session = |record: &Record| record.event.session() == Some(*session);
             let keep = |record| {
                 if of_session(&record) {
                     found.push(record);
@@ -38,6 +38,7 @@ pub(super) fn run(context: &Context, verb: &AuditVerb) -> Result<(), CliError> {
             }
             print(context, &found)
         }
+        AuditVerb::Replay(args) => super::replay::run(context, &dir, args),
         AuditVerb::Tail { n, follow } => {
             let mut report = during(READING, || read::tail(&dir, *n)).map_err(failed)?;
             print(context, &report)?;
@@ -91,16 +92,6 @@ fn print(context: &Context, records: &[Record]) -> Result<(), CliError> {
     Ok(())
 }
 
-fn session_of(event: &Recorded) -> Option<u64> {
-    match event {
-        Recorded::SessionOpened { session, .. }
-        | Recorded::SessionClosed { session, .. }
-        | Recorded::Intent { session, .. }
-        | Recorded::Completion { session, .. } => Some(*session),
-        _ => None,
-    }
-}
-
 fn described(event: &Recorded) -> String {
     match event {
         Recorded::Intent { .. } | Recorded::Completion { .. } => of_statement(event),
@@ -130,6 +121,10 @@ fn described(event: &Recorded) -> String {
                 "{}  -  refused   login of {user} on {target} from {source}: {reason}",
                 time(*at_us)
             )
+        }
+        Recorded::Released { session, statement, at_us, bytes, .. } => {
+            let (at, len) = (time(*at_us), bytes.len());
+            format!("{at}  {session}#{statement}  answered  {len} bytes are recorded")
         }
         Recorded::Approval { at_us, approval, change, by, reason } => {
             format!("{}  {approval}  {change:8}  by {by} {reason}", time(*at_us))
@@ -161,7 +156,8 @@ fn of_statement(event: &Recorded) -> String {
                 line.push_str(&format!("  rules: {}", rules.join(", ")));
             }
             if !masked.is_empty() {
-                line.push_str(&format!("  masked: {}", masked.join(", ")));
+                let masked: Vec<String> = masked.iter().map(ToString::to_string).collect();
+                line.push_str(&format!("  masked: {}", masked.join("; ")));
             }
             if *attribute_count > 0 || !attributes.is_empty() {
                 let known: Vec<String> =

@@ -104,6 +104,7 @@ impl ColumnFlags {
     pub const PRI_KEY: u16 = 2;
     pub const UNIQUE_KEY: u16 = 4;
     pub const MULTIPLE_KEY: u16 = 8;
+    pub const UNSIGNED: u16 = 0x0020;
     pub const ENUM: u16 = 0x0100;
     pub const SET: u16 = 0x0800;
 }

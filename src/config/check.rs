@@ -69,7 +69,9 @@ fn bounds(config: &Config) -> Checked {
     ];
     let many = "smaller are too many files, larger too slow to verify";
     let queue = "two records must fit, and it is taken for each worker";
-    let of_audit: [Bound; 2] = [
+    let answer = "0 records no rows, whatever policies say; a queue must have room for several";
+    let of_audit: [Bound; 3] = [
+        ("answer_bytes", audit.answer_bytes.into(), 0..=wide(audit.queue_bytes) / 4, answer),
         ("segment_bytes", audit.segment_bytes, 64 << 10..=4 << 30, many),
         ("queue_bytes", wide(audit.queue_bytes), 64 << 10..=1 << 30, queue),
     ];

@@ -249,6 +249,14 @@ pub struct Audit {
     /// Bytes of records that may wait for the disk, for each worker; full means refused.
     #[serde(default = "default_queue_bytes")]
     pub queue_bytes: usize,
+    /// Bytes of one statement's answer that are recorded, of those whose rows a policy has recorded.
+    #[serde(default = "default_answer_bytes")]
+    pub answer_bytes: u32,
+}
+
+/// A screenful of rows for whoever looks back: more of every statement would be a second copy of the database.
+fn default_answer_bytes() -> u32 {
+    16 << 10
 }
 
 fn default_segment_bytes() -> u64 {

@@ -12,6 +12,7 @@ mod explain;
 mod identities;
 mod issuer_client;
 mod listen;
+mod look_back;
 mod operate;
 pub mod passwords;
 mod peer;
@@ -35,6 +36,7 @@ pub use error::{ControlError, ErrorAnswer, ErrorBody};
 pub use identities::{IdentityRefused, identities, restore_identity, revoke_identity};
 pub use issuer_client::{IssuerClient, IssuerClientError};
 pub use listen::{Listeners, Peers};
+pub use look_back::{LookBack, LookBackError};
 pub use passwords::PasswordAnswer;
 pub use peer::{ADMINS, Caller};
 pub use reply::{
@@ -104,6 +106,8 @@ pub struct ControlDeps {
     pub gateway: Arc<dyn Gateway>,
     /// Session passwords, and the codes by which devices ask for them.
     pub people: Arc<People>,
+    /// The record, to look back.
+    pub look_back: LookBack,
 }
 
 impl ControlDeps {

@@ -133,6 +133,7 @@ impl House {
             events: sink,
             gateway: self.gateway.clone(),
             people: self.people.clone(),
+            look_back: super::LookBack::new(&self.dir.path().join("audit")),
         }
     }
 

@@ -20,7 +20,7 @@ use crate::approval::{Desk, DeskService, EventSink, NotRecorded};
 use crate::audit::{Audit, Writer};
 use crate::clock::now_us;
 use crate::config::Config;
-use crate::control::{ControlDeps, Listeners, Peers, People, serve};
+use crate::control::{ControlDeps, Listeners, LookBack, Peers, People, serve};
 use crate::gateway::publish::Publisher;
 use crate::identity::Uses;
 use crate::metrics::Metrics;
@@ -219,6 +219,7 @@ impl Serving {
             events: sink(&self.admin),
             gateway: Arc::clone(&self.running) as Arc<dyn crate::control::Gateway>,
             people: Arc::new(People::new((&self.started_with.passwords).into())),
+            look_back: LookBack::new(&self.started_with.audit.dir),
         };
         self.pages.start(&deps, self.publisher.published());
         let (stop_control, control_stopped) = oneshot::channel::<()>();

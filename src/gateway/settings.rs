@@ -73,6 +73,7 @@ pub(super) fn limits(config: &Config, durable_records: bool) -> Limits {
         failed_logins_per_minute: server.failed_logins_per_minute,
         close_expired: server.close_expired,
         record_literals: config.audit.literals,
+        recorded_bytes: config.audit.answer_bytes,
         durable_records,
     }
 }

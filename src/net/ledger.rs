@@ -12,7 +12,7 @@ use super::worker::Worker;
 use crate::audit::{AuditFull, Durable, Permit, Ticket, Writer};
 use crate::metrics::CoreCells;
 use crate::policy::Snapshot;
-use crate::record::Event;
+use crate::record::{Event, Released};
 
 /// A worker's writer, and the wish to have its batch handed over.
 pub(super) struct Ledger {
@@ -75,6 +75,13 @@ impl Worker {
     pub(super) fn record(&self, event: &Event<'_>) -> Result<(), AuditFull> {
         let _room = self.reserve()?;
         self.ledger.append(event);
+        Ok(())
+    }
+
+    /// Records what a statement answers, in the room that the record has beside what statements have reserved.
+    pub(super) fn record_released(&self, released: &Released<'_>) -> Result<(), AuditFull> {
+        self.ledger.writer.borrow().has_room(released.bytes.len())?;
+        self.ledger.append(&Event::Released(*released));
         Ok(())
     }
 

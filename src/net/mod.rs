@@ -109,6 +109,8 @@ pub struct Limits {
     pub close_expired: bool,
     /// Statements are recorded with their literals.
     pub record_literals: bool,
+    /// Bytes of a statement's answer that are recorded.
+    pub recorded_bytes: u32,
     /// Records are durable before they count.
     pub durable_records: bool,
 }

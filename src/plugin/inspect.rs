@@ -39,7 +39,8 @@ pub struct Inspection {
 /// Loads a component and asks what it is.
 pub fn inspect(path: &Path) -> Result<Inspection, PluginError> {
     let runtime = Arc::new(Runtime::start()?);
-    let compiled = component(path, &runtime)?;
+    let bytes = read(path)?;
+    let compiled = component(path, &bytes, &runtime)?;
     let setting = config::Plugin {
         name: "inspected".to_owned(),
         path: path.to_path_buf(),
@@ -53,7 +54,6 @@ pub fn inspect(path: &Path) -> Result<Inspection, PluginError> {
     let start = |fault: PluginFault| PluginError::Start(path.to_path_buf(), fault.to_string());
     let manifest =
         loaded.check_out(0, "").and_then(|mut one| one.describe(&loaded)).map_err(start)?;
-    let bytes = read(path)?;
     let named = [(Hooks::CLASSIFY, "classify"), (Hooks::MASK, "mask"), (Hooks::DECIDE, "decide")];
     let hooks = named.into_iter().filter(|(hook, _)| manifest.hooks & *hook == *hook);
     Ok(Inspection {
@@ -64,7 +64,7 @@ pub fn inspect(path: &Path) -> Result<Inspection, PluginError> {
         masks: manifest.masks,
         imports,
         bytes: bytes.len() as u64,
-        digest: blake3::hash(&bytes).to_hex().to_string(),
+        digest: loaded.digest.clone(),
         max_batch_bytes: manifest.max_batch_bytes,
         config_schema: manifest.config_schema,
     })

@@ -51,6 +51,8 @@ pub struct PluginStats {
 /// A loaded plugin.
 pub(super) struct Loaded {
     pub(super) name: String,
+    /// BLAKE3 of its file, in hex.
+    pub(super) digest: String,
     pub(super) classifies: bool,
     pub(super) decides: bool,
     pub(super) max_batch_bytes: usize,
@@ -80,7 +82,8 @@ impl Loaded {
         workers: usize,
     ) -> Result<Self, PluginError> {
         let path = setting.path.as_path();
-        let component = component(path, runtime)?;
+        let bytes = read(path)?;
+        let component = component(path, &bytes, runtime)?;
         check_version(path, &component, runtime)?;
         let start = |error: &dyn std::fmt::Display| {
             PluginError::Start(path.to_path_buf(), error.to_string())
@@ -88,6 +91,7 @@ impl Loaded {
         let linker = runtime.linker().map_err(|error| PluginError::Engine(error.to_string()))?;
         let mut loaded = Self {
             name: setting.name.clone(),
+            digest: blake3::hash(&bytes).to_hex().to_string(),
             classifies: false,
             decides: false,
             max_batch_bytes: usize::MAX,
@@ -287,13 +291,16 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, PluginError> {
 }
 
 /// Reads and compiles a component.
-pub(super) fn component(path: &Path, runtime: &Runtime) -> Result<Component, PluginError> {
-    let bytes = read(path)?;
+pub(super) fn component(
+    path: &Path,
+    bytes: &[u8],
+    runtime: &Runtime,
+) -> Result<Component, PluginError> {
     let refused = |why: String| PluginError::Component(path.to_path_buf(), why);
     if bytes.starts_with(CORE_MODULE) {
         return Err(refused("a core module: its linker made no component of it".to_owned()));
     }
-    Component::new(&runtime.engine, &bytes).map_err(|error| {
+    Component::new(&runtime.engine, bytes).map_err(|error| {
         let text = error.to_string();
         refused(text.lines().next().unwrap_or("").chars().take(200).collect())
     })

@@ -146,6 +146,10 @@ impl PluginHost for Plugins {
         plugin.check_mask(&mask.name, &mask.arguments)
     }
 
+    fn digest(&self, plugin: &str) -> Option<&str> {
+        self.loaded.get(plugin).map(|plugin| plugin.digest.as_str())
+    }
+
     fn open(
         &self,
         worker: usize,

@@ -45,7 +45,8 @@ impl Policies {
         rules.extend(permit);
         rules.sort_unstable();
         rules.dedup();
-        Verdict { effect, rules, mask, shown: shown.into(), governed, cacheable }
+        let records_rows = self.records_rows(request.principal, request.target);
+        Verdict { effect, rules, mask, shown: shown.into(), governed, cacheable, records_rows }
     }
 
     fn judge(&self, request: &Request<'_>) -> Result<Passed, Refusal> {
@@ -80,27 +81,36 @@ impl Policies {
 
     /// The id of the permit that makes this identity ungoverned.
     pub fn passthrough(&self, principal: &Principal, target: &str) -> Option<String> {
-        let key = key(principal, &[target]);
-        if let Some(known) = self.passthroughs.read().ok().and_then(|memo| memo.get(&key).cloned())
-        {
-            return known;
+        self.standing_permit(principal, Action::Passthrough, target).unwrap_or_default()
+    }
+
+    /// Whether the rows that this identity sees are recorded. They are where that can't be evaluated: too much in the
+    /// record is better than too little.
+    fn records_rows(&self, principal: &Principal, target: &str) -> bool {
+        let permit = self.standing_permit(principal, Action::RecordRows, target);
+        permit.map_or(true, |rule| rule.is_some())
+    }
+
+    /// The id of the permit of exactly this action, which depends on nothing but who asks where.
+    fn standing_permit(
+        &self,
+        principal: &Principal,
+        action: Action,
+        target: &str,
+    ) -> Result<Option<String>, CedarFault> {
+        let key = key(principal, &[action.as_str(), target]);
+        let known = self.standing.read().ok().and_then(|memo| memo.get(&key).cloned());
+        if let Some(known) = known {
+            return Ok(known);
         }
-        let answer = self.ask_passthrough(principal, target).unwrap_or_default();
-        if let Ok(mut memo) = self.passthroughs.write() {
+        let answer = self.permit_by_name(principal, action, target, Context::empty())?;
+        if let Ok(mut memo) = self.standing.write() {
             if memo.len() >= MAX_MEMO {
                 memo.clear();
             }
             memo.insert(key, answer.clone());
         }
-        answer
-    }
-
-    fn ask_passthrough(
-        &self,
-        principal: &Principal,
-        target: &str,
-    ) -> Result<Option<String>, CedarFault> {
-        self.permit_by_name(principal, Action::Passthrough, target, Context::empty())
+        Ok(answer)
     }
 
     /// The id of the permit, of exactly this action, that covers it.

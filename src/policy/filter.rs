@@ -156,6 +156,11 @@ pub enum GuardDecision {
 pub trait PluginHost: Send + Sync {
     /// Checks a mask's name and arguments at load: `Err` says what is wrong with it.
     fn check_mask(&self, mask: &super::MaskSpec) -> Result<(), String>;
+    /// BLAKE3 of this plugin's file, in hex, for the record.
+    fn digest(&self, plugin: &str) -> Option<&str> {
+        let _ = plugin;
+        None
+    }
     /// Opens a stream on `worker`'s instances.
     fn open(
         &self,

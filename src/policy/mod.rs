@@ -73,6 +73,8 @@ pub struct Verdict {
     pub governed: bool,
     /// Depends on nothing but the cache key (no rule read the time or a budget).
     pub cacheable: bool,
+    /// The rows that it shows are recorded.
+    pub records_rows: bool,
 }
 
 /// The three ways to go.

@@ -49,10 +49,10 @@ pub struct Policies {
     pub(super) reads_time: bool,
     /// What rules read of what clients say of their runs: all that decisions are told of it.
     pub(super) reads_run: Names,
-    /// Answers about columns and passthrough, which repeat far more often than statements do. Bounded by
+    /// Answers about columns, and about what depends on who asks where alone, which repeat far more often than statements do. Bounded by
     /// [`super::decide::MAX_MEMO`]; emptied when full.
     pub(super) reveals: RwLock<HashMap<String, Reveal>>,
-    pub(super) passthroughs: RwLock<HashMap<String, Option<String>>>,
+    pub(super) standing: RwLock<HashMap<String, Option<String>>>,
 }
 
 /// A rule, and where it came from.
@@ -92,7 +92,7 @@ impl Policies {
             reads_time: false,
             reads_run: Names::default(),
             reveals: RwLock::default(),
-            passthroughs: RwLock::default(),
+            standing: RwLock::default(),
         };
         for (file, text) in sources {
             policies.add_file(file, text)?;

@@ -47,11 +47,12 @@ pub(super) enum Action {
     Command,
     Finish,
     OnBehalfOf,
+    RecordRows,
 }
 
 impl Action {
     /// Every action, in the order of the declaration.
-    pub(super) const ALL: [Self; 26] = [
+    pub(super) const ALL: [Self; 27] = [
         Self::Select,
         Self::Lock,
         Self::Insert,
@@ -78,6 +79,7 @@ impl Action {
         Self::Command,
         Self::Finish,
         Self::OnBehalfOf,
+        Self::RecordRows,
     ];
 
     /// The name in the schema.
@@ -109,6 +111,7 @@ impl Action {
             Self::Command => "command",
             Self::Finish => "finish",
             Self::OnBehalfOf => "on-behalf-of",
+            Self::RecordRows => "record-rows",
         }
     }
 }

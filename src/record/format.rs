@@ -3,7 +3,10 @@
 //! Integers are little-endian; a text is a 32-bit length and UTF-8; a list is a 16-bit count and its texts. Texts and
 //! lists are cut at stated bounds: a record is evidence, not an archive of everything a client can make up.
 
-use super::{Completion, Event, Intent};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+
+use super::{Completion, Event, Intent, Masked, Released};
 
 /// Longest text of a record: digests are at most 4 KiB, and a literal text longer than this says no more.
 const MAX_TEXT: usize = 16 << 10;
@@ -14,6 +17,11 @@ const MAX_LIST: usize = 256;
 /// The tags of an intent without and with query attributes.
 const INTENT: u8 = 4;
 const INTENT_WITH_ATTRIBUTES: u8 = 8;
+
+/// Longest piece of an answer in one record: what one read brings.
+pub const MAX_RELEASED: usize = 64 << 10;
+
+const RELEASED: u8 = 9;
 
 /// A record's bytes are not of this format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -72,7 +80,7 @@ pub enum Recorded {
         text: String,
         verdict: String,
         rules: Vec<String>,
-        masked: Vec<String>,
+        masked: Vec<Masked>,
         tables: Vec<String>,
         policy_version: String,
         #[serde(skip_serializing_if = "is_zero")]
@@ -94,6 +102,15 @@ pub enum Recorded {
         upstream_us: u64,
         total_us: u64,
     },
+    Released {
+        session: u64,
+        statement: u64,
+        at_us: i64,
+        capabilities: u64,
+        cut: bool,
+        #[serde(serialize_with = "as_base64")]
+        bytes: Vec<u8>,
+    },
     Approval {
         at_us: i64,
         approval: String,
@@ -107,6 +124,20 @@ pub enum Recorded {
         action: String,
         subject: String,
     },
+}
+
+impl Recorded {
+    /// The session that it is of, where it is of one.
+    pub fn session(&self) -> Option<u64> {
+        match self {
+            Self::SessionOpened { session, .. }
+            | Self::SessionClosed { session, .. }
+            | Self::Intent { session, .. }
+            | Self::Released { session, .. }
+            | Self::Completion { session, .. } => Some(*session),
+            _ => None,
+        }
+    }
 }
 
 /// Appends a record's bytes. No allocation beyond `out`'s growth.
@@ -136,6 +167,7 @@ pub fn encode(core: u16, sequence: u64, event: &Event<'_>, out: &mut Vec<u8>) {
         }
         Event::Intent(intent) => w.intent(intent),
         Event::Completion(completion) => w.completion(completion),
+        Event::Released(released) => w.released(released),
         Event::Approval { at_us, approval, change, by, reason } => {
             w.tag(6, *at_us);
             [*approval, *change, *by, *reason].iter().for_each(|text| w.text(text));
@@ -211,6 +243,18 @@ impl Writer<'_> {
         }
     }
 
+    fn released(&mut self, released: &Released<'_>) {
+        self.tag(RELEASED, released.at_us);
+        self.u64(released.session);
+        self.u64(released.statement);
+        self.u64(released.capabilities);
+        let bytes = released.bytes.get(..MAX_RELEASED).unwrap_or(released.bytes);
+        self.0.push(u8::from(released.cut || bytes.len() < released.bytes.len()));
+        let len = u32::try_from(bytes.len()).unwrap_or(0);
+        self.0.extend_from_slice(&len.to_le_bytes());
+        self.0.extend_from_slice(bytes);
+    }
+
     fn completion(&mut self, c: &Completion) {
         self.tag(5, c.at_us);
         for value in [c.session, c.statement, c.rows, c.bytes, c.masked_cells] {
@@ -247,6 +291,14 @@ pub fn decode(bytes: &[u8]) -> Result<Record, FormatError> {
         },
         INTENT | INTENT_WITH_ATTRIBUTES => r.intent(at_us, tag)?,
         5 => r.completion(at_us)?,
+        RELEASED => Recorded::Released {
+            session: r.u64()?,
+            statement: r.u64()?,
+            at_us,
+            capabilities: r.u64()?,
+            cut: r.u8()? != 0,
+            bytes: r.bytes()?.to_vec(),
+        },
         6 => Recorded::Approval {
             at_us,
             approval: r.text()?,
@@ -263,6 +315,10 @@ pub fn decode(bytes: &[u8]) -> Result<Record, FormatError> {
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over so")]
 fn is_zero(count: &u32) -> bool {
     *count == 0
+}
+
+fn as_base64<S: serde::Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&BASE64.encode(bytes))
 }
 
 fn pairs(flat: &[String]) -> Vec<(String, String)> {
@@ -294,11 +350,15 @@ impl Bytes<'_> {
         Ok(i64::from_le_bytes(self.array()?))
     }
 
-    fn text(&mut self) -> Result<String, FormatError> {
+    fn bytes(&mut self) -> Result<&[u8], FormatError> {
         let len = usize::try_from(u32::from_le_bytes(self.array()?)).map_err(|_| FormatError)?;
-        let (text, rest) = self.0.split_at_checked(len).ok_or(FormatError)?;
+        let (bytes, rest) = self.0.split_at_checked(len).ok_or(FormatError)?;
         self.0 = rest;
-        std::str::from_utf8(text).map(str::to_owned).map_err(|_| FormatError)
+        Ok(bytes)
+    }
+
+    fn text(&mut self) -> Result<String, FormatError> {
+        std::str::from_utf8(self.bytes()?).map(str::to_owned).map_err(|_| FormatError)
     }
 
     fn list(&mut self) -> Result<Vec<String>, FormatError> {
@@ -325,7 +385,7 @@ impl Bytes<'_> {
             text: self.text()?,
             verdict: self.text()?,
             rules: self.list()?,
-            masked: self.list()?,
+            masked: self.list()?.iter().map(|text| Masked::read(text)).collect(),
             tables: self.list()?,
             policy_version: self.text()?,
             attribute_count: if has_attributes { u32::from_le_bytes(self.array()?) } else { 0 },

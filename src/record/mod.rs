@@ -1,8 +1,10 @@
 //! What is recorded: audit events and their byte format. No I/O.
 
 mod format;
+mod masked;
 
-pub use format::{FormatError, Record, Recorded, decode, encode};
+pub use format::{FormatError, MAX_RELEASED, Record, Recorded, decode, encode};
+pub use masked::Masked;
 
 use crate::sql::{Digest, Verb};
 
@@ -33,7 +35,7 @@ pub struct Intent<'a> {
     pub verdict: &'static str,
     /// The deciding rules' ids.
     pub rules: &'a [String],
-    /// `column-name=rule` of each masked column.
+    /// Each masked column, by [`Masked::write`].
     pub masked: &'a [String],
     /// The tables touched, as `schema.table`.
     pub tables: &'a [String],
@@ -72,6 +74,24 @@ pub struct Completion {
     pub upstream_us: u64,
     /// From the whole command's arrival to the last byte released.
     pub total_us: u64,
+}
+
+/// A piece of what a client was answered, byte for byte as it was released: packets of the protocol, masked where they
+/// are masked. A statement has as many as its answer has pieces, up to a bound of their bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Released<'a> {
+    /// As in the intent.
+    pub session: u64,
+    /// As in the intent.
+    pub statement: u64,
+    /// Microseconds since the epoch.
+    pub at_us: i64,
+    /// The client's capabilities, by which the packets are read.
+    pub capabilities: u64,
+    /// There was more, which is not recorded.
+    pub cut: bool,
+    /// The bytes, at most [`MAX_RELEASED`] of them.
+    pub bytes: &'a [u8],
 }
 
 /// A session's life, logins refused, approvals, policy swaps and admin actions.
@@ -118,6 +138,8 @@ pub enum Event<'a> {
     },
     /// First record of a statement.
     Intent(Intent<'a>),
+    /// What was answered, between a statement's two records.
+    Released(Released<'a>),
     /// Second record of a statement.
     Completion(Completion),
     /// An approval was asked, given, denied, cancelled or expired.

@@ -50,6 +50,11 @@ impl Definitions {
 }
 
 impl Session {
+    /// What the client's login agreed on: by it answers are read.
+    pub fn capabilities(&self) -> Capabilities {
+        self.capabilities
+    }
+
     /// Whether what this EXECUTE is answered with could not be masked: the database may leave the definitions out, and
     /// they were too long to be kept.
     pub(super) fn lacks_definitions(&self, pending: &Pending, ruling: &Ruling) -> Option<Fault> {

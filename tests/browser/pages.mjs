@@ -50,6 +50,15 @@ const steps = {
   picture: (page, name) => page.screenshot({ path: `${folder}/${name}.png`, fullPage: true }),
   click: (page, name) => page.getByText(name, { exact: true }).first().click(),
   review: (page) => page.getByRole('link', { name: /^Review/ }).first().click(),
+  // Of the sessions of this identity in the record, the first in whose replay this is said.
+  async replay(page, identity, text) {
+    const links = await page.getByRole('link', { name: identity, exact: true }).evaluateAll((all) => all.map((a) => a.href))
+    for (const link of links) {
+      await page.goto(link)
+      if (await page.getByText(text).count() > 0) return
+    }
+    throw new Error(`no session of ${identity} says ${text}`)
+  },
   // Goes by Tab to what has this name, as people without a mouse do.
   async tab(page, name) {
     for (let at = 0; at < 80; at += 1) {

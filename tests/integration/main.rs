@@ -43,6 +43,7 @@ mod policy;
 mod pool;
 mod proxies;
 mod relay;
+mod replay;
 mod runs;
 mod saml;
 mod sessions;

@@ -80,6 +80,7 @@ fn someone_signs_in_looks_around_and_signs_out() {
     for (path, title) in [
         ("/approvals", "Approvals"),
         ("/sessions", "Sessions"),
+        ("/record", "Record"),
         ("/targets", "Targets"),
         ("/identities", "Identities"),
         ("/tokens", "Tokens"),
@@ -106,7 +107,7 @@ fn everyone_sees_and_does_what_policy_says() {
     let mut dee = site.signed_in("dee");
     let first = dee.get(&site.at("/")).body;
     assert!(!first.contains("href=\"/tokens\"") && first.contains("<h3>shop "));
-    for path in ["/targets", "/identities", "/tokens"] {
+    for path in ["/record", "/record/1", "/targets", "/identities", "/tokens"] {
         assert_eq!(dee.get(&site.at(path)).status, 403, "{path}");
     }
     let mut cyd = site.signed_in("cyd");
@@ -639,6 +640,41 @@ fn over_https_cookies_are_of_this_host_and_https() {
     assert_eq!(browser.get(&site.at("/")).status, 303);
 }
 
+#[test]
+fn auditors_look_back_at_what_a_client_saw() {
+    let site = Site::start();
+    let token = site.stand.token("bot", "agents");
+    let sql = "SELECT id, name, ssn, '<i>so</i>' AS `<b>` FROM customers ORDER BY id LIMIT 60; SELECT COUNT(*) FROM orders";
+    site.stand.sql_ok("bot;run=<u>7</u>", &token, sql);
+    let mut cyd = site.signed_in("cyd");
+    let list = cyd.get(&site.at("/record")).body;
+    let row = list.split("<tr").find(|row| row.contains(">bot<")).unwrap();
+    assert!(row.contains("cells masked"), "{row}");
+    let place = row.split("href=\"").nth(1).unwrap().split('"').next().unwrap();
+    let page = cyd.get(&site.at(place)).body;
+    let customer = xtask::shop::customer(5);
+    for wanted in [
+        customer.name.as_str(),
+        "&lt;i&gt;so",
+        "&lt;b&gt;",
+        "&lt;u&gt;7",
+        "shop.customers.ssn",
+        "agents-pii",
+        ">redact<",
+        "masked</span>",
+        "BLAKE3",
+    ] {
+        assert!(page.contains(wanted), "{wanted}: {page}");
+    }
+    for raw in xtask::shop::raw_values() {
+        assert!(!page.contains(&raw), "{raw}");
+    }
+    assert!(!page.contains("<i>so") && !page.contains("<u>7"));
+    assert_eq!(cyd.get(&site.at("/record/12345")).status, 404);
+    let record = site.record();
+    assert!(record.contains("\"record.replay\"") && record.contains("\"record.list\""), "{record}");
+}
+
 /// A device asks for a code: that, and its own secret.
 fn device_code(site: &Site) -> (String, String) {
     let form = [("client_id", "cli"), ("label", "<b>laptop</b>"), ("target", "shop")];
@@ -756,7 +792,11 @@ fn walks(code: &str) -> String {
             ["says", "The request is denied"],
             ["click", "Sign out"], ["says", "This session is over"],
         ] },
-        { "as": "cyd", "script": [["open", "/sessions"], ["look", "sessions-of-an-auditor"]] },
+        { "as": "cyd", "script": [
+            ["open", "/sessions"], ["look", "sessions-of-an-auditor"],
+            ["open", "/record"], ["look", "record"],
+            ["replay", "report-bot", "agents-pci"], ["look", "record-replay"],
+        ] },
     ])
     .to_string()
 }
@@ -782,6 +822,10 @@ fn people_use_the_pages_in_a_browser() {
     ]);
     cli(&["token", "create", "--identity", "old-bot", "--group", "agents"]);
     cli(&["identity", "revoke", "old-bot", "--reason", "left behind in a public repository"]);
+    let reports = site.stand.token("report-bot", "agents");
+    let sql = "SELECT c.id, c.name, c.card_number, c.email, o.state FROM customers c JOIN orders o ON o.customer_id = c.id \
+               ORDER BY c.id LIMIT 6; SELECT COUNT(*) AS orders FROM orders; SELECT ssn FROM customers WHERE ssn = '1'";
+    site.stand.sql_refused("report-bot;run=weekly", &reports, sql);
     let endless = "SELECT BENCHMARK(1000000000000, SHA2('x', 256))";
     let mut running = site.stand.spawn_sql("etl-bot;run=nightly-4711", &token, endless);
     let held = site.stand.spawn_sql(

@@ -60,6 +60,8 @@ pub(crate) fn ci() -> Result<()> {
     demo::demo(true)?;
     step("the demo's scenes of identity");
     demo::identity::demo(true)?;
+    step("the demo's scenes of people");
+    demo::people::demo(true)?;
     step("a part of the drivers' own suites, and the tools");
     drivers::drivers(&drivers::Plan::quick())?;
     disturb()?;

@@ -29,6 +29,8 @@ pub struct Options {
     pub workers: usize,
     /// `sync` or `async`.
     pub durability: String,
+    /// TOML appended to `[audit]`.
+    pub audit: String,
     /// Seconds that a held statement waits.
     pub wait_s: u64,
     /// TOML appended to `[server]`.
@@ -57,6 +59,7 @@ impl Options {
             driver: "auto".to_owned(),
             workers: 2,
             durability: "sync".to_owned(),
+            audit: String::new(),
             server: String::new(),
             wait_s: 50,
             more: String::new(),
@@ -332,6 +335,7 @@ path = "{dir}/rowgate.db"
 [audit]
 dir = "{audit}"
 durability = "{durability}"
+{of_audit}
 
 [policy]
 files = ["{dir}/policy.cedar"]
@@ -358,6 +362,7 @@ catalog_refresh_s = {refresh}
         dir = dir.display(),
         audit = audit.display(),
         durability = options.durability,
+        of_audit = options.audit,
         wait_s = options.wait_s,
         listen_host = options.listen_host,
         address = address,

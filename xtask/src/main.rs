@@ -28,6 +28,9 @@ cargo xtask <chore>
   demo identity [--once]
                      who one is to the gateway: JWTs as passwords of stock drivers, people who sign in by OIDC and SAML in
                      Chromium, rowgate login, revocation, refusals; stays up to be tried by hand, unless --once
+  demo people [--once]
+                     a held write, approved on a phone; an auditor who replays what the agent saw; a record that shows when
+                     it was touched; stays up to be tried by hand, unless --once
   test               install what is missing, build the plugins, run every test
   ci                 everything that must be green (fmt, tidy, tests, clippy, demo, drivers, chaos, fuzz, deny)
   setup              install what is missing and build the plugins, nothing else
@@ -81,6 +84,8 @@ fn dispatch(words: &[String]) -> Result<()> {
         ["demo", "--once"] => demo::demo(true),
         ["demo", "identity"] => demo::identity::demo(false),
         ["demo", "identity", "--once"] => demo::identity::demo(true),
+        ["demo", "people"] => demo::people::demo(false),
+        ["demo", "people", "--once"] => demo::people::demo(true),
         ["test"] => ci::test(),
         ["ci"] => ci::ci(),
         ["setup"] => ci::prepare(),

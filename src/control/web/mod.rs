@@ -17,6 +17,7 @@ mod identities;
 mod listen;
 mod oidc;
 mod page;
+mod record;
 mod roles;
 mod routes;
 #[cfg(feature = "saml")]

@@ -21,6 +21,7 @@ pub(super) enum Tab {
     Access,
     Approvals,
     Sessions,
+    Record,
     Targets,
     Identities,
     Tokens,
@@ -28,10 +29,11 @@ pub(super) enum Tab {
 }
 
 /// The navigation, and who sees which part of it.
-const TABS: [(Tab, &str, &str, bool); 6] = [
+const TABS: [(Tab, &str, &str, bool); 7] = [
     (Tab::Access, "/", "My access", false),
     (Tab::Approvals, "/approvals", "Approvals", false),
     (Tab::Sessions, "/sessions", "Sessions", false),
+    (Tab::Record, "/record", "Record", true),
     (Tab::Targets, "/targets", "Targets", true),
     (Tab::Identities, "/identities", "Identities", true),
     (Tab::Tokens, "/tokens", "Tokens", true),

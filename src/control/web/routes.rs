@@ -8,7 +8,8 @@ use axum::routing::{get, post};
 use super::page::PageError;
 use super::session::signed_in;
 use super::{
-    Web, access, approvals, assets, device, guard, identities, sessions, sign_in, targets, tokens,
+    Web, access, approvals, assets, device, guard, identities, record, sessions, sign_in, targets,
+    tokens,
 };
 
 /// Longest form: a reason and a few names.
@@ -22,6 +23,8 @@ pub(super) fn router(web: Web) -> Router {
         .route("/approvals/{id}/decide", post(approvals::decide))
         .route("/sessions", get(sessions::list))
         .route("/sessions/{id}/kill", post(sessions::kill))
+        .route("/record", get(record::list))
+        .route("/record/{session}", get(record::show))
         .route("/targets", get(targets::list))
         .route("/identities", get(identities::list))
         .route("/identities/revoke", post(identities::revoke))

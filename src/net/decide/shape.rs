@@ -5,12 +5,13 @@ use std::sync::Arc;
 use super::Query;
 use crate::fault::Fault;
 use crate::policy::{
-    Effect, MaskPlan, PluginFault, PluginHost, SPEAKS_FOR, Shown, Snapshot, Verdict,
+    Effect, MaskPlan, MaskedColumn, PluginFault, PluginHost, SPEAKS_FOR, Shown, Snapshot, Verdict,
 };
+use crate::record::Masked;
 use crate::run::Kept;
 use crate::schema::Catalog;
 use crate::session::{Ruling, StatementKind};
-use crate::sql::{Analysis, Digest, Facts, Leaves, Trace, Unknown, Verb};
+use crate::sql::{Analysis, Digest, Facts, Leaves, Lineage, Trace, Unknown, Verb};
 
 /// What was decided, for this text.
 #[derive(Clone)]
@@ -46,7 +47,7 @@ pub struct Shape {
     pub digest_text: Arc<String>,
     /// The deciding rules.
     pub rules: Vec<String>,
-    /// `column=rule` of each masked column.
+    /// Each masked column, as it is recorded.
     pub masked: Vec<String>,
     /// `schema.table` of each table touched.
     pub tables: Vec<String>,
@@ -64,6 +65,8 @@ pub struct Shape {
     pub trace: Trace,
     /// What of it its own session could look for later, sent as a query.
     pub leaves: Leaves,
+    /// What it answers is recorded.
+    pub records_rows: bool,
     /// The version of the policy that decided.
     pub policy_version: String,
     /// The plugins of the snapshot that decided: what was decided under one policy is masked under it.
@@ -141,6 +144,7 @@ impl Shape {
             locks: false,
             trace: Trace::Any,
             leaves: Leaves::More,
+            records_rows: false,
             policy_version: snapshot.version.clone(),
             plugins: Arc::clone(&snapshot.plugins),
         }
@@ -172,10 +176,8 @@ pub(super) fn shape_of(
     };
     let facts = &analysis.facts;
     let defining = [Verb::Create, Verb::Alter, Verb::Drop, Verb::Rename, Verb::Call];
-    let masked = verdict.mask.iter().flat_map(|plan| &plan.columns).map(|column| {
-        let labels = catalog.labels.names(column.labels).join("+");
-        format!("{}:{labels}={} ({})", column.index, column.mask, column.rule)
-    });
+    let masked = verdict.mask.iter().flat_map(|plan| &plan.columns);
+    let masked = masked.map(|column| recorded(column, facts, snapshot).write());
     let uses = uses(facts, query);
     Shape {
         refusal,
@@ -197,9 +199,26 @@ pub(super) fn shape_of(
         // By other commands statements stay, or databases change.
         trace: if query.kind == StatementKind::Query { facts.trace } else { Trace::Any },
         leaves: facts.leaves,
+        records_rows: verdict.records_rows,
         policy_version: snapshot.version.clone(),
         plugins: Arc::clone(&snapshot.plugins),
         effect,
+    }
+}
+
+fn recorded(column: &MaskedColumn, facts: &Facts, snapshot: &Snapshot) -> Masked {
+    let outputs = facts.outputs.as_deref().unwrap_or_default();
+    let lineage = outputs.get(usize::from(column.index)).map(|output| &output.lineage);
+    let made_of = lineage.into_iter().flat_map(Lineage::columns);
+    let labelled = made_of.filter(|column| !column.labels.is_empty());
+    Masked {
+        index: column.index,
+        labels: column.label_names.clone(),
+        mask: column.mask.to_string(),
+        rule: column.rule.clone(),
+        plugin: column.mask.plugin.clone(),
+        digest: snapshot.plugins.digest(&column.mask.plugin).unwrap_or_default().to_owned(),
+        columns: labelled.map(|c| format!("{}.{}.{}", c.schema, c.table, c.name)).collect(),
     }
 }
 

@@ -8,7 +8,8 @@ use crate::clock::Now;
 use crate::codec::Command;
 use crate::fault::Fault;
 use crate::net::decide::Decision;
-use crate::record::{Completion, Event, Intent};
+use crate::net::worker::Worker;
+use crate::record::{Completion, Event, Intent, MAX_RELEASED, Released};
 use crate::run::{self, Names};
 use crate::session::{Outcome, StatementKind};
 use crate::sql::{Digest, Leaves, Trace, Verb};
@@ -34,6 +35,8 @@ pub(super) struct Current {
     pub(super) set: Option<Box<[u8]>>,
     /// Takes a lock that outlives it: nobody may wait for people with it.
     locks: bool,
+    /// Bytes of its answer that may still be recorded; 0: nothing of it is.
+    recordable: u32,
     /// What it sees and leaves on its connection.
     pub(super) trace: Trace,
     /// What of it the session could look for later.
@@ -89,6 +92,36 @@ impl Current {
     /// Whether it came, or nobody asks.
     pub(super) fn has_first_byte(&self) -> bool {
         self.first_byte_ns != 0 || !self.open
+    }
+
+    /// Records a piece of its answer, just before the client gets it. What can't be recorded may not be released.
+    pub(super) fn released(
+        &mut self,
+        worker: &Worker,
+        (session, at_us): (u64, i64),
+        capabilities: u64,
+        bytes: &[u8],
+    ) -> Result<(), Stop> {
+        let most = self.recordable as usize;
+        let (bytes, cut) = match bytes.get(..most) {
+            Some(within) => (within, within.len() < bytes.len()),
+            None => (bytes, false),
+        };
+        self.recordable -= u32::try_from(bytes.len()).unwrap_or(self.recordable);
+        let statement = self.number;
+        for piece in bytes.chunks(MAX_RELEASED) {
+            let released = Released { session, statement, at_us, capabilities, cut, bytes: piece };
+            worker.record_released(&released).map_err(|full| {
+                worker.metrics().audit_refused();
+                Stop::UpstreamLost(Fault::audit_withheld(&full.to_string()))
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Whether anything of its answer is still to be recorded.
+    pub(super) fn records_answer(&self) -> bool {
+        self.recordable > 0
     }
 
     fn begin(&mut self, permit: Permit) {
@@ -184,6 +217,8 @@ impl Pump {
         current.open = true;
         current.defines = shape.defines;
         current.locks = shape.locks;
+        let most = self.worker.shared.limits.recorded_bytes;
+        current.recordable = if shape.records_rows && has_rows(kind) { most } else { 0 };
         current.trace = shape.trace;
         current.leaves = left_by(kind, shape.leaves);
         current.prepared = kind.is_prepared();
@@ -318,6 +353,12 @@ impl Pump {
         }
         tracing::debug!(session = self.id, reason, "closed");
     }
+}
+
+/// Whether its answer can be rows: a PREPARE's tells of them only, and its EXECUTE's tells it again.
+fn has_rows(kind: StatementKind) -> bool {
+    use StatementKind::{BulkExecute, Execute, Fetch, Query};
+    matches!(kind, Query | Execute | BulkExecute | Fetch)
 }
 
 fn command(kind: StatementKind) -> &'static str {

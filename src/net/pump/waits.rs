@@ -245,7 +245,7 @@ impl Pump {
         if from == Side::Server && self.current.gate.is_some() {
             Box::pin(self.may_release()).await?;
         }
-        let Self { worker, client, upstream, responding, cut, .. } = self;
+        let Self { worker, client, upstream, responding, cut, current, session, .. } = self;
         let Some(upstream) = upstream else { return Err(not_there()) };
         *responding |= from == Side::Client;
         let (source, sink) = match from {
@@ -254,6 +254,10 @@ impl Pump {
         };
         let bytes = source.peek();
         let bytes = bytes.get(..n).unwrap_or(bytes);
+        if from == Side::Server && current.records_answer() {
+            let at = (self.id, self.now.wall_us);
+            current.released(worker, at, session.capabilities().0, bytes)?;
+        }
         let (len, now) = (bytes.len(), sink.write_now(bytes, &worker.buffers));
         let sent = now.map_err(|_| gone(from))?;
         source.consume(sent);
@@ -300,7 +304,10 @@ impl Pump {
             Box::pin(self.may_release()).await?;
         }
         let from = if to == Side::Client { Side::Server } else { Side::Client };
-        let Self { worker, client, upstream, out, responding, cut, .. } = self;
+        let Self { worker, client, upstream, out, responding, cut, current, session, .. } = self;
+        if to == Side::Client && current.records_answer() {
+            current.released(worker, (self.id, self.now.wall_us), session.capabilities().0, out)?;
+        }
         let sink = match (to, upstream) {
             (Side::Client, _) => client,
             (Side::Server, Some(upstream)) => {

@@ -70,6 +70,7 @@ impl Options {
             failed_logins_per_minute: 5,
             close_expired: false,
             record_literals: false,
+            recorded_bytes: 16 << 10,
             durable_records: false,
         };
         let database = Vec::new();
@@ -119,6 +120,7 @@ impl Stand {
             literals: false,
             segment_bytes: 64 << 20,
             queue_bytes: 8 << 20,
+            answer_bytes: 16 << 10,
         };
         let audit = Audit::open(&settings, 1).unwrap();
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();

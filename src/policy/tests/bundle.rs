@@ -219,3 +219,19 @@ fn shipped_labels_fit_the_shipped_bundles() {
         assert!(labels.names(ssn).contains(&"pii"), "{ssn:?}");
     }
 }
+
+#[test]
+fn whose_rows_are_recorded() {
+    let policies = load(DEFAULT);
+    let records = |policies: &Policies, group: &str| {
+        rule_on(policies, group, &analysis(select(vec![bare(&["id"])]))).records_rows
+    };
+    for (group, wanted) in
+        [("agents", true), ("developers", true), ("dba", false), ("dumpers", false)]
+    {
+        assert_eq!(records(&policies, group), wanted, "{group}");
+    }
+    // A permit of everything is none of this.
+    let all = load("@id(\"all\") permit (principal, action, resource);");
+    assert!(!records(&all, "agents"));
+}

@@ -1,6 +1,8 @@
-//! `cargo xtask demo`: the main job end to end, on a private MariaDB, as its users would see it; `demo identity` is beside.
+//! `cargo xtask demo`: the main job end to end, on a private MariaDB, as its users would see it; `demo identity` and
+//! `demo people` are beside.
 
 pub(crate) mod identity;
+pub(crate) mod people;
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};

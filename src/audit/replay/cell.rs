@@ -1,0 +1,125 @@
+//! A cell as text, in the way in which the databases' own clients show it.
+
+use super::result::Column;
+use crate::codec::{ColumnFlags, ColumnType};
+
+/// The collation of bytes that are no text.
+const BINARY: u16 = 63;
+
+/// A cell that is text on the wire. Bytes that are no UTF-8 are shown in hex, as `0x…`.
+pub(super) fn text(value: &[u8], charset: u16) -> String {
+    match std::str::from_utf8(value) {
+        Ok(text) if charset != BINARY || !text.contains(char::is_control) => text.to_owned(),
+        _ => hex(value),
+    }
+}
+
+fn hex(value: &[u8]) -> String {
+    value.iter().fold("0x".to_owned(), |mut text, byte| {
+        text.push_str(&format!("{byte:02x}"));
+        text
+    })
+}
+
+/// A cell of a binary row.
+pub(super) fn binary(value: &[u8], column: &Column) -> String {
+    let unsigned = column.flags.0 & ColumnFlags::UNSIGNED != 0;
+    let shown = match column.column_type {
+        ColumnType::TINY
+        | ColumnType::SHORT
+        | ColumnType::YEAR
+        | ColumnType::LONG
+        | ColumnType::INT24
+        | ColumnType::LONGLONG => integer(value, unsigned),
+        ColumnType::FLOAT => value.try_into().ok().map(|b| f32::from_le_bytes(b).to_string()),
+        ColumnType::DOUBLE => value.try_into().ok().map(|b| f64::from_le_bytes(b).to_string()),
+        ColumnType::DATE => date(value),
+        ColumnType::DATETIME | ColumnType::TIMESTAMP => date_time(value),
+        ColumnType::TIME => time(value),
+        _ => None,
+    };
+    shown.unwrap_or_else(|| text(value, column.charset))
+}
+
+/// Little-endian, of one to eight bytes.
+fn integer(value: &[u8], unsigned: bool) -> Option<String> {
+    if value.is_empty() || value.len() > 8 {
+        return None;
+    }
+    let negative = !unsigned && value.last()? & 0x80 != 0;
+    let mut wide = [if negative { 0xFF } else { 0 }; 8];
+    wide[..value.len()].copy_from_slice(value);
+    Some(match unsigned {
+        true => u64::from_le_bytes(wide).to_string(),
+        false => i64::from_le_bytes(wide).to_string(),
+    })
+}
+
+fn date(value: &[u8]) -> Option<String> {
+    match *value {
+        [] => Some("0000-00-00".to_owned()),
+        [low, high, month, day, ..] => {
+            Some(format!("{:04}-{month:02}-{day:02}", u16::from_le_bytes([low, high])))
+        }
+        _ => None,
+    }
+}
+
+fn date_time(value: &[u8]) -> Option<String> {
+    let date = date(value)?;
+    Some(match value.get(4..) {
+        Some([hour, minute, second, rest @ ..]) => {
+            format!("{date} {hour:02}:{minute:02}:{second:02}{}", fraction(rest))
+        }
+        _ => format!("{date} 00:00:00"),
+    })
+}
+
+fn time(value: &[u8]) -> Option<String> {
+    match value {
+        [] => Some("00:00:00".to_owned()),
+        [negative, a, b, c, d, hour, minute, second, rest @ ..] => {
+            let hours = u64::from(u32::from_le_bytes([*a, *b, *c, *d])) * 24 + u64::from(*hour);
+            let sign = if *negative == 0 { "" } else { "-" };
+            Some(format!("{sign}{hours:02}:{minute:02}:{second:02}{}", fraction(rest)))
+        }
+        _ => None,
+    }
+}
+
+/// Microseconds, where there are some.
+fn fraction(rest: &[u8]) -> String {
+    match rest.try_into() {
+        Ok(bytes) => format!(".{:06}", u32::from_le_bytes(bytes)),
+        Err(_) => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(column_type: ColumnType, unsigned: bool, value: &[u8], wanted: &str) {
+        let flags = ColumnFlags(if unsigned { ColumnFlags::UNSIGNED } else { 0 });
+        let column =
+            Column { name: String::new(), from: String::new(), column_type, flags, charset: 45 };
+        assert_eq!(binary(value, &column), wanted, "{column_type:?}");
+    }
+
+    #[test]
+    fn binary_cells() {
+        check(ColumnType::TINY, false, &[0xFE], "-2");
+        check(ColumnType::TINY, true, &[0xFE], "254");
+        check(ColumnType::LONG, false, &[0xFF, 0xFF, 0xFF, 0x7F], "2147483647");
+        check(ColumnType::LONGLONG, true, &[0xFF; 8], "18446744073709551615");
+        check(ColumnType::DOUBLE, false, &1.5_f64.to_le_bytes(), "1.5");
+        check(ColumnType::DATE, false, &[0xEA, 0x07, 11, 29], "2026-11-29");
+        check(ColumnType::DATETIME, false, &[0xEA, 0x07, 11, 29], "2026-11-29 00:00:00");
+        let late = [0xEA, 0x07, 11, 29, 6, 7, 8, 9, 0, 0, 0];
+        check(ColumnType::DATETIME, false, &late, "2026-11-29 06:07:08.000009");
+        check(ColumnType::TIME, false, &[1, 1, 0, 0, 0, 2, 3, 4], "-26:03:04");
+        check(ColumnType::VAR_STRING, false, b"\xc3\xbc", "\u{fc}");
+        check(ColumnType::VAR_STRING, false, b"\xff\x00", "0xff00");
+        check(ColumnType::LONG, false, &[], "");
+    }
+}

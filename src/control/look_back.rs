@@ -1,0 +1,85 @@
+//! Looking back at sessions from the pages: the record is read beside the control thread, one reading at a time.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+
+use crate::audit::read::VerifyError;
+use crate::audit::replay::{self, Moment, Summary};
+
+/// Reads the record for the pages.
+#[derive(Clone)]
+pub struct LookBack {
+    dir: Arc<Path>,
+    /// A reading takes a core and the disk: who comes meanwhile waits.
+    turn: Arc<Semaphore>,
+}
+
+/// Why nothing can be shown.
+#[derive(Debug, thiserror::Error)]
+pub enum LookBackError {
+    /// The record does not hold together.
+    #[error("{0}")]
+    Record(#[from] VerifyError),
+    /// The reading ended early.
+    #[error("the record could not be read")]
+    Ended,
+}
+
+/// A part of a session.
+#[derive(Debug, Default)]
+pub struct Part {
+    /// Its moments, statements of the part only.
+    pub moments: Vec<Moment>,
+    /// How many statements there are in all.
+    pub statements: usize,
+}
+
+impl LookBack {
+    /// Of the record in this folder.
+    pub fn new(dir: &Path) -> Self {
+        Self { dir: dir.into(), turn: Arc::new(Semaphore::new(1)) }
+    }
+
+    /// The last so many sessions, the newest first.
+    pub async fn sessions(&self, count: usize) -> Result<Vec<Summary>, LookBackError> {
+        self.read(move |dir| replay::sessions(dir, count)).await
+    }
+
+    /// `count` statements of a session, after so many others, and how it began and ended.
+    pub async fn session(
+        &self,
+        session: u64,
+        after: usize,
+        count: usize,
+    ) -> Result<Part, LookBackError> {
+        self.read(move |dir| {
+            let mut part = Part::default();
+            replay::replay(dir, session, |moment| {
+                let is_statement = matches!(moment, Moment::Statement(_));
+                let at = part.statements;
+                part.statements += usize::from(is_statement);
+                if !is_statement || (at >= after && at - after < count) {
+                    part.moments.push(moment);
+                }
+            })?;
+            Ok(part)
+        })
+        .await
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Path) -> Result<T, VerifyError> + Send + 'static,
+    ) -> Result<T, LookBackError> {
+        let turn = Arc::clone(&self.turn).acquire_owned().await;
+        let turn = turn.map_err(|_| LookBackError::Ended)?;
+        let dir = Arc::clone(&self.dir);
+        let reading = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            read(&dir)
+        });
+        Ok(reading.await.map_err(|_| LookBackError::Ended)??)
+    }
+}
