@@ -182,6 +182,7 @@ fn a_full_queue_refuses_and_gives_back() {
     let audit = Audit::open(&small, 1).unwrap();
     let writer = audit.writer(0);
     let first = writer.reserve().unwrap();
+    assert_eq!((writer.has_room(4_096), writer.has_room(4_097)), (Ok(()), Err(AuditFull::Queue)));
     let _second = writer.reserve().unwrap();
     assert_eq!(writer.reserve().err(), Some(AuditFull::Queue));
     drop(first);
