@@ -14,6 +14,9 @@ const MAX_LIST: usize = 256;
 /// The tags of an intent without and with query attributes.
 const INTENT: u8 = 4;
 const INTENT_WITH_ATTRIBUTES: u8 = 8;
+/// The tags of an approval without and with the session that asked. (9 is left for the rows of results.)
+const APPROVAL: u8 = 6;
+const APPROVAL_OF_SESSION: u8 = 10;
 
 /// A record's bytes are not of this format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -100,6 +103,8 @@ pub enum Recorded {
         change: String,
         by: String,
         reason: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        session: Option<u64>,
     },
     Admin {
         at_us: i64,
@@ -107,6 +112,33 @@ pub enum Recorded {
         action: String,
         subject: String,
     },
+}
+
+impl Recorded {
+    /// When it happened, in microseconds since the epoch.
+    pub fn at_us(&self) -> i64 {
+        match self {
+            Self::SessionOpened { at_us, .. }
+            | Self::SessionClosed { at_us, .. }
+            | Self::LoginRefused { at_us, .. }
+            | Self::Intent { at_us, .. }
+            | Self::Completion { at_us, .. }
+            | Self::Approval { at_us, .. }
+            | Self::Admin { at_us, .. } => *at_us,
+        }
+    }
+
+    /// The session that it is of, or that asked for it.
+    pub fn session(&self) -> Option<u64> {
+        match self {
+            Self::SessionOpened { session, .. }
+            | Self::SessionClosed { session, .. }
+            | Self::Intent { session, .. }
+            | Self::Completion { session, .. } => Some(*session),
+            Self::Approval { session, .. } => *session,
+            Self::LoginRefused { .. } | Self::Admin { .. } => None,
+        }
+    }
 }
 
 /// Appends a record's bytes. No allocation beyond `out`'s growth.
@@ -136,9 +168,10 @@ pub fn encode(core: u16, sequence: u64, event: &Event<'_>, out: &mut Vec<u8>) {
         }
         Event::Intent(intent) => w.intent(intent),
         Event::Completion(completion) => w.completion(completion),
-        Event::Approval { at_us, approval, change, by, reason } => {
-            w.tag(6, *at_us);
+        Event::Approval { at_us, approval, change, by, reason, session } => {
+            w.tag(APPROVAL_OF_SESSION, *at_us);
             [*approval, *change, *by, *reason].iter().for_each(|text| w.text(text));
+            w.u64(*session);
         }
         Event::Admin { at_us, by, action, subject } => {
             w.tag(7, *at_us);
@@ -247,12 +280,13 @@ pub fn decode(bytes: &[u8]) -> Result<Record, FormatError> {
         },
         INTENT | INTENT_WITH_ATTRIBUTES => r.intent(at_us, tag)?,
         5 => r.completion(at_us)?,
-        6 => Recorded::Approval {
+        APPROVAL | APPROVAL_OF_SESSION => Recorded::Approval {
             at_us,
             approval: r.text()?,
             change: r.text()?,
             by: r.text()?,
             reason: r.text()?,
+            session: if tag == APPROVAL { None } else { Some(r.u64()?) },
         },
         7 => Recorded::Admin { at_us, by: r.text()?, action: r.text()?, subject: r.text()? },
         _ => return Err(FormatError),
