@@ -39,7 +39,7 @@ pub(super) fn new_id() -> io::Result<[u8; 16]> {
     random()
 }
 
-fn digits(text: &[u8], out: &mut [u8]) -> Option<()> {
+pub(super) fn digits(text: &[u8], out: &mut [u8]) -> Option<()> {
     let text = text.trim_ascii();
     if text.len() != 2 * out.len() {
         return None;

@@ -7,16 +7,21 @@ mod checkpoint;
 mod frame;
 mod frames;
 mod header;
+pub mod holds;
 mod index;
 pub mod keys;
+mod library;
+pub mod prune;
 pub mod read;
 pub mod search;
 mod segment;
 mod thread;
+mod tombstone;
 pub mod verify;
 mod writer;
 
 pub use header::SegmentError;
+pub use tombstone::Pruned;
 pub use writer::{AuditFault, AuditFull, Durable, Permit, Ticket, Writer};
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
@@ -49,6 +54,9 @@ pub enum AuditError {
         "{0}: audit.dir: another gateway writes its record here; give each a folder of its own"
     )]
     InUse(PathBuf),
+    /// A tombstone is none.
+    #[error("{0}: audit.dir: {1}; move the folder away as evidence and start with an empty one")]
+    Tombstone(PathBuf, std::io::Error),
     /// The last segment was changed.
     #[error("{0}: audit.dir: {1}; move the folder away as evidence and start with an empty one")]
     Segment(PathBuf, SegmentError),
@@ -228,7 +236,12 @@ impl Last {
 fn last_segment(dir: &Path, keys: &Keys) -> Result<Last, AuditError> {
     let folder = |error| AuditError::Folder(dir.to_path_buf(), error);
     let mut torn = 0;
+    let stones = tombstone::all(dir).map_err(|(path, why)| AuditError::Tombstone(path, why))?;
     let mut paths = segment::list(dir).map_err(folder)?;
+    // Of what was pruned, nothing is gone on with.
+    paths.retain(|path| {
+        segment::number_of(path).is_none_or(|number| !tombstone::covers(&stones, number))
+    });
     while let Some(last) = paths.pop() {
         match scan(&last, None, |_| {}) {
             Ok(mut scanned) => {
@@ -244,7 +257,8 @@ fn last_segment(dir: &Path, keys: &Keys) -> Result<Last, AuditError> {
         }
     }
     let record = keys::new_id().map_err(folder)?;
-    let next = (SegmentId { record, number: 1 }, [0; 32]);
+    let (last, chain) = tombstone::bridge(&stones, (0, [0; 32]));
+    let next = (SegmentId { record, number: last + 1 }, chain);
     Ok(Last { segment: None, next, torn, unsigned: 0, signer: None })
 }
 
@@ -277,6 +291,8 @@ fn go_on(path: &Path, scanned: &Scan, keys: &Keys) -> std::io::Result<Last> {
     })
 }
 
+#[cfg(test)]
+mod prune_tests;
 #[cfg(test)]
 mod search_tests;
 #[cfg(test)]

@@ -10,6 +10,7 @@ use super::frames::Frames;
 use super::header::{Header, SegmentError};
 use super::keys::{Cipher, EncryptionKey, PublicKey};
 use super::segment;
+use super::tombstone::{self, Tombstone};
 use crate::record::{Record, decode};
 
 /// The record does not hold together, or can't be read.
@@ -43,6 +44,12 @@ pub enum ReadError {
     /// A segment other than the last is not signed to its end.
     #[error("{0} was cut short: it does not end with a checkpoint")]
     Unsigned(PathBuf),
+    /// A tombstone does not stand for what was there.
+    #[error("{0} is no good tombstone: {1}")]
+    Tombstone(PathBuf, std::io::Error),
+    /// A tombstone by somebody else.
+    #[error("{0} is signed by {1}, a key that was not named; name it with --key if it was yours")]
+    Signer(PathBuf, PublicKey),
     /// A record's bytes are not of the format.
     #[error("{0}: record {1} of the frame at byte {2} is not of a known format")]
     Format(PathBuf, u32, u64),
@@ -88,9 +95,23 @@ impl Folder {
         Self { keys, ..self }
     }
 
-    /// The segments' files in order.
+    /// The segments' files in order, but for those that were pruned and not removed yet.
     pub(super) fn paths(&self) -> Result<Vec<PathBuf>, ReadError> {
-        segment::list(&self.dir).map_err(|error| ReadError::Folder(self.dir.clone(), error))
+        let paths = segment::list(&self.dir);
+        let mut paths = paths.map_err(|error| ReadError::Folder(self.dir.clone(), error))?;
+        // (listed behind the segments: what went in between has its tombstone by now)
+        let stones = self.tombstones()?;
+        if !stones.is_empty() {
+            paths.retain(|path| {
+                segment::number_of(path).is_none_or(|number| !tombstone::covers(&stones, number))
+            });
+        }
+        Ok(paths)
+    }
+
+    /// What was pruned.
+    pub(super) fn tombstones(&self) -> Result<Vec<Tombstone>, ReadError> {
+        tombstone::all(&self.dir).map_err(|(path, error)| ReadError::Tombstone(path, error))
     }
 
     /// Every record from the first on. At the end, `next` may be asked again later: it goes on with what came meanwhile.
@@ -262,17 +283,30 @@ impl Records {
             Err(ReadError::Segment(_, SegmentError::Short(_))) if self.paths.is_empty() => {
                 return Ok(false);
             }
+            // Pruned since it was listed: the next one must follow its tombstone.
+            Err(error) if error.is_gone() => return Ok(true),
             other => other?,
         };
         let header = &reader.frames.header;
-        let follows = self
-            .before
-            .is_none_or(|(number, chain)| header.number == number + 1 && header.before == chain);
+        let leads = |(number, chain)| header.number == number + 1 && header.before == chain;
+        let follows = match self.before {
+            None => true,
+            Some(before) if leads(before) => true,
+            Some(before) => leads(tombstone::bridge(&self.folder.tombstones()?, before)),
+        };
         if !follows {
             return Err(ReadError::Gap(path.to_path_buf()));
         }
         self.reader = Some(reader);
         Ok(true)
+    }
+}
+
+impl ReadError {
+    /// The file is there no more.
+    pub(super) fn is_gone(&self) -> bool {
+        let Self::Segment(_, SegmentError::Io(error)) = self else { return false };
+        error.kind() == std::io::ErrorKind::NotFound
     }
 }
 

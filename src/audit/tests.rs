@@ -239,6 +239,20 @@ fn what_was_written_is_signed_by_count_and_by_time() {
         assert!(std::time::Instant::now() < deadline, "no checkpoint after a second");
         std::thread::sleep(Duration::from_millis(20));
     }
+    // what a crash left unsigned is signed as soon as the next start has said so
+    audit.close();
+    let last = segment::list(dir.path()).unwrap().pop().unwrap();
+    let bytes = fs::read(&last).unwrap();
+    fs::write(&last, &bytes[..*ends(&last).iter().rev().nth(1).unwrap()]).unwrap();
+    let before = verify(dir.path(), None).unwrap();
+    assert_eq!(before.unsigned_records, 1);
+    let audit = open(&settings(dir.path()), 1).unwrap();
+    while verify(dir.path(), None).unwrap().checkpoints == before.checkpoints {
+        assert!(std::time::Instant::now() < deadline, "no checkpoint at the start");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    audit.close();
+    let audit = open(&timed, 1).unwrap();
     let quiet = verify(dir.path(), None).unwrap();
     std::thread::sleep(Duration::from_millis(1_200));
     assert_eq!(verify(dir.path(), None).unwrap(), quiet, "nothing new, nothing to sign");

@@ -40,7 +40,10 @@ pub(super) struct Place {
 
 pub(super) fn start(shared: Arc<Shared>, place: Place) -> std::io::Result<JoinHandle<()>> {
     let batches = shared.queues.iter().map(|_| Batch::default()).collect();
-    let (packer, signed) = (Packer::new()?, Instant::now());
+    let packer = Packer::new()?;
+    // Behind records that a crash left without a checkpoint, one is due at once: a gateway that never lives for long signs too.
+    let is_signed = place.segment.as_ref().is_none_or(|segment| segment.unsigned == 0);
+    let signed = is_signed.then(Instant::now);
     let disk = Disk { shared, place, batches, packer, frames: Vec::new(), signed };
     std::thread::Builder::new().name("audit".to_owned()).spawn(move || disk.run())
 }
@@ -58,8 +61,8 @@ struct Disk {
     batches: Vec<Batch>,
     packer: Packer,
     frames: Vec<u8>,
-    /// When the last checkpoint was written, or there was nothing to sign.
-    signed: Instant,
+    /// When the last checkpoint was written, or there was nothing to sign; none: one is due.
+    signed: Option<Instant>,
 }
 
 impl Disk {
@@ -117,14 +120,12 @@ impl Disk {
     /// Whether a checkpoint is due: there are records behind the last one, and it is long ago, or the end has come.
     fn is_to_sign(&mut self, pending: bool, stopping: bool) -> bool {
         let unsigned = self.place.segment.as_ref().is_some_and(|segment| segment.unsigned > 0);
-        if !unsigned {
+        let is_long_ago = self.signed.is_none_or(|at| at.elapsed() >= self.place.checkpoint.0);
+        if !unsigned && is_long_ago {
             // the time runs from the first record that is not signed
-            if self.signed.elapsed() > self.place.checkpoint.0 {
-                self.signed = Instant::now();
-            }
-            return false;
+            self.signed = Some(Instant::now());
         }
-        (stopping && !pending) || self.signed.elapsed() >= self.place.checkpoint.0
+        unsigned && (is_long_ago || (stopping && !pending))
     }
 
     /// Packs, chains and writes all batches in one go, with a checkpoint behind them if one is due.
@@ -144,7 +145,7 @@ impl Disk {
         let key = due.then_some(&self.place.keys.signing);
         segment.append(&mut self.frames, (chain, records), key)?;
         if due {
-            self.signed = Instant::now();
+            self.signed = Some(Instant::now());
         }
         self.shared.records.fetch_add(records, Ordering::Relaxed);
         // What was appended must not be appended again, even if syncing it fails now.

@@ -1,5 +1,6 @@
 //! `[audit]`: where the record goes, when a record counts, who signs it, and who can read it.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 use super::Config;
@@ -52,6 +53,24 @@ pub struct Audit {
     /// Those of before, to read what was written under them.
     #[serde(default)]
     pub old_encryption_keys: Vec<String>,
+    /// How long records are kept; none: for good.
+    #[serde(default)]
+    pub retention: Vec<Retention>,
+}
+
+/// `[[audit.retention]]`: for how long what belongs to a target, or to the members of a group, is kept; with neither: all
+/// that none of the others is about.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Retention {
+    /// Days.
+    pub keep_days: u32,
+    /// On this target.
+    #[serde(default)]
+    pub target: Option<String>,
+    /// By members of this group.
+    #[serde(default)]
+    pub group: Option<String>,
 }
 
 fn default_segment_bytes() -> u64 {
@@ -84,6 +103,7 @@ impl Audit {
             checkpoint_records: default_checkpoint_records(),
             encryption_key: None,
             old_encryption_keys: Vec::new(),
+            retention: Vec::new(),
         }
     }
 }
@@ -122,11 +142,27 @@ pub(super) fn audit(config: &Config) -> Checked {
             return complain(&[Key("audit"), Key(key)], "not a reference to a key", mend);
         }
     }
-    match audit.old_encryption_keys.iter().position(|place| !is_place(place)) {
-        Some(at) => {
-            let path = [Key("audit"), Key("old_encryption_keys"), At(at)];
-            complain(&path, "not a reference to a key", mend)
-        }
-        None => Ok(()),
+    if let Some(at) = audit.old_encryption_keys.iter().position(|place| !is_place(place)) {
+        let path = [Key("audit"), Key("old_encryption_keys"), At(at)];
+        return complain(&path, "not a reference to a key", mend);
     }
+    retention(&audit.retention)
+}
+
+fn retention(rules: &[Retention]) -> Checked {
+    use Step::{At, Key};
+    let mut seen = HashSet::new();
+    for (at, rule) in rules.iter().enumerate() {
+        let path = |key| [Key("audit"), Key("retention"), At(at), Key(key)];
+        let days = u64::from(rule.keep_days);
+        in_bounds(&path("keep_days"), &("keep_days", days, 1..=36_500, "a day to a century"))?;
+        if rule.target.is_some() && rule.group.is_some() {
+            let mend = "write one rule for the target and one for the group; the longest counts";
+            return complain(&path("group"), "beside target", mend);
+        }
+        if !seen.insert((&rule.target, &rule.group)) {
+            return complain(&path("keep_days"), "said before of the same", "once is enough");
+        }
+    }
+    Ok(())
 }

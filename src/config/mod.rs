@@ -16,7 +16,7 @@ mod web;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-pub use audit::{Audit, Durability};
+pub use audit::{Audit, Durability, Retention};
 pub use certificates::CertificateName;
 pub use check::check_stored;
 pub use custody::{Custody, Reference, VaultServer};

@@ -25,7 +25,7 @@ mod web;
 
 pub use classify::{Proposed, classify};
 pub use inputs::{Inputs, Texts};
-pub use record_keys::{public_key, reading_keys};
+pub use record_keys::{public_key, reading_keys, signing_key};
 pub use serve::run;
 
 use std::collections::BTreeMap;

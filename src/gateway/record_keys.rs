@@ -81,6 +81,11 @@ pub(super) fn check(file: &Path, config: &Config) -> Result<(), GatewayError> {
     reading_keys(config).map(drop).map_err(refused)
 }
 
+/// The key that signs, which is there since the gateway's first start.
+pub fn signing_key(config: &Config) -> Result<SigningKey, String> {
+    signing(&config.signing_key())
+}
+
 /// The keys that open what is encrypted.
 pub fn reading_keys(config: &Config) -> Result<Vec<EncryptionKey>, String> {
     let audit = &config.audit;

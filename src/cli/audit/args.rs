@@ -14,6 +14,8 @@ Examples:
   rowgate audit show 9223372039002259457                 a session
   rowgate audit show 9223372039002259457#12              its twelfth statement
   rowgate audit index                                    makes later searches quick
+  rowgate audit prune --dry-run
+  rowgate audit hold add --identity support-bot --reason 'case 4711'
   rowgate audit key
   rowgate audit verify
   rowgate audit verify --key ed25519:… --key /mnt/vault/old.pub
@@ -58,12 +60,54 @@ pub(in crate::cli) enum AuditVerb {
     /// The public key that tells this gateway's checkpoints: keep it where the gateway can't write
     #[command(after_help = AUDIT_EXAMPLES)]
     Key,
+    /// Legal holds: what is not pruned, whatever its retention says
+    #[command(subcommand, after_help = AUDIT_EXAMPLES)]
+    Hold(HoldVerb),
+    /// Remove segments in which nothing is to be kept any longer (audit.retention), and leave a signed tombstone
+    #[command(after_help = AUDIT_EXAMPLES)]
+    Prune {
+        /// Only say what would be removed
+        #[arg(long)]
+        dry_run: bool,
+        /// A public key of before whose checkpoints are good, or the file it is in; may be given more than once
+        #[arg(long = "key", value_name = "KEY")]
+        keys: Vec<String>,
+    },
     /// Make the indexes that searches are quick by; a search makes those that are missing
     #[command(after_help = AUDIT_EXAMPLES)]
     Index {
         /// Make all of them anew, also those that are there
         #[arg(long)]
         rebuild: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(in crate::cli) enum HoldVerb {
+    /// Hold what an identity did, or one session, or (with neither) everything
+    #[command(after_help = AUDIT_EXAMPLES)]
+    Add {
+        /// Whose
+        #[arg(long, value_name = "NAME")]
+        identity: Option<String>,
+        /// Of which session
+        #[arg(long, value_name = "ID")]
+        session: Option<u64>,
+        /// When the hold ends, such as 2027-11-29; without this, when it is removed
+        #[arg(long, value_name = "TIME", value_parser = time_us)]
+        until: Option<i64>,
+        /// Why
+        #[arg(long)]
+        reason: String,
+    },
+    /// The holds, also those that ended
+    #[command(after_help = AUDIT_EXAMPLES)]
+    List,
+    /// Lift a hold; it stays in the list, with who lifted it
+    #[command(after_help = AUDIT_EXAMPLES)]
+    Remove {
+        /// Its number
+        id: u64,
     },
 }
 

@@ -1,6 +1,7 @@
 //! `rowgate audit`: the record, read from its folder; no gateway need run.
 
 pub(super) mod args;
+mod prune;
 mod shown;
 mod times;
 mod verify;
@@ -43,6 +44,11 @@ pub(super) fn run(context: &Context, verb: &AuditVerb) -> Result<(), CliError> {
         }
         AuditVerb::Show { of } => show(context, *of),
         AuditVerb::Search(search) => find(context, search),
+        AuditVerb::Hold(verb) => prune::hold(context, verb),
+        AuditVerb::Prune { dry_run, keys } => {
+            let keys = keys.iter().map(|key| verify::known(key)).collect::<Result<_, _>>()?;
+            prune::prune(context, *dry_run, keys)
+        }
         AuditVerb::Index { rebuild } => index(context, *rebuild),
         AuditVerb::Tail { n, follow } => tail(context, *n, *follow),
     }

@@ -29,7 +29,7 @@ pub(super) fn verify(
 }
 
 /// A public key, or the file that has it.
-fn known(text: &str) -> Result<PublicKey, CliError> {
+pub(super) fn known(text: &str) -> Result<PublicKey, CliError> {
     if let Ok(key) = text.parse() {
         return Ok(key);
     }
@@ -58,6 +58,11 @@ fn verified(report: &Report) -> String {
             last.key
         )),
         None => text.push_str("\nno checkpoint vouches for any of them"),
+    }
+    if !report.pruned.is_empty() {
+        let segments: u64 = report.pruned.iter().map(|range| range.last - range.first + 1).sum();
+        let records: u64 = report.pruned.iter().map(|range| range.records).sum();
+        text.push_str(&format!("\n{records} records in {segments} segments were pruned before"));
     }
     if report.torn_bytes > 0 {
         text.push_str(&format!(
