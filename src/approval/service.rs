@@ -198,7 +198,7 @@ impl DeskService {
             return Ok(Admitted::Decided(Decision::Full));
         }
         let approval = self.new_approval(request, now_us)?;
-        self.record(&approval.id, "requested", &approval.identity, &approval.rule)?;
+        self.record(&approval, "requested", &approval.identity, &approval.rule)?;
         self.store.insert_approval(&approval).await?;
         Ok(Admitted::Pending(Box::new(approval)))
     }
@@ -241,7 +241,7 @@ impl DeskService {
 
     /// Uses the grant up, on disk, before anyone may act on it. `None`: it was not there to use any more.
     async fn consume(&self, mut grant: Approval) -> Result<Option<Decision>, Failed> {
-        self.record(&grant.id, "consumed", &grant.identity, "")?;
+        self.record(&grant, "consumed", &grant.identity, "")?;
         grant.state = ApprovalState::Consumed;
         if !self.store.change_approval(&grant, ApprovalState::Approved).await? {
             return Ok(None);
@@ -287,7 +287,7 @@ impl DeskService {
         waits: bool,
     ) -> Result<(Approval, Decision), VoteRefused> {
         let change = if vote.approve { "approved" } else { "denied" };
-        self.record(&next.id, change, &vote.approver.identity, &vote.reason)
+        self.record(&next, change, &vote.approver.identity, &vote.reason)
             .map_err(VoteRefused::from)?;
         if !self.store.change_approval(&next, ApprovalState::Pending).await? {
             return Err(VoteRefused::Closed { id: next.id, state: ApprovalState::Cancelled });
@@ -376,7 +376,7 @@ impl DeskService {
         by: &str,
         reason: &str,
     ) -> Result<Approval, Failed> {
-        if self.record(&approval.id, state.as_str(), by, reason).is_err() {
+        if self.record(&approval, state.as_str(), by, reason).is_err() {
             tracing::error!(approval = approval.id, "the end of an approval was not recorded");
         }
         let from = std::mem::replace(&mut approval.state, state);
@@ -408,13 +408,13 @@ impl DeskService {
 
     fn record(
         &self,
-        approval: &str,
+        of: &Approval,
         change: &'static str,
         by: &str,
         reason: &str,
     ) -> Result<(), Failed> {
-        let at_us = (self.clock)();
-        self.events.record(&Event::Approval { at_us, approval, change, by, reason })?;
+        let (at_us, approval, session) = ((self.clock)(), &of.id, of.session);
+        self.events.record(&Event::Approval { at_us, approval, change, by, reason, session })?;
         Ok(())
     }
 }

@@ -3,13 +3,26 @@
 //! A worker pays for encoding and a copy, never for the disk. What can't be recorded is refused at admission; a disk
 //! that fails is told to everyone who waits, and taken up again by itself once it works.
 
+mod checkpoint;
+mod frame;
+mod frames;
+mod header;
+pub mod holds;
+mod index;
+pub mod keys;
+mod library;
+pub mod prune;
 pub mod read;
 pub mod replay;
+pub mod search;
 mod segment;
 mod thread;
+mod tombstone;
+pub mod verify;
 mod writer;
 
-pub use segment::SegmentError;
+pub use header::SegmentError;
+pub use tombstone::Pruned;
 pub use writer::{AuditFault, AuditFull, Durable, Permit, Ticket, Writer};
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
@@ -19,11 +32,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use crate::clock::now_us;
 use crate::config;
 use crate::record::Event;
-use segment::{Segment, scan};
+use frame::Chain;
+use frames::{Scan, scan};
+use header::OLD_VERSION;
+use keys::{Keys, PublicKey, SegmentId};
+use segment::Segment;
 use writer::Queue;
 
 /// The record can't be opened.
@@ -37,6 +55,9 @@ pub enum AuditError {
         "{0}: audit.dir: another gateway writes its record here; give each a folder of its own"
     )]
     InUse(PathBuf),
+    /// A tombstone is none.
+    #[error("{0}: audit.dir: {1}; move the folder away as evidence and start with an empty one")]
+    Tombstone(PathBuf, std::io::Error),
     /// The last segment was changed.
     #[error("{0}: audit.dir: {1}; move the folder away as evidence and start with an empty one")]
     Segment(PathBuf, SegmentError),
@@ -84,12 +105,13 @@ pub struct Audit {
 impl Audit {
     /// Opens the record with `writers` queues (workers, and one for the control plane): cuts a torn tail, goes on with
     /// the chain, starts the thread.
-    pub fn open(settings: &config::Audit, writers: usize) -> Result<Self, AuditError> {
+    pub fn open(settings: &config::Audit, keys: Keys, writers: usize) -> Result<Self, AuditError> {
         let dir = settings.dir.as_path();
         let folder = |error| AuditError::Folder(dir.to_path_buf(), error);
         DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(folder)?;
         let lock = lock(dir)?;
-        let (segment, torn) = last_segment(dir)?;
+        let last = last_segment(dir, &keys)?;
+        let notes = last.notes(keys.signing.public());
         let shared = Arc::new(Shared {
             queues: (0..writers.max(1)).map(|_| Queue::default()).collect(),
             failed: AtomicBool::new(false),
@@ -101,26 +123,21 @@ impl Audit {
         });
         let place = thread::Place {
             dir: dir.to_path_buf(),
-            segment,
+            segment: last.segment,
+            next: last.next,
             segment_bytes: settings.segment_bytes,
+            keys,
+            checkpoint: (Duration::from_secs(settings.checkpoint_s), settings.checkpoint_records),
             _lock: lock,
         };
         let thread = thread::start(Arc::clone(&shared), place).map_err(folder)?;
         let audit = Self { shared, thread };
-        if torn > 0 {
-            tracing::warn!(
-                bytes = torn,
-                "the record's last segment had a torn tail, which was cut"
-            );
-            let mut writer = audit.writer(writers.saturating_sub(1));
-            writer.append(&Event::Admin {
-                at_us: now_us(),
-                by: "rowgate",
-                action: "cut a torn tail of the record",
-                subject: "audit",
-            });
-            writer.flush();
+        let mut writer = audit.writer(writers.saturating_sub(1));
+        for (action, subject) in &notes {
+            tracing::warn!(subject, "{action}");
+            writer.append(&Event::Admin { at_us: now_us(), by: "rowgate", action, subject });
         }
+        writer.flush();
         Ok(audit)
     }
 
@@ -184,16 +201,53 @@ fn lock(dir: &Path) -> Result<File, AuditError> {
     }
 }
 
-/// The segment to go on with, and how many torn bytes were cut from it.
-fn last_segment(dir: &Path) -> Result<(Option<Segment>, u64), AuditError> {
+/// Where the record ends.
+struct Last {
+    /// The segment to go on with.
+    segment: Option<Segment>,
+    /// The one to make where there is none, and the chain's value before it.
+    next: (SegmentId, Chain),
+    /// Bytes that were cut.
+    torn: u64,
+    /// What lies behind the last checkpoint was not signed by whoever wrote it.
+    unsigned: u64,
+    /// Whose the last checkpoint is.
+    signer: Option<PublicKey>,
+}
+
+impl Last {
+    /// What the record should say of how it goes on.
+    fn notes(&self, key: PublicKey) -> Vec<(&'static str, String)> {
+        let mut notes = Vec::new();
+        if self.torn > 0 {
+            notes.push(("cut a torn tail of the record", format!("audit: {} bytes", self.torn)));
+        }
+        if self.unsigned > 0 {
+            let subject = format!("audit: {} records", self.unsigned);
+            notes.push(("went on behind records that no checkpoint vouches for", subject));
+        }
+        if self.signer.is_some_and(|signer| signer != key) {
+            notes.push(("signs the record with another key", format!("audit: {key}")));
+        }
+        notes
+    }
+}
+
+/// Finds where the record ends, and cuts off what a crash left half written.
+fn last_segment(dir: &Path, keys: &Keys) -> Result<Last, AuditError> {
     let folder = |error| AuditError::Folder(dir.to_path_buf(), error);
     let mut torn = 0;
+    let stones = tombstone::all(dir).map_err(|(path, why)| AuditError::Tombstone(path, why))?;
     let mut paths = segment::list(dir).map_err(folder)?;
+    // Of what was pruned, nothing is gone on with.
+    paths.retain(|path| {
+        segment::number_of(path).is_none_or(|number| !tombstone::covers(&stones, number))
+    });
     while let Some(last) = paths.pop() {
-        match scan(&last, |_, _| {}) {
-            Ok(scanned) => {
-                let segment = Segment::reopen(dir, &scanned).map_err(folder)?;
-                return Ok((Some(segment), torn + scanned.torn));
+        match scan(&last, None, |_| {}) {
+            Ok(mut scanned) => {
+                scanned.torn += torn;
+                return go_on(&last, &scanned, keys).map_err(folder);
             }
             // The crash came while it was made: it holds nothing yet.
             Err(SegmentError::Short(bytes)) if torn == 0 => {
@@ -203,8 +257,44 @@ fn last_segment(dir: &Path) -> Result<(Option<Segment>, u64), AuditError> {
             Err(error) => return Err(AuditError::Segment(last, error)),
         }
     }
-    Ok((None, torn))
+    let record = keys::new_id().map_err(folder)?;
+    let (last, chain) = tombstone::bridge(&stones, (0, [0; 32]));
+    let next = (SegmentId { record, number: last + 1 }, chain);
+    Ok(Last { segment: None, next, torn, unsigned: 0, signer: None })
 }
 
+/// Goes on with the last segment, or behind it, where it is of the format before or hidden under another key.
+fn go_on(path: &Path, scanned: &Scan, keys: &Keys) -> std::io::Result<Last> {
+    let header = &scanned.header;
+    let (is_old, sealed) = (header.version == OLD_VERSION, &header.sealed);
+    let record = if is_old { keys::new_id()? } else { header.record };
+    let cipher = match &keys.encryption {
+        Some(key) if key.fits(sealed) => key.open(&header.id(), sealed),
+        _ => None,
+    };
+    let fits = sealed.is_empty() == keys.encryption.is_none()
+        && cipher.is_some() == keys.encryption.is_some();
+    let mut segment = Segment::reopen(path, scanned, cipher)?;
+    let mut unsigned = scanned.unsigned;
+    if is_old {
+        segment.sync()?;
+        unsigned = 0;
+    } else if !fits {
+        segment.finish(&keys.signing)?;
+    }
+    let id = SegmentId { record, number: header.number + 1 };
+    Ok(Last {
+        next: (id, segment.chain),
+        segment: (fits && !is_old).then_some(segment),
+        torn: scanned.torn,
+        unsigned,
+        signer: scanned.last.map(|last| last.by),
+    })
+}
+
+#[cfg(test)]
+mod prune_tests;
+#[cfg(test)]
+mod search_tests;
 #[cfg(test)]
 mod tests;

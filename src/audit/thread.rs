@@ -1,4 +1,5 @@
-//! The one thread that writes: takes every queue's batch, chains it, writes it in one go, syncs once for all.
+//! The one thread that writes: takes every queue's batch, packs and chains it, writes it in one go, syncs once for all, and
+//! signs what was written every now and then.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -8,8 +9,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::Shared;
-use super::segment::{Segment, frame};
-use crate::clock::now_us;
+use super::frame::{Chain, Packer};
+use super::keys::{Keys, SegmentId};
+use super::segment::Segment;
 
 /// How long records may lie in a queue when nobody waits for them (a queue that fills wakes the thread): forty
 /// wake-ups a second cost nothing that shows.
@@ -25,19 +27,28 @@ const LAZY_SYNC: Duration = Duration::from_secs(1);
 /// the queues' bound, is given back.
 const KEPT: usize = 1 << 20;
 
-/// Where the record goes.
+/// Where the record goes, and how.
 pub(super) struct Place {
     pub(super) dir: PathBuf,
     /// The one to go on with.
     pub(super) segment: Option<Segment>,
+    /// The one to make where there is none, and the chain's value before it.
+    pub(super) next: (SegmentId, Chain),
     pub(super) segment_bytes: u64,
+    pub(super) keys: Keys,
+    /// When a checkpoint is due: so long after a record, and behind so many.
+    pub(super) checkpoint: (Duration, u64),
     /// Held for as long as anything is written there.
     pub(super) _lock: File,
 }
 
 pub(super) fn start(shared: Arc<Shared>, place: Place) -> std::io::Result<JoinHandle<()>> {
     let batches = shared.queues.iter().map(|_| Batch::default()).collect();
-    let disk = Disk { shared, place, batches, frames: Vec::new() };
+    let packer = Packer::new()?;
+    // Behind records that a crash left without a checkpoint, one is due at once: a gateway that never lives for long signs too.
+    let is_signed = place.segment.as_ref().is_none_or(|segment| segment.unsigned == 0);
+    let signed = is_signed.then(Instant::now);
+    let disk = Disk { shared, place, batches, packer, frames: Vec::new(), signed };
     std::thread::Builder::new().name("audit".to_owned()).spawn(move || disk.run())
 }
 
@@ -52,7 +63,10 @@ struct Disk {
     shared: Arc<Shared>,
     place: Place,
     batches: Vec<Batch>,
+    packer: Packer,
     frames: Vec<u8>,
+    /// When the last checkpoint was written, or there was nothing to sign; none: one is due.
+    signed: Option<Instant>,
 }
 
 impl Disk {
@@ -63,15 +77,15 @@ impl Disk {
             let stopping = self.shared.stop.load(Ordering::Acquire);
             let sync = self.shared.sync || stopping || synced.elapsed() >= LAZY_SYNC;
             let pending = self.gather();
-            let idle = !pending && (!dirty || !sync);
-            if idle {
+            let sign = self.is_to_sign(pending, stopping);
+            if !pending && !sign && (!dirty || !sync) {
                 if stopping {
                     return;
                 }
                 std::thread::park_timeout(PAUSE);
                 continue;
             }
-            match self.write(sync) {
+            match self.write(sync, sign) {
                 Ok(()) => {
                     dirty = !sync;
                     if sync {
@@ -107,19 +121,36 @@ impl Disk {
         pending
     }
 
-    /// Chains and writes all batches in one go.
-    fn write(&mut self, sync: bool) -> std::io::Result<()> {
+    /// Whether a checkpoint is due: there are records behind the last one, and it is long ago, or the end has come.
+    fn is_to_sign(&mut self, pending: bool, stopping: bool) -> bool {
+        let unsigned = self.place.segment.as_ref().is_some_and(|segment| segment.unsigned > 0);
+        let is_long_ago = self.signed.is_none_or(|at| at.elapsed() >= self.place.checkpoint.0);
+        if !unsigned && is_long_ago {
+            // the time runs from the first record that is not signed
+            self.signed = Some(Instant::now());
+        }
+        unsigned && (is_long_ago || (stopping && !pending))
+    }
+
+    /// Packs, chains and writes all batches in one go, with a checkpoint behind them if one is due.
+    fn write(&mut self, sync: bool, sign: bool) -> std::io::Result<()> {
         self.rotate()?;
         let Some(segment) = &mut self.place.segment else { return Ok(()) };
         empty(&mut self.frames);
-        let mut chain = segment.chain;
-        let mut records = 0;
+        let (mut chain, mut records) = (segment.chain, 0);
         for batch in &self.batches {
-            let (next, count) = frame(&chain, &batch.records, &mut self.frames);
+            let cipher = segment.cipher.as_ref();
+            let (next, count) =
+                self.packer.frames(&chain, cipher, &batch.records, &mut self.frames)?;
             chain = next;
             records += count;
         }
-        segment.append(&self.frames, chain)?;
+        let due = sign || segment.unsigned + records >= self.place.checkpoint.1;
+        let key = due.then_some(&self.place.keys.signing);
+        segment.append(&mut self.frames, (chain, records), key)?;
+        if due {
+            self.signed = Some(Instant::now());
+        }
         self.shared.records.fetch_add(records, Ordering::Relaxed);
         // What was appended must not be appended again, even if syncing it fails now.
         for (queue, batch) in self.shared.queues.iter().zip(&mut self.batches) {
@@ -133,20 +164,20 @@ impl Disk {
 
     fn rotate(&mut self) -> std::io::Result<()> {
         let place = &mut self.place;
-        let (number, chain) = match &place.segment {
+        let (id, chain) = match &mut place.segment {
             Some(segment) if segment.is_gone()? => {
-                let (number, dir) = (segment.number, place.dir.display());
+                let (number, dir) = (segment.number(), place.dir.display());
                 tracing::error!(number, %dir, "the record's segment was deleted; its records are lost");
-                (number + 1, segment.chain)
+                (segment.next(), segment.chain)
             }
             Some(segment) if segment.len < place.segment_bytes => return Ok(()),
             Some(segment) => {
-                segment.sync()?;
-                (segment.number + 1, segment.chain)
+                segment.finish(&place.keys.signing)?;
+                (segment.next(), segment.chain)
             }
-            None => (1, [0; 32]),
+            None => place.next,
         };
-        place.segment = Some(Segment::create(&place.dir, number, chain, now_us())?);
+        place.segment = Some(Segment::create(&place.dir, id, chain, &place.keys)?);
         Ok(())
     }
 

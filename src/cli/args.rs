@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use super::audit::args::{AUDIT_EXAMPLES, AuditVerb};
 use super::login_args::{
     CONNECT_EXAMPLES, ConnectArgs, LOGIN_EXAMPLES, LOGOUT_EXAMPLES, LoginArgs,
 };
-use super::replay::{REPLAY_EXAMPLES, ReplayArgs};
 use super::target_args::{KEY_EXAMPLES, KeyVerb, TARGET_EXAMPLES, TargetVerb};
 use crate::network::Network;
 
@@ -49,14 +49,6 @@ Examples:
   rowgate approvals show apr_1f2e3d4c5b6a
   rowgate approvals approve apr_1f2e3d4c5b6a --reason 'change 4711'
   rowgate approvals deny apr_1f2e3d4c5b6a --reason 'ask for a copy instead'";
-
-const AUDIT_EXAMPLES: &str = "\
-Examples:
-  rowgate audit tail -n 50
-  rowgate audit tail --follow --output json
-  rowgate audit show 9223372039002259457
-  rowgate audit verify
-  rowgate audit verify --chain 6be6e06dbd204e36dd4cd1b26c13adb780accdfb7b56edf54ea54256921e9e36";
 
 const SERVE_EXAMPLES: &str = "\
 Examples:
@@ -354,36 +346,6 @@ pub(super) enum CertVerb {
         /// How many days it is valid
         #[arg(long, default_value_t = 365, value_parser = clap::value_parser!(u16).range(1..=3650))]
         days: u16,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-pub(super) enum AuditVerb {
-    /// The last records
-    #[command(after_help = AUDIT_EXAMPLES)]
-    Tail {
-        /// How many
-        #[arg(short, default_value_t = 20, value_name = "N")]
-        n: usize,
-        /// Go on with new ones as they come
-        #[arg(long)]
-        follow: bool,
-    },
-    /// Every record of one session
-    #[command(after_help = AUDIT_EXAMPLES)]
-    Show {
-        /// The session's id
-        session: u64,
-    },
-    /// Look back at a session: each statement, what its client saw, and what was masked in it and why
-    #[command(after_help = REPLAY_EXAMPLES)]
-    Replay(ReplayArgs),
-    /// Check the chain over all segments: finds an edit, a gap, and (with --chain) a cut end
-    #[command(after_help = AUDIT_EXAMPLES)]
-    Verify {
-        /// A chain value that an earlier verification printed: fails unless the record still leads to it
-        #[arg(long, value_name = "VALUE")]
-        chain: Option<String>,
     },
 }
 

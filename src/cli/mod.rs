@@ -16,7 +16,6 @@ mod operate;
 mod output;
 mod password;
 mod progress;
-mod replay;
 mod settings;
 mod target_args;
 mod targets;

@@ -254,7 +254,9 @@ mod verbs_at_work {
                     let gateway = Arc::new(Still);
                     let rules = (&crate::config::Passwords::default()).into();
                     let people = Arc::new(crate::control::People::new(rules));
-                    let look_back = crate::control::LookBack::new(&path.with_file_name("audit"));
+                    let look_back = crate::control::LookBack::new(crate::audit::read::Folder::new(
+                        path.with_file_name("audit"),
+                    ));
                     let deps = ControlDeps { store, desk, events, gateway, people, look_back };
                     let stop = async {
                         let _ = stopped.await;

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::Path;
 
+use super::audit::audit;
 use super::certificates::certificates;
 use super::custody::{Reference, custody};
 use super::groups::groups;
@@ -24,6 +25,7 @@ pub(super) fn check(config: &Config) -> Checked {
         return complain(&[Step::Key("version")], what, "write version = 1");
     }
     bounds(config)?;
+    audit(config)?;
     places(config)?;
     peers(config)?;
     client_certificates(config)?;
@@ -42,7 +44,7 @@ pub(super) fn check(config: &Config) -> Checked {
 pub(super) type Bound = (&'static str, u64, RangeInclusive<u64>, &'static str);
 
 fn bounds(config: &Config) -> Checked {
-    let Config { server, audit, approvals, .. } = config;
+    let Config { server, approvals, .. } = config;
     let row = "the protocol's own limit is 1 GiB";
     let (statement_bytes, row_bytes) = (server.max_statement_bytes, server.max_row_bytes);
     let collected = wide(server.max_collected_bytes);
@@ -67,14 +69,6 @@ fn bounds(config: &Config) -> Checked {
         ),
         ("failed_logins_per_minute", failed_logins, 1..=1_000_000, "0 would lock everyone out"),
     ];
-    let many = "smaller are too many files, larger too slow to verify";
-    let queue = "two records must fit, and it is taken for each worker";
-    let answer = "0 records no rows, whatever policies say; a queue must have room for several";
-    let of_audit: [Bound; 3] = [
-        ("answer_bytes", audit.answer_bytes.into(), 0..=wide(audit.queue_bytes) / 4, answer),
-        ("segment_bytes", audit.segment_bytes, 64 << 10..=4 << 30, many),
-        ("queue_bytes", wide(audit.queue_bytes), 64 << 10..=1 << 30, queue),
-    ];
     let (wait, expiry, month) = (approvals.wait_s, approvals.expiry_s, 30 * 86_400);
     let pending = wide(approvals.max_pending);
     let of_approvals: [Bound; 3] = [
@@ -91,7 +85,6 @@ fn bounds(config: &Config) -> Checked {
     ];
     within("passwords", &of_passwords)?;
     within("server", &of_server)?;
-    within("audit", &of_audit)?;
     within("approvals", &of_approvals)
 }
 

@@ -1,5 +1,6 @@
 //! `rowgate.toml` → validated types. Unknown keys are refused; every error names the file, the key and the mend.
 
+mod audit;
 mod certificates;
 mod check;
 mod custody;
@@ -15,6 +16,7 @@ mod web;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+pub use audit::{Audit, Durability, Retention};
 pub use certificates::CertificateName;
 pub use check::check_stored;
 pub use custody::{Custody, Reference, VaultServer};
@@ -218,53 +220,6 @@ pub struct Peer {
 pub struct Store {
     /// Path of the SQLite file.
     pub path: PathBuf,
-}
-
-/// `durability`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Durability {
-    /// On disk before it counts: a write before the database sees it, a read before its first byte is released.
-    Sync,
-    /// Queued, bounded, and refused when the queue is full or the disk fails.
-    #[default]
-    Async,
-}
-
-/// `[audit]`.
-#[derive(Clone, Debug, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Audit {
-    /// Folder of the segments.
-    pub dir: PathBuf,
-    /// When a record counts.
-    #[serde(default)]
-    pub durability: Durability,
-    /// Record statements with their literals (otherwise their shape only).
-    #[serde(default)]
-    pub literals: bool,
-    /// A segment is closed at this size, in bytes.
-    #[serde(default = "default_segment_bytes")]
-    pub segment_bytes: u64,
-    /// Bytes of records that may wait for the disk, for each worker; full means refused.
-    #[serde(default = "default_queue_bytes")]
-    pub queue_bytes: usize,
-    /// Bytes of one statement's answer that are recorded, of those whose rows a policy has recorded.
-    #[serde(default = "default_answer_bytes")]
-    pub answer_bytes: u32,
-}
-
-/// A screenful of rows for whoever looks back: more of every statement would be a second copy of the database.
-fn default_answer_bytes() -> u32 {
-    16 << 10
-}
-
-fn default_segment_bytes() -> u64 {
-    64 << 20
-}
-
-fn default_queue_bytes() -> usize {
-    8 << 20
 }
 
 /// `[policy]`.

@@ -50,6 +50,9 @@ impl Config {
             }
             file(&mut target.password);
         }
+        let audit = &mut self.audit;
+        let keys = audit.signing_key.iter_mut().chain(&mut audit.encryption_key);
+        keys.chain(&mut audit.old_encryption_keys).for_each(file);
         let custody = &mut self.custody;
         custody.master_key.iter_mut().chain(&mut custody.previous_master_key).for_each(file);
         if let Some(vault) = &mut self.vault {

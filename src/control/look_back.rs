@@ -1,17 +1,16 @@
 //! Looking back at sessions from the pages: the record is read beside the control thread, one reading at a time.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
-use crate::audit::read::VerifyError;
+use crate::audit::read::{Folder, ReadError};
 use crate::audit::replay::{self, Moment, Summary};
 
 /// Reads the record for the pages.
 #[derive(Clone)]
 pub struct LookBack {
-    dir: Arc<Path>,
+    folder: Folder,
     /// A reading takes a core and the disk: who comes meanwhile waits.
     turn: Arc<Semaphore>,
 }
@@ -21,7 +20,7 @@ pub struct LookBack {
 pub enum LookBackError {
     /// The record does not hold together.
     #[error("{0}")]
-    Record(#[from] VerifyError),
+    Record(#[from] ReadError),
     /// The reading ended early.
     #[error("the record could not be read")]
     Ended,
@@ -37,14 +36,14 @@ pub struct Part {
 }
 
 impl LookBack {
-    /// Of the record in this folder.
-    pub fn new(dir: &Path) -> Self {
-        Self { dir: dir.into(), turn: Arc::new(Semaphore::new(1)) }
+    /// Of this record.
+    pub fn new(folder: Folder) -> Self {
+        Self { folder, turn: Arc::new(Semaphore::new(1)) }
     }
 
     /// The last so many sessions, the newest first.
     pub async fn sessions(&self, count: usize) -> Result<Vec<Summary>, LookBackError> {
-        self.read(move |dir| replay::sessions(dir, count)).await
+        self.read(move |folder| replay::sessions(folder, count)).await
     }
 
     /// `count` statements of a session, after so many others, and how it began and ended.
@@ -54,9 +53,9 @@ impl LookBack {
         after: usize,
         count: usize,
     ) -> Result<Part, LookBackError> {
-        self.read(move |dir| {
+        self.read(move |folder| {
             let mut part = Part::default();
-            replay::replay(dir, session, |moment| {
+            replay::replay(folder, session, |moment| {
                 let is_statement = matches!(moment, Moment::Statement(_));
                 let at = part.statements;
                 part.statements += usize::from(is_statement);
@@ -71,14 +70,14 @@ impl LookBack {
 
     async fn read<T: Send + 'static>(
         &self,
-        read: impl FnOnce(&Path) -> Result<T, VerifyError> + Send + 'static,
+        read: impl FnOnce(&Folder) -> Result<T, ReadError> + Send + 'static,
     ) -> Result<T, LookBackError> {
         let turn = Arc::clone(&self.turn).acquire_owned().await;
         let turn = turn.map_err(|_| LookBackError::Ended)?;
-        let dir = Arc::clone(&self.dir);
+        let folder = self.folder.clone();
         let reading = tokio::task::spawn_blocking(move || {
             let _turn = turn;
-            read(&dir)
+            read(&folder)
         });
         Ok(reading.await.map_err(|_| LookBackError::Ended)??)
     }

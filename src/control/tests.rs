@@ -133,7 +133,9 @@ impl House {
             events: sink,
             gateway: self.gateway.clone(),
             people: self.people.clone(),
-            look_back: super::LookBack::new(&self.dir.path().join("audit")),
+            look_back: super::LookBack::new(crate::audit::read::Folder::new(
+                self.dir.path().join("audit"),
+            )),
         }
     }
 

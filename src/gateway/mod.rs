@@ -11,6 +11,7 @@ mod issuers;
 mod logging;
 mod process;
 mod publish;
+mod record_keys;
 mod rotation;
 mod running;
 #[cfg(feature = "saml")]
@@ -24,6 +25,7 @@ mod web;
 
 pub use classify::{Proposed, classify};
 pub use inputs::{Inputs, Texts};
+pub use record_keys::{public_key, record_of, signing_key};
 pub use serve::run;
 
 use std::collections::BTreeMap;
@@ -64,6 +66,7 @@ pub fn check(file: &Path) -> Result<Inputs, GatewayError> {
     let inputs = Inputs::build(Texts::read(file)?, None, 1)?;
     logging::filter(file, &inputs.config.log)?;
     custody_start::check(file, &inputs.config)?;
+    record_keys::check(file, &inputs.config)?;
     let login_key = settings::login_key(file, inputs.config.server.login_key.as_deref())?;
     let common = settings::Common::new(&inputs.config, inputs.client_tls.clone(), login_key);
     for target in &inputs.config.targets {

@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::custody::{Around, Custodian, Held, side};
 use super::custody_start::Opened;
 use super::issuers::{Fetched, Issuers};
+use super::record_keys::{record_keys, record_of};
 use super::running::{Command, Running};
 use super::schemas::{Look, Looks};
 use super::settings::{Common, bind_all, limits, login_key, needs_restart, runtime};
@@ -119,7 +120,8 @@ impl Serving {
         let (listeners, control, pages) = doors(file, &config)?;
         let login_key = login_key(file, config.server.login_key.as_deref())?;
         let common = Common::new(&config, inputs.client_tls.clone(), login_key);
-        let audit = Audit::open(&config.audit, workers + 1)
+        let keys = record_keys(file, &config)?;
+        let audit = Audit::open(&config.audit, keys, workers + 1)
             .map_err(|error| GatewayError::Input(error.to_string()))?;
         let store =
             Store::open(&config.store.path).await.map_err(|error| store_refused(file, &error))?;
@@ -219,7 +221,7 @@ impl Serving {
             events: sink(&self.admin),
             gateway: Arc::clone(&self.running) as Arc<dyn crate::control::Gateway>,
             people: Arc::new(People::new((&self.started_with.passwords).into())),
-            look_back: LookBack::new(&self.started_with.audit.dir),
+            look_back: LookBack::new(record_of(&self.started_with).map_err(GatewayError::Input)?),
         };
         self.pages.start(&deps, self.publisher.published());
         let (stop_control, control_stopped) = oneshot::channel::<()>();

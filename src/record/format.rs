@@ -17,6 +17,9 @@ const MAX_LIST: usize = 256;
 /// The tags of an intent without and with query attributes.
 const INTENT: u8 = 4;
 const INTENT_WITH_ATTRIBUTES: u8 = 8;
+/// The tags of an approval without and with the session that asked.
+const APPROVAL: u8 = 6;
+const APPROVAL_OF_SESSION: u8 = 10;
 
 /// Longest piece of an answer in one record: what one read brings.
 pub const MAX_RELEASED: usize = 64 << 10;
@@ -117,6 +120,8 @@ pub enum Recorded {
         change: String,
         by: String,
         reason: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        session: Option<u64>,
     },
     Admin {
         at_us: i64,
@@ -127,7 +132,21 @@ pub enum Recorded {
 }
 
 impl Recorded {
-    /// The session that it is of, where it is of one.
+    /// When it happened, in microseconds since the epoch.
+    pub fn at_us(&self) -> i64 {
+        match self {
+            Self::SessionOpened { at_us, .. }
+            | Self::SessionClosed { at_us, .. }
+            | Self::LoginRefused { at_us, .. }
+            | Self::Intent { at_us, .. }
+            | Self::Released { at_us, .. }
+            | Self::Completion { at_us, .. }
+            | Self::Approval { at_us, .. }
+            | Self::Admin { at_us, .. } => *at_us,
+        }
+    }
+
+    /// The session that it is of, or that asked for it.
     pub fn session(&self) -> Option<u64> {
         match self {
             Self::SessionOpened { session, .. }
@@ -135,7 +154,8 @@ impl Recorded {
             | Self::Intent { session, .. }
             | Self::Released { session, .. }
             | Self::Completion { session, .. } => Some(*session),
-            _ => None,
+            Self::Approval { session, .. } => *session,
+            Self::LoginRefused { .. } | Self::Admin { .. } => None,
         }
     }
 }
@@ -168,9 +188,10 @@ pub fn encode(core: u16, sequence: u64, event: &Event<'_>, out: &mut Vec<u8>) {
         Event::Intent(intent) => w.intent(intent),
         Event::Completion(completion) => w.completion(completion),
         Event::Released(released) => w.released(released),
-        Event::Approval { at_us, approval, change, by, reason } => {
-            w.tag(6, *at_us);
+        Event::Approval { at_us, approval, change, by, reason, session } => {
+            w.tag(APPROVAL_OF_SESSION, *at_us);
             [*approval, *change, *by, *reason].iter().for_each(|text| w.text(text));
+            w.u64(*session);
         }
         Event::Admin { at_us, by, action, subject } => {
             w.tag(7, *at_us);
@@ -299,12 +320,13 @@ pub fn decode(bytes: &[u8]) -> Result<Record, FormatError> {
             cut: r.u8()? != 0,
             bytes: r.bytes()?.to_vec(),
         },
-        6 => Recorded::Approval {
+        APPROVAL | APPROVAL_OF_SESSION => Recorded::Approval {
             at_us,
             approval: r.text()?,
             change: r.text()?,
             by: r.text()?,
             reason: r.text()?,
+            session: if tag == APPROVAL { None } else { Some(r.u64()?) },
         },
         7 => Recorded::Admin { at_us, by: r.text()?, action: r.text()?, subject: r.text()? },
         _ => return Err(FormatError),

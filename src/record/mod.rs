@@ -154,6 +154,8 @@ pub enum Event<'a> {
         by: &'a str,
         /// The reason given.
         reason: &'a str,
+        /// The gateway's id of the session that asked.
+        session: u64,
     },
     /// An administrator (or the gateway itself) did something: reload, swap, token made or revoked.
     Admin {

@@ -42,6 +42,7 @@ mod permitted;
 mod policy;
 mod pool;
 mod proxies;
+mod record;
 mod relay;
 mod replay;
 mod runs;

@@ -9,12 +9,11 @@ mod result;
 mod sessions;
 
 use std::collections::HashMap;
-use std::path::Path;
 
 pub use result::{Answer, Column};
 pub use sessions::{Summary, sessions};
 
-use super::read::{VerifyError, each};
+use super::read::{Folder, ReadError};
 use crate::codec::Capabilities;
 use crate::record::{Masked, Record, Recorded};
 use result::Reading;
@@ -125,10 +124,16 @@ pub enum Moment {
     },
 }
 
-/// Replays a session: hands over each of its moments. The record is verified on the way.
-pub fn replay(dir: &Path, session: u64, mut moment: impl FnMut(Moment)) -> Result<(), VerifyError> {
+/// Replays a session: hands over each of its moments.
+pub fn replay(
+    folder: &Folder,
+    session: u64,
+    mut moment: impl FnMut(Moment),
+) -> Result<(), ReadError> {
     let mut player = Player::new(session);
-    each(dir, |record| player.take(record).into_iter().for_each(&mut moment))?;
+    folder.of_session(session, |found| {
+        player.take(found.record).into_iter().for_each(&mut moment);
+    })?;
     player.end().into_iter().for_each(moment);
     Ok(())
 }

@@ -1,10 +1,9 @@
 //! The sessions of the record, summed up: who was there, and what there is to look back at.
 
 use std::collections::HashMap;
-use std::path::Path;
 
 use super::Opened;
-use crate::audit::read::{VerifyError, each};
+use crate::audit::read::{Folder, ReadError};
 use crate::record::{Record, Recorded};
 
 /// A session, summed up.
@@ -27,12 +26,23 @@ pub struct Summary {
     pub masked_cells: u64,
 }
 
-/// The last so many sessions, the newest first.
-pub fn sessions(dir: &Path, count: usize) -> Result<Vec<Summary>, VerifyError> {
-    let mut found = Sessions { count, ..Sessions::default() };
-    each(dir, |record| found.take(record))?;
-    let mut all: Vec<Summary> = found.all.into_values().collect();
-    all.sort_by_key(|summary| std::cmp::Reverse(summary.opened.at_us));
+/// The last so many sessions, the newest first. Of the segments, as few are read as have so many.
+pub fn sessions(folder: &Folder, count: usize) -> Result<Vec<Summary>, ReadError> {
+    let (mut back, mut all) = (1, Vec::new());
+    loop {
+        let (records, is_all) = folder.last_segments(back)?;
+        let mut found = Sessions { count, ..Sessions::default() };
+        for record in records {
+            found.take(record?.record);
+        }
+        all.extend(found.all.into_values());
+        if is_all || all.len() >= count {
+            break;
+        }
+        all.clear();
+        back *= 2;
+    }
+    all.sort_by_key(|summary: &Summary| std::cmp::Reverse(summary.opened.at_us));
     all.truncate(count);
     Ok(all)
 }

@@ -301,7 +301,7 @@ fn prepared_statements_of_many_drivers_at_once() {
 
 #[test]
 fn every_intent_has_its_completion_in_the_record() {
-    use crate::audit::read;
+    use crate::audit::read::Folder;
     use crate::record::Recorded;
     let Some(mut stand) = Stand::start(Options::new(Driver::Auto)) else { return };
     stand.ok("SELECT 1; SELECT 2; INSERT INTO item VALUES (5000, 'x'); SELECT COUNT(*) FROM item");
@@ -313,14 +313,17 @@ fn every_intent_has_its_completion_in_the_record() {
     wait_for("its end", || stand.net.as_ref().unwrap().session_count() == 0);
     let dir = stand.end();
     let (mut opened, mut closed, mut intents, mut completions) = (0, 0, Vec::new(), Vec::new());
-    let report = read::each(&dir.path().join("audit"), |record| match record.event {
-        Recorded::SessionOpened { .. } => opened += 1,
-        Recorded::SessionClosed { .. } => closed += 1,
-        Recorded::Intent { session, statement, .. } => intents.push((session, statement)),
-        Recorded::Completion { session, statement, .. } => completions.push((session, statement)),
-        _ => {}
-    });
-    report.unwrap();
+    for found in Folder::new(dir.path().join("audit")).records().unwrap() {
+        match found.unwrap().record.event {
+            Recorded::SessionOpened { .. } => opened += 1,
+            Recorded::SessionClosed { .. } => closed += 1,
+            Recorded::Intent { session, statement, .. } => intents.push((session, statement)),
+            Recorded::Completion { session, statement, .. } => {
+                completions.push((session, statement))
+            }
+            _ => {}
+        }
+    }
     assert_eq!((opened, closed), (3, 3));
     // each of the three sessions chose its database at the login, which is a statement too
     assert_eq!(intents.len(), 3 + 4 + 1 + 1);

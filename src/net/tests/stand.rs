@@ -115,14 +115,11 @@ impl Stand {
             (store, desk, service)
         });
         let settings = crate::config::Audit {
-            dir: folder.path().join("audit"),
             durability: options.durability,
-            literals: false,
-            segment_bytes: 64 << 20,
-            queue_bytes: 8 << 20,
-            answer_bytes: 16 << 10,
+            ..crate::config::Audit::at(folder.path().join("audit"))
         };
-        let audit = Audit::open(&settings, 1).unwrap();
+        let audit =
+            Audit::open(&settings, crate::audit::keys::Keys::generate().unwrap(), 1).unwrap();
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
         let net = super::super::start(NetConfig {

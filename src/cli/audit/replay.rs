@@ -1,20 +1,20 @@
 //! `rowgate audit replay`: a session as it went, on the terminal: at once, at its own pace, or step by step.
 
 use std::io::{BufRead as _, IsTerminal as _};
-use std::path::Path;
 use std::time::Duration;
 
 use clap::Args;
 use comfy_table::{Table, presets};
 
-use super::args::Output;
-use super::output::{Sheet, say, shortened, time, visible};
-use super::progress::during;
-use super::{CliError, Context};
+use super::{READING, failed, folder};
 use crate::audit::replay::{Answer, Moment, Opened, Played, replay};
+use crate::cli::args::Output;
+use crate::cli::output::{Sheet, say, shortened, time, visible};
+use crate::cli::progress::during;
+use crate::cli::{CliError, Context};
 use crate::record::Masked;
 
-pub(super) const REPLAY_EXAMPLES: &str = "\
+pub(in crate::cli) const REPLAY_EXAMPLES: &str = "\
 Examples:
   rowgate audit replay 4611686018427387905
   rowgate audit replay 4611686018427387905 --step
@@ -28,7 +28,7 @@ const MAX_PAUSE: Duration = Duration::from_secs(5);
 const MAX_ROWS: usize = 50;
 
 #[derive(Args, Debug)]
-pub(super) struct ReplayArgs {
+pub(in crate::cli) struct ReplayArgs {
     /// The session's id, as `audit tail` and `sessions list` show it
     session: u64,
     /// Wait for Enter after each moment
@@ -48,18 +48,17 @@ fn speed(text: &str) -> Result<f64, String> {
     }
 }
 
-pub(super) fn run(context: &Context, dir: &Path, args: &ReplayArgs) -> Result<(), CliError> {
+pub(super) fn run(context: &Context, args: &ReplayArgs) -> Result<(), CliError> {
     if args.step && !std::io::stdin().is_terminal() {
         return Err(CliError::input("--step waits for Enter, and standard input is no terminal"));
     }
+    let folder = folder(context)?;
     let mut moments = Vec::new();
-    let read =
-        during("reading the record", || replay(dir, args.session, |moment| moments.push(moment)));
-    read.map_err(|error| CliError::failed(error.to_string()))?;
+    during(READING, || replay(&folder, args.session, |moment| moments.push(moment)))
+        .map_err(failed)?;
     if moments.is_empty() {
         return Err(CliError::failed(format!(
-            "{}: no record of session {}; `rowgate audit tail` lists the last ones",
-            dir.display(),
+            "no record of session {}; `rowgate audit search` lists statements and their sessions",
             args.session
         )));
     }
