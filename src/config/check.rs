@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::Path;
 
+use super::approvals::approvals;
 use super::certificates::certificates;
 use super::custody::{Reference, custody};
 use super::groups::groups;
@@ -12,6 +13,7 @@ use super::issuers::issuers;
 use super::parse::{Complaint, Step};
 use super::saml::saml;
 use super::web::web;
+use super::webhooks::webhooks;
 use super::{Config, LabelRule, SEALED, Target, UpstreamTls};
 use crate::schema::Labels;
 
@@ -24,6 +26,7 @@ pub(super) fn check(config: &Config) -> Checked {
         return complain(&[Step::Key("version")], what, "write version = 1");
     }
     bounds(config)?;
+    approvals(config)?;
     places(config)?;
     peers(config)?;
     client_certificates(config)?;
@@ -31,6 +34,7 @@ pub(super) fn check(config: &Config) -> Checked {
     plugins(config)?;
     issuers(config)?;
     web(config)?;
+    webhooks(config)?;
     certificates(config)?;
     groups(config)?;
     custody(config)?;
@@ -42,7 +46,7 @@ pub(super) fn check(config: &Config) -> Checked {
 pub(super) type Bound = (&'static str, u64, RangeInclusive<u64>, &'static str);
 
 fn bounds(config: &Config) -> Checked {
-    let Config { server, audit, approvals, .. } = config;
+    let Config { server, audit, .. } = config;
     let row = "the protocol's own limit is 1 GiB";
     let (statement_bytes, row_bytes) = (server.max_statement_bytes, server.max_row_bytes);
     let collected = wide(server.max_collected_bytes);
@@ -73,13 +77,6 @@ fn bounds(config: &Config) -> Checked {
         ("segment_bytes", audit.segment_bytes, 64 << 10..=4 << 30, many),
         ("queue_bytes", wide(audit.queue_bytes), 64 << 10..=1 << 30, queue),
     ];
-    let (wait, expiry, month) = (approvals.wait_s, approvals.expiry_s, 30 * 86_400);
-    let pending = wide(approvals.max_pending);
-    let of_approvals: [Bound; 3] = [
-        ("wait_s", wait, 0..=3_600, "drivers give up long before; 0 means a ticket at once"),
-        ("expiry_s", expiry, wait.max(1)..=month, "from approvals.wait_s to a month"),
-        ("max_pending", pending, 1..=100_000, "each waits on a live connection"),
-    ];
     let within = |table, all: &[Bound]| {
         all.iter().try_for_each(|bound| in_bounds(&[Step::Key(table), Step::Key(bound.0)], bound))
     };
@@ -89,8 +86,7 @@ fn bounds(config: &Config) -> Checked {
     ];
     within("passwords", &of_passwords)?;
     within("server", &of_server)?;
-    within("audit", &of_audit)?;
-    within("approvals", &of_approvals)
+    within("audit", &of_audit)
 }
 
 pub(super) fn in_bounds(path: &[Step], (_, value, bounds, why): &Bound) -> Checked {
@@ -455,7 +451,7 @@ fn is_word(text: &str) -> bool {
     (1..=64).contains(&text.len()) && text.bytes().all(allowed)
 }
 
-fn wide(number: usize) -> u64 {
+pub(super) fn wide(number: usize) -> u64 {
     u64::try_from(number).unwrap_or(u64::MAX)
 }
 

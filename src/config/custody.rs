@@ -83,7 +83,7 @@ pub(super) fn custody(config: &Config) -> Checked {
 }
 
 /// Whether this is a reference to what lies on this machine.
-fn is_place(text: &str) -> bool {
+pub(super) fn is_place(text: &str) -> bool {
     let reference = text.split_once(':');
     reference.is_some_and(|(kind, rest)| ["env", "file"].contains(&kind) && !rest.is_empty())
 }

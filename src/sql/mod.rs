@@ -9,6 +9,7 @@ mod comment;
 mod facts;
 mod form;
 mod kill;
+mod layout;
 mod lexer;
 mod lineage;
 mod local_file;
@@ -28,6 +29,7 @@ pub use facts::{
 };
 pub use form::{Form, Tokens};
 pub use kill::{Kill, kill};
+pub use layout::{Meant, laid_out, meant};
 pub use local_file::local_file;
 pub use mode::sets_mode;
 pub use split::{MAX_STATEMENTS, Split, split};

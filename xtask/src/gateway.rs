@@ -31,6 +31,8 @@ pub struct Options {
     pub durability: String,
     /// Seconds that a held statement waits.
     pub wait_s: u64,
+    /// TOML appended to `[approvals]`.
+    pub approvals: String,
     /// TOML appended to `[server]`.
     pub server: String,
     /// TOML appended to the configuration.
@@ -59,6 +61,7 @@ impl Options {
             durability: "sync".to_owned(),
             server: String::new(),
             wait_s: 50,
+            approvals: String::new(),
             more: String::new(),
             upstream_tls: "tls = \"off\"".to_owned(),
             labels: SHOP_LABELS.to_owned(),
@@ -338,6 +341,7 @@ files = ["{dir}/policy.cedar"]
 
 [approvals]
 wait_s = {wait_s}
+{approvals}
 
 {labels}
 [[targets]]
@@ -359,6 +363,7 @@ catalog_refresh_s = {refresh}
         audit = audit.display(),
         durability = options.durability,
         wait_s = options.wait_s,
+        approvals = options.approvals,
         listen_host = options.listen_host,
         address = address,
         refresh = options.catalog_refresh_s,

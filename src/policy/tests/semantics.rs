@@ -212,7 +212,7 @@ fn bad_bundles_are_refused_in_one_line() {
         ),
         (
             "@id(\"a\") @colour(\"red\") permit (principal, action, resource);",
-            "p.cedar: policy a: unknown annotation @colour; use @id, @message, @mask, @approve or @passthrough",
+            "p.cedar: policy a: unknown annotation @colour; use @id, @message, @mask, @approve, @mode or @passthrough",
         ),
         (
             "@id(\"a\") permit (principal, action, resource) when { context.has_were };",
