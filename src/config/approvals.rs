@@ -86,3 +86,24 @@ pub(super) fn approvals(config: &Config) -> Checked {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (from, to, wanted) in [
+            ("mode = \"wait-then-ticket\"", "mode = \"later\"", "approvals.mode"),
+            ("break_glass_groups = []", "break_glass_groups = [\"\"]", "name a group"),
+            ("break_glass_reason_chars = 20", "break_glass_reason_chars = 0", "1 to 500"),
+        ] {
+            let text = Config::SAMPLE.replace(from, to);
+            assert_ne!(text, Config::SAMPLE, "{from}");
+            let error = Config::parse(&text, "r.toml").unwrap_err().to_string();
+            assert!(error.contains(wanted), "{to}: {error}");
+        }
+        let text = Config::SAMPLE.replace("\"wait-then-ticket\" ", "\"ticket\" ");
+        assert_eq!(Config::parse(&text, "r").unwrap().approvals.mode, ApprovalMode::Ticket);
+    }
+}

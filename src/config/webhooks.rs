@@ -168,3 +168,37 @@ fn people(webhook: &Webhook, at: usize) -> Checked {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "[[webhooks]]\nurl = \"https://a.example/x\"\nsecret = \"env:S\"\n";
+
+    fn read(more: &str) -> Result<Config, String> {
+        let text = format!("{}\n{more}", Config::SAMPLE);
+        Config::parse(&text, "r.toml").map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let people =
+            "format = \"slack\"\n[[webhooks.people]]\nslack = \"U1A\"\nidentity = \"ann\"\n";
+        let config = read(&format!("{GOOD}{people}")).unwrap();
+        assert_eq!(config.webhooks[0].people[0].identity, "ann");
+        assert!(read(&GOOD.replace("https://a.example/x", "env:URL")).is_ok());
+        assert!(read(&GOOD.replace("https://a.example", "http://127.0.0.1:9")).is_ok());
+        for (text, wanted) in [
+            (GOOD.replace("https://", "http://"), "webhooks.url"),
+            (GOOD.replace("env:S", "hunter2"), "webhooks.secret"),
+            (format!("{GOOD}events = [\"made\"]"), "webhooks"),
+            (format!("{GOOD}{people}").replace("slack\"\n[[", "json\"\n[["), "webhooks.people"),
+            (format!("{GOOD}{people}").replace("U1A", "ann"), "webhooks.people.slack"),
+            (format!("{GOOD}{people}").replace("\"ann\"", "\" \""), "webhooks.people.identity"),
+            (GOOD.repeat(MAX_WEBHOOKS + 1), "webhooks: more than 16"),
+        ] {
+            let error = read(&text).unwrap_err();
+            assert!(error.contains(wanted) && !error.contains("hunter2"), "{text}: {error}");
+        }
+    }
+}

@@ -6,6 +6,7 @@
 
 mod canonical;
 mod comment;
+mod explainable;
 mod facts;
 mod form;
 mod kill;
@@ -23,6 +24,7 @@ mod tracking;
 mod verb;
 mod words;
 
+pub use explainable::is_explainable;
 pub use facts::{
     Access, Assigned, ColumnRef, ColumnUse, Facts, Leaves, Lineage, NewValue, Output, Place,
     TableUse, Trace, Unknown, Verb,

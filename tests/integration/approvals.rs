@@ -2,8 +2,10 @@
 
 use std::process::Child;
 
+use crate::browser::Browser;
 use crate::bulk::execute;
 use crate::stand::{Flavour, Stand, errors, on_both, wait_for};
+use crate::web::{Site, csrf};
 use crate::wire::{Wire, text};
 
 on_both!(
@@ -153,7 +155,7 @@ fn what_a_session_has_set_is_part_of_what_was_approved(flavour: Flavour) {
 fn the_glass_is_broken_by_one_person_and_never_in_silence() {
     // the admin socket maps this process's user to alice, of the groups approvers and admins
     let glass = "break_glass_groups = [\"admins\"]\nbreak_glass_reason_chars = 10";
-    let stand = Stand::with(|options| options.approvals = glass.to_owned());
+    let stand = Stand::with(|options| options.approvals.push_str(glass));
     let token = stand.token("alice", "developers");
     let held = stand.spawn_sql("alice", &token, ALTER);
     let id = stand.pending();
@@ -194,7 +196,7 @@ fn nobody_breaks_the_glass_by_default() {
 
 #[test]
 fn an_approver_sees_all_that_it_takes() {
-    let stand = Stand::with(|options| options.approvals = "mode = \"ticket\"".to_owned());
+    let stand = Stand::with(|options| options.approvals.push_str("mode = \"ticket\""));
     let token = stand.token("bot", "agents");
     let user = "bot;run=42;pipeline=nightly";
     let mut wire = Wire::login(stand.gateway.port, user, &token, 0);
@@ -237,7 +239,7 @@ fn an_approver_sees_all_that_it_takes() {
 #[test]
 fn watching_tells_what_comes_and_changes() {
     use std::io::BufRead as _;
-    let stand = Stand::with(|options| options.approvals = "mode = \"ticket\"".to_owned());
+    let stand = Stand::with(|options| options.approvals.push_str("mode = \"ticket\""));
     let token = stand.token("bot", "agents");
     let mut watch = std::process::Command::new(crate::stand::binary());
     watch.args(["approvals", "watch", "--output", "json", "--config"]);
@@ -257,4 +259,44 @@ fn watching_tells_what_comes_and_changes() {
     let pid = watch.id().to_string();
     assert!(std::process::Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
     assert_eq!(watch.wait().unwrap().code(), Some(0), "Ctrl-C is how it ends");
+}
+
+#[test]
+fn the_glass_is_broken_on_the_page_with_a_reason_and_a_second_thought() {
+    let site = Site::changed(
+        "http",
+        |_| String::new(),
+        |options| {
+            options.approvals.push_str("break_glass_groups = [\"on-call\"]");
+            options.more.push_str("[[groups]]\nname = \"on-call\"\nmembers = [\"dee\"]\n");
+        },
+    );
+    let token = site.stand.token("bot", "agents");
+    let held = site.stand.spawn_sql("bot", &token, ALTER);
+    let id = site.stand.pending();
+    let mut ben = site.signed_in("ben");
+    let page = ben.get(&site.at(&format!("/approvals/{id}"))).body;
+    assert!(!page.contains("break-glass"), "an approver is not on call: {page}");
+    for wanted in ["runs at once, for the client that waits", "127.0.0.1", "shop.orders"] {
+        assert!(page.contains(wanted), "{wanted}: {page}");
+    }
+    let mut dee = site.signed_in("dee");
+    let page = dee.get(&site.at(&format!("/approvals/{id}"))).body;
+    assert!(page.contains("value=\"break-glass\"") && page.contains("minlength=\"20\""), "{page}");
+    let place = site.at(&format!("/approvals/{id}/decide"));
+    let send = |browser: &mut Browser, reason: &str, confirmed: &str| {
+        let token = csrf(browser, &site);
+        let form = [("csrf", token.as_str()), ("verdict", "break-glass")];
+        browser.post(&place, &[&form[..], &[("reason", reason), ("confirmed", confirmed)]].concat())
+    };
+    let why = "outage 4711, on call alone";
+    assert_eq!(send(&mut ben, why, "yes").status, 403);
+    assert_eq!(send(&mut dee, why, "").status, 400, "without a tick");
+    assert_eq!(send(&mut dee, "because", "yes").status, 400, "without a reason");
+    assert!(!gift_exists(&site.stand));
+    let page = send(&mut dee, why, "yes");
+    assert!(dee.follow(page).body.contains("The glass is broken"));
+    assert_eq!(answer(held), (true, String::new()));
+    let page = dee.get(&site.at(&format!("/approvals/{id}"))).body;
+    assert!(page.contains("broke the glass") && page.contains(why), "{page}");
 }

@@ -59,7 +59,7 @@ fn is_outdated(stand: &Stand, id: &str) -> bool {
 
 fn a_ticket_at_once_and_the_same_again(flavour: Flavour) {
     let stand = Stand::on_with(flavour, |options| {
-        options.approvals = "mode = \"ticket\"".to_owned();
+        options.approvals.push_str("mode = \"ticket\"");
     });
     let token = stand.token("bot", "agents");
     let asked = Instant::now();
@@ -68,6 +68,11 @@ fn a_ticket_at_once_and_the_same_again(flavour: Flavour) {
     let id = stand.pending();
     assert!(ticket.contains(&format!("Rowgate [RG-TICKET] id={id} poll_s=5: ")), "{ticket}");
     assert!(stand.sql_refused("bot", &token, DELETE).contains(&id), "the same ticket");
+    let shown = stand.gateway.cli_ok(&["approvals", "show", &id]).unwrap();
+    let rows =
+        shown.lines().find_map(|line| line.strip_prefix("rows         about ")).expect(&shown);
+    let rows: u64 = rows.parse().unwrap();
+    assert!((1..=1_000).contains(&rows), "the key finds nine of 12,000: {rows}");
     approve(&stand, &id);
     stand.sql_ok("bot", &token, DELETE);
     assert_eq!(payments(&stand), "11991");
@@ -76,7 +81,7 @@ fn a_ticket_at_once_and_the_same_again(flavour: Flavour) {
 fn who_waits_to_the_end_gets_no_ticket(flavour: Flavour) {
     let stand = Stand::on_with(flavour, |options| {
         options.wait_s = 1;
-        options.approvals = "expiry_s = 4".to_owned();
+        options.approvals.push_str("expiry_s = 4");
     });
     let token = stand.token("bot", "agents");
     let rule = "@id(\"agents-bulk-high-value\")\n";
@@ -110,7 +115,7 @@ fn a_mode_that_is_none_is_refused_by_name() {
 fn the_guides_snippet_waits_for_people(flavour: Flavour) {
     let web = format!("http://127.0.0.1:{}", mariadb::free_port().unwrap());
     let stand = Stand::on_with(flavour, |options| {
-        options.approvals = "mode = \"ticket\"".to_owned();
+        options.approvals.push_str("mode = \"ticket\"");
         options.more = xtask::gateway::web_table(&web, "");
     });
     let token = stand.token("bot", "agents");
@@ -224,7 +229,7 @@ fn a_label_that_came_while_people_thought_counts(flavour: Flavour) {
 
 fn an_approved_ticket_is_for_the_rules_it_was_approved_under(flavour: Flavour) {
     let stand = Stand::on_with(flavour, |options| {
-        options.approvals = "mode = \"ticket\"".to_owned();
+        options.approvals.push_str("mode = \"ticket\"");
     });
     let token = stand.token("bot", "agents");
     stand.sql_refused("bot", &token, DELETE);

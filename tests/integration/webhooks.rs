@@ -107,7 +107,7 @@ fn a_receiver_is_told_signed_and_again_where_it_failed() {
     };
     let with_text = "statement = \"text\"\nevents = [\"requested\"]";
     let stand = Stand::with(|options| {
-        options.approvals = "mode = \"ticket\"".to_owned();
+        options.approvals.push_str("mode = \"ticket\"");
         options.more = hook(first.port, "") + &hook(second.port, with_text);
     });
     let token = stand.token("bot", "agents");

@@ -28,11 +28,11 @@ pub use slack::{Pressed, SlackDoor, SlackRefused};
 const QUEUE: usize = 256;
 /// How long a receiver may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// How often one event is tried: with the pauses between, for a minute or two.
-const TRIES: u32 = 6;
+/// How often one event is tried: with the pauses between, for two minutes or so.
+const TRIES: u32 = 8;
 /// The first pause; each is twice the one before.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 /// For what is still to be told when the gateway ends.
 const FAREWELL: Duration = Duration::from_secs(3);
 

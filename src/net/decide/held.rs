@@ -13,6 +13,8 @@ pub struct Held {
     pub digest: [u8; 32],
     /// The labels of each, and of its columns, where there are any.
     pub labels: BTreeMap<String, Vec<String>>,
+    /// Each is known, and no view: whoever reads them calls nothing.
+    pub is_plain: bool,
     /// Those of its columns that have labels, by their folded names.
     labelled: Vec<(String, LabelledColumn)>,
     /// The columns of the first table that is written to, as an INSERT without a list of names fills them.
@@ -31,15 +33,17 @@ pub struct LabelledColumn {
 impl Held {
     pub(super) fn of(facts: &Facts, catalog: &Catalog) -> Self {
         let mut hasher = blake3::Hasher::new();
-        let mut held = Self::default();
+        let mut held = Self { is_plain: !facts.tables.is_empty(), ..Self::default() };
         for used in &facts.tables {
             part(&mut hasher, used.schema.as_bytes());
             part(&mut hasher, used.name.as_bytes());
             let Some(table) = catalog.table(&used.schema, &used.name) else {
                 part(&mut hasher, b"unknown");
+                held.is_plain = false;
                 continue;
             };
             feed(&mut hasher, table, catalog);
+            held.is_plain &= table.kind == TableKind::Base && !table.generates;
             held.add(table, catalog);
             if used.access == Access::Write && held.written.is_empty() {
                 let seen = table.columns.iter().filter(|column| !column.invisible);

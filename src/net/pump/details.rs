@@ -1,13 +1,20 @@
 //! What an approver is shown of a held statement beside its text.
 
-use super::Pump;
+use std::sync::Arc;
+use std::time::Duration;
+
 use super::hold::unseen_parameters;
+use super::{Pump, Stop};
 use crate::fault::Fault;
+use crate::net::Explained;
 use crate::net::decide::{Decision, Held};
 use crate::run::Names;
 use crate::session::{ShownRow, Statement, StatementKind};
 use crate::sql::{self, Meant};
 use crate::store::{Details, Named, Parameter};
+
+/// What an estimate may cost: people take longer.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 impl Pump {
     pub(super) fn details(
@@ -43,6 +50,35 @@ impl Pump {
             parameters: parameters(rows, &meant, held, is_bulk),
             estimated_rows: None,
         })
+    }
+}
+
+impl Pump {
+    /// How many rows the database expects it to look at, if it can say so in time, and without running any of it.
+    pub(super) async fn estimate(
+        &mut self,
+        statement: &Statement,
+        decision: &Decision,
+    ) -> Result<Option<u64>, Stop> {
+        let Some(of) = self.explained(statement, decision) else { return Ok(None) };
+        let shared = Arc::clone(&self.worker.shared);
+        let asked = shared.schemas.estimate(self.target_index, of);
+        let estimate = self.while_client_lives(monoio::time::timeout(PATIENCE, asked)).await?;
+        Ok(estimate.ok().flatten())
+    }
+
+    fn explained(&self, statement: &Statement, decision: &Decision) -> Option<Explained> {
+        decision.shape.held.as_ref().filter(|held| held.is_plain)?;
+        let facets = self.session.facets()?;
+        let text = decision.canonical.as_deref().unwrap_or_else(|| self.text(statement));
+        let text = std::str::from_utf8(text).ok()?;
+        let flavour = self.worker.with_snapshot(|snapshot| {
+            let catalog = snapshot.catalogs.get(self.target_index).and_then(Option::as_ref)?;
+            let profile = &catalog.profile;
+            sql::is_explainable(text, profile, facets.sql_mode).then_some(profile.flavour)
+        })?;
+        let schema = facets.schema.map(str::to_owned);
+        Some(Explained { schema, statement: text.to_owned(), flavour })
     }
 }
 

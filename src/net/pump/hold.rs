@@ -27,8 +27,9 @@ impl Pump {
             let Effect::Hold(hold) = &decision.shape.effect else {
                 return self.admit_statement(&decision).await;
             };
+            let estimate = self.estimate(statement, &decision).await?;
             let request = match self.new_request(statement, &decision, hold) {
-                Ok(request) => request,
+                Ok(request) => with_estimate(request, estimate),
                 Err(fault) => return Ok(Ruling::Refuse(fault)),
             };
             let agreed_to = request.grant_key;
@@ -176,6 +177,11 @@ impl Pump {
             mode: hold.mode,
         })
     }
+}
+
+fn with_estimate(mut request: NewRequest, estimate: Option<u64>) -> NewRequest {
+    request.details.estimated_rows = estimate;
+    request
 }
 
 /// The text, with the bytes written out that are no UTF-8: it may be in another character set.
