@@ -66,6 +66,9 @@ impl FaultKind {
     }
 }
 
+/// The longest text that the stock clients' libraries keep of an error (`MYSQL_ERRMSG_SIZE`, its NUL left out).
+const MAX_TEXT: usize = 511;
+
 /// An error as the client will see it. Never holds secrets or cell values.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{code} ({}): {message}", std::str::from_utf8(.sqlstate).unwrap_or("HY000"))]
@@ -202,9 +205,24 @@ impl Fault {
         Self::new(FaultKind::Policy, 1142, *b"42000", text)
     }
 
-    /// 1644/45000: the statement needs approval and did not get it (ticket, denial, expiry).
-    pub fn approval(code: &str, message: &str) -> Self {
-        Self::new(FaultKind::Approval, 1644, *b"45000", format!("Rowgate [{code}]: {message}"))
+    /// 1644/45000: the statement needs approval and did not get it (ticket, denial, expiry). What programs read stands in
+    /// front of the first `": "`, as ` key=value` each, without white space in them; the words behind it are cut to what
+    /// clients show.
+    pub fn approval(code: &str, fields: &[(&str, &str)], words: &str) -> Self {
+        let mut text = format!("Rowgate [{code}]");
+        for (key, value) in fields {
+            text.extend([" ", key, "=", value]);
+        }
+        text.push_str(": ");
+        let room = MAX_TEXT.saturating_sub(text.len());
+        if words.len() <= room {
+            text.push_str(words);
+        } else {
+            let end = words.floor_char_boundary(room.saturating_sub("…".len()));
+            text.push_str(words.get(..end).unwrap_or_default());
+            text.push('…');
+        }
+        Self::new(FaultKind::Approval, 1644, *b"45000", text)
     }
 
     /// 3100/HY000: a plugin failed, so nothing was released.

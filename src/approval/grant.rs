@@ -12,7 +12,7 @@ impl std::fmt::Debug for GrantKey {
     }
 }
 
-/// Everything that decides what the statement would do.
+/// Everything that decides what the statement would do, and what its approver was told of it.
 #[derive(Clone, Copy, Debug)]
 pub struct GrantScope<'a> {
     /// The target's name.
@@ -34,6 +34,16 @@ pub struct GrantScope<'a> {
     /// The typed parameters of an EXECUTE as they came (NULL bitmap, types, values; in bulk: types,
     /// indicators and values); empty otherwise.
     pub parameters: &'a [u8],
+    /// The rule that holds it.
+    pub rule: &'a str,
+    /// Whom that asks; none: those of the configuration.
+    pub approver_groups: &'a [String],
+    /// How many of them.
+    pub approvers: u8,
+    /// What of its result is masked, and how.
+    pub masked: &'a [String],
+    /// A digest of the tables that it touches: their columns in order, and all labels.
+    pub tables: [u8; 32],
 }
 
 impl GrantScope<'_> {
@@ -44,7 +54,7 @@ impl GrantScope<'_> {
             hasher.update(&(bytes.len() as u64).to_le_bytes());
             hasher.update(bytes);
         };
-        part(b"rowgate grant 2");
+        part(b"rowgate grant 3");
         part(self.target.as_bytes());
         // no database and a database of the empty name are two things
         part(&[u8::from(self.schema.is_some())]);
@@ -56,6 +66,13 @@ impl GrantScope<'_> {
         part(self.canonical);
         part(&[u8::from(self.bulk)]);
         part(self.parameters);
+        part(self.rule.as_bytes());
+        part(&[self.approvers]);
+        for texts in [self.approver_groups, self.masked] {
+            part(&texts.len().to_le_bytes());
+            texts.iter().for_each(|text| part(text.as_bytes()));
+        }
+        part(&self.tables);
         GrantKey(*hasher.finalize().as_bytes())
     }
 }
@@ -74,6 +91,11 @@ mod tests {
         canonical: b"DELETE FROM t WHERE id = ?",
         bulk: false,
         parameters: b"\x00\x01\x08\x00\x05",
+        rule: "r",
+        approver_groups: &[],
+        approvers: 1,
+        masked: &[],
+        tables: [0; 32],
     };
 
     #[test]
@@ -83,6 +105,7 @@ mod tests {
 
     #[test]
     fn every_part_counts() {
+        let (a, b) = (["a".to_owned()], ["b".to_owned()]);
         let others = [
             GrantScope { target: "shop2", ..SCOPE },
             GrantScope { schema: None, ..SCOPE },
@@ -94,6 +117,12 @@ mod tests {
             GrantScope { bulk: true, ..SCOPE },
             GrantScope { canonical: b"DELETE FROM t WHERE id = 1", ..SCOPE },
             GrantScope { parameters: b"\x00\x01\x08\x00\x06", ..SCOPE },
+            GrantScope { rule: "s", ..SCOPE },
+            GrantScope { approver_groups: &a, ..SCOPE },
+            GrantScope { approver_groups: &b, ..SCOPE },
+            GrantScope { masked: &a, ..SCOPE },
+            GrantScope { approvers: 2, ..SCOPE },
+            GrantScope { tables: [1; 32], ..SCOPE },
             // a byte moved from one part to the next
             GrantScope {
                 canonical: b"DELETE FROM t WHERE id = ?\x00",

@@ -4,32 +4,37 @@
 //! control thread, is the only writer of approvals, and turns whoever still waits at its end into tickets. Who is
 //! logged in where, and how the approver reached us, is not known here.
 
+mod admission;
+mod decision;
 mod grant;
 mod rules;
 mod service;
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 
+pub use decision::{Decision, Outlook, page_of};
 pub use grant::{GrantKey, GrantScope};
 pub use rules::{Approver, VoteRefused};
 pub use service::DeskService;
 
-use crate::config::Approvals;
+use crate::clock::now_us;
+use crate::config::{ApprovalEvent, ApprovalMode, Approvals};
 use crate::fault::Fault;
 use crate::record::Event;
-use crate::store::{Approval, Store, StoreError};
+use crate::store::{Approval, Details, Store, StoreError};
 
 /// Requests and votes on their way to the desk. It answers in milliseconds, and one more hold than this at the same
 /// moment is better refused than queued.
 const QUEUE: usize = 256;
-/// Longest statement that can be held. An approver has to see all of it, and every pending one is kept in the store.
+/// Longest statement, with its parameters, that can be held. An approver has to see all of it, and every pending one is kept in the store.
 pub const MAX_STATEMENT_BYTES: usize = 256 << 10;
 
 /// Where approvals, and what administrators do, are recorded. It must not block.
@@ -45,6 +50,12 @@ where
     fn record(&self, event: &Event<'_>) -> Result<(), NotRecorded> {
         self(event)
     }
+}
+
+/// Who else is told of what happens to requests. It must not block, and nothing depends on it.
+pub trait Announce: Send + Sync {
+    /// Takes what `by` did to the request, which is as it is now.
+    fn announce(&self, event: ApprovalEvent, by: &str, approval: &Approval);
 }
 
 /// The record did not take an event.
@@ -79,6 +90,8 @@ pub struct NewRequest {
     pub rule: String,
     /// That rule's message.
     pub message: String,
+    /// What the approver is shown besides.
+    pub details: Details,
     /// Whose members may decide; none: those of the configuration.
     pub approver_groups: Vec<String>,
     /// How many distinct approvers; 0 counts as 1.
@@ -87,81 +100,8 @@ pub struct NewRequest {
     pub grant_key: GrantKey,
     /// False inside a transaction, lock or cursor: a ticket at once, so that nothing is held while people think.
     pub wait: bool,
-}
-
-/// What became of a request, for its requester.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Decision {
-    /// Run it, now: the grant is used up.
-    Approved {
-        /// The request.
-        id: String,
-        /// The approvers.
-        by: Vec<String>,
-    },
-    /// An approver said no.
-    Denied {
-        /// The request.
-        id: String,
-        /// Who.
-        by: String,
-        /// Why.
-        reason: String,
-    },
-    /// Nobody decided in time.
-    Expired {
-        /// The request.
-        id: String,
-    },
-    /// Ask for the decision later by sending the same statement again.
-    Ticket {
-        /// The request.
-        id: String,
-    },
-    /// Called off by its owner or an administrator.
-    Cancelled {
-        /// The request.
-        id: String,
-    },
-    /// More are pending than the configuration allows.
-    Full,
-    /// The store or the record failed: nothing was granted.
-    Unavailable,
-}
-
-impl Decision {
-    /// The error for the client; `None` where the statement may run.
-    pub fn fault(&self) -> Option<Fault> {
-        Some(match self {
-            Self::Approved { .. } => return None,
-            Self::Denied { id, by, reason } if reason.is_empty() => {
-                Fault::approval("RG-REFUSED", &format!("{id} was denied by {by}"))
-            }
-            Self::Denied { id, by, reason } => {
-                Fault::approval("RG-REFUSED", &format!("{id} was denied by {by}: {reason}"))
-            }
-            Self::Expired { id } => Fault::approval(
-                "RG-EXPIRED",
-                &format!("nobody decided {id} in time; send the statement again to ask anew"),
-            ),
-            Self::Ticket { id } => Fault::approval(
-                "RG-TICKET",
-                &format!(
-                    "this statement waits for approval as {id}; once it is approved, send the same statement again"
-                ),
-            ),
-            Self::Cancelled { id } => {
-                Fault::approval("RG-CANCELLED", &format!("{id} was called off"))
-            }
-            Self::Full => {
-                Fault::approval("RG-BUSY", "too many statements wait for approval; try again later")
-            }
-            Self::Unavailable => Fault::approval(
-                "RG-UNAVAILABLE",
-                "approvals can't be asked for now; see the gateway's log",
-            ),
-        })
-    }
+    /// How it waits, if it may; none: as the configuration says.
+    pub mode: Option<ApprovalMode>,
 }
 
 /// The request did not reach the desk.
@@ -181,7 +121,7 @@ pub enum DeskFull {
 impl From<DeskFull> for Fault {
     fn from(full: DeskFull) -> Self {
         match full {
-            DeskFull::Busy | DeskFull::TooLong => Self::approval("RG-BUSY", &full.to_string()),
+            DeskFull::Busy | DeskFull::TooLong => Self::approval("RG-BUSY", &[], &full.to_string()),
             DeskFull::Closed => Self::shutdown(),
         }
     }
@@ -192,7 +132,19 @@ impl From<DeskFull> for Fault {
 pub struct Desk {
     commands: mpsc::Sender<Command>,
     grant_secret: Arc<zeroize::Zeroizing<[u8; 32]>>,
-    pending: Arc<AtomicUsize>,
+    settings: Arc<Approvals>,
+    counts: Arc<Counts>,
+    /// Where the gateway's pages are, for tickets to name.
+    pages: Arc<ArcSwapOption<String>>,
+}
+
+/// What the metrics tell of the desk.
+#[derive(Debug, Default)]
+struct Counts {
+    /// Requests that wait.
+    pending: AtomicUsize,
+    /// Requests that were let through by one person alone.
+    broken_glass: AtomicU64,
 }
 
 impl Desk {
@@ -215,24 +167,74 @@ impl Desk {
         let grant_secret = Arc::new(zeroize::Zeroizing::new(store.grant_secret().await?));
         let (commands, queue) = mpsc::channel(QUEUE);
         let service = DeskService::start(store, settings, events, clock, queue).await?;
-        let pending = service.pending();
-        Ok((Self { commands, grant_secret, pending }, service))
+        let (settings, counts) = (Arc::new(settings.clone()), service.counts());
+        let pages = Arc::default();
+        Ok((Self { commands, grant_secret, settings, counts, pages }, service))
     }
 
     /// How many requests wait for approvers.
     pub fn pending(&self) -> usize {
-        self.pending.load(Ordering::Relaxed)
+        self.counts.pending.load(Ordering::Relaxed)
     }
 
-    /// What a grant is bound to: this statement, with these parameters, read in this way, on this target, and no other.
+    /// How many requests were let through by one person alone, since the start.
+    pub fn broken_glass(&self) -> u64 {
+        self.counts.broken_glass.load(Ordering::Relaxed)
+    }
+
+    /// The groups whose members may let a request through alone.
+    pub fn break_glass_groups(&self) -> &[String] {
+        &self.settings.break_glass_groups
+    }
+
+    /// The fewest characters of the reason for that.
+    pub fn break_glass_reason_chars(&self) -> usize {
+        self.settings.break_glass_reason_chars
+    }
+
+    /// From now on tickets name the pages at this address, or none.
+    pub fn set_pages(&self, url: Option<String>) {
+        self.pages.store(url.map(Arc::new));
+    }
+
+    /// The error by which the client learns of a decision; `None` where the statement may run.
+    pub fn fault(&self, decision: &Decision) -> Option<Fault> {
+        decision.fault(self.pages.load().as_deref().map(String::as_str))
+    }
+
+    /// What a grant is bound to: this statement, with these parameters, read in this way, on this target, under this rule,
+    /// and no other.
     pub fn grant_key(&self, scope: &GrantScope<'_>) -> GrantKey {
-        scope.key(&self.grant_secret)
+        let groups = Some(scope.approver_groups).filter(|groups| !groups.is_empty());
+        let approver_groups = groups.unwrap_or(&self.settings.groups);
+        GrantScope { approver_groups, ..*scope }.key(&self.grant_secret)
+    }
+
+    /// What an approval of this request would do, as things are.
+    pub async fn outlook(&self, approval: &Approval) -> Outlook {
+        let (reply, waits) = oneshot::channel();
+        let command = Command::Waits { id: approval.id.clone(), reply };
+        let asked = self.commands.send(command).await;
+        let waits = asked.is_ok() && waits.await.unwrap_or(false);
+        let given = approval.votes.iter().filter(|vote| vote.approve).count();
+        let life_us = i64::try_from(self.settings.expiry_s).unwrap_or(i64::MAX);
+        Outlook {
+            waits,
+            missing: usize::from(approval.approvers.max(1)).saturating_sub(given),
+            grant_until_us: now_us().saturating_add(life_us.saturating_mul(1_000_000)),
+        }
+    }
+
+    /// The grant of this request was used up, and its statement did not run: what it was given for has changed. (Only the
+    /// list and the record tell of it, so that a full queue may lose it.)
+    pub fn outdated(&self, id: &str) {
+        let _ = self.commands.try_send(Command::Outdated { id: id.to_owned() });
     }
 
     /// Asks. Never blocks; dropping the answer's future before it is ready calls the request off (the client died),
     /// unless it had become a ticket before.
     pub fn request(&self, request: NewRequest) -> Result<Waiting, DeskFull> {
-        if request.statement.len() > MAX_STATEMENT_BYTES {
+        if request.statement.len() + request.details.size() > MAX_STATEMENT_BYTES {
             return Err(DeskFull::TooLong);
         }
         let (answer, decision) = oneshot::channel();
@@ -252,14 +254,32 @@ impl Desk {
         approve: bool,
         reason: &str,
     ) -> Result<Approval, VoteRefused> {
+        let word = if approve { Word::Approve } else { Word::Deny };
+        self.say(id, approver, word, reason).await
+    }
+
+    /// Lets a request through at once, whoever made it and however many it would take: for who is in a group of
+    /// `approvals.break_glass_groups`, with a reason. Returns the request as it is now.
+    pub async fn break_glass(
+        &self,
+        id: &str,
+        approver: &Approver,
+        reason: &str,
+    ) -> Result<Approval, VoteRefused> {
+        self.say(id, approver, Word::BreakGlass, reason).await
+    }
+
+    async fn say(
+        &self,
+        id: &str,
+        approver: &Approver,
+        word: Word,
+        reason: &str,
+    ) -> Result<Approval, VoteRefused> {
         let (reply, answer) = oneshot::channel();
-        let vote = NewVote {
-            id: id.to_owned(),
-            approver: approver.clone(),
-            approve,
-            reason: reason.to_owned(),
-        };
-        let command = Command::Vote { vote: Box::new(vote), reply };
+        let (id, reason) = (id.to_owned(), reason.trim().to_owned());
+        let vote = Box::new(NewVote { id, approver: approver.clone(), word, reason });
+        let command = Command::Vote { vote, reply };
         self.commands.send(command).await.map_err(|_| VoteRefused::Unavailable)?;
         answer.await.map_err(|_| VoteRefused::Unavailable)?
     }
@@ -305,6 +325,8 @@ enum Command {
     Request { request: Box<NewRequest>, answer: oneshot::Sender<Decision> },
     Vote { vote: Box<NewVote>, reply: Reply },
     Cancel { id: String, by: String, reason: String, reply: Reply },
+    Outdated { id: String },
+    Waits { id: String, reply: oneshot::Sender<bool> },
 }
 
 type Reply = oneshot::Sender<Result<Approval, VoteRefused>>;
@@ -312,8 +334,28 @@ type Reply = oneshot::Sender<Result<Approval, VoteRefused>>;
 struct NewVote {
     id: String,
     approver: Approver,
-    approve: bool,
+    word: Word,
     reason: String,
+}
+
+/// What an approver says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Word {
+    Approve,
+    Deny,
+    /// Yes, and for everybody else too.
+    BreakGlass,
+}
+
+impl Word {
+    /// What the record calls it.
+    fn event(self) -> ApprovalEvent {
+        match self {
+            Self::Approve => ApprovalEvent::Approved,
+            Self::Deny => ApprovalEvent::Denied,
+            Self::BreakGlass => ApprovalEvent::BreakGlass,
+        }
+    }
 }
 
 /// How long finished requests stay in the store for `rowgate approvals list`; the record keeps them for good.

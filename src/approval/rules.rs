@@ -1,5 +1,7 @@
 //! Who may decide what. Pure: a request, an approver and the time in; the request as it is then, or a refusal, out.
 
+use super::{NewVote, Word};
+use crate::config::Approvals;
 use crate::store::{Approval, ApprovalState, StoreError, Vote};
 
 /// Longest reason: a line or two for the record, which must not be filled by it.
@@ -45,6 +47,12 @@ pub enum VoteRefused {
     /// The same approver again.
     #[error("{0} approved it before; it needs another approver")]
     VotedBefore(String),
+    /// Not in a group that may break the glass.
+    #[error("{0} is in no group that may break the glass (approvals.break_glass_groups)")]
+    NoGlass(String),
+    /// Breaking the glass without saying why.
+    #[error("breaking the glass takes a reason of at least {0} characters")]
+    ReasonTooShort(usize),
     /// Longer than can be recorded.
     #[error("the reason is longer than {MAX_REASON_BYTES} bytes")]
     ReasonTooLong,
@@ -62,9 +70,8 @@ pub enum VoteRefused {
 /// The request after this vote.
 pub(super) fn voted(
     approval: &Approval,
-    approver: &Approver,
-    approve: bool,
-    reason: &str,
+    vote: &NewVote,
+    settings: &Approvals,
     now_us: i64,
 ) -> Result<Approval, VoteRefused> {
     if approval.state != ApprovalState::Pending {
@@ -74,32 +81,63 @@ pub(super) fn voted(
         let state = ApprovalState::Expired;
         return Err(VoteRefused::Closed { id: approval.id.clone(), state });
     }
-    if approver.identity == approval.identity {
-        return Err(VoteRefused::OwnRequest(approver.identity.clone()));
+    match vote.word {
+        Word::BreakGlass => may_break_glass(vote, settings)?,
+        Word::Approve | Word::Deny => may_vote(approval, vote)?,
     }
-    if approval.is_for(&approver.identity) {
-        return Err(VoteRefused::OnOwnBehalf(approver.identity.clone()));
-    }
-    if !approver.groups.iter().any(|group| approval.approver_groups.contains(group)) {
-        return Err(VoteRefused::NotAnApprover {
-            identity: approver.identity.clone(),
-            groups: approval.approver_groups.clone(),
-        });
-    }
-    if approve && approval.votes.iter().any(|vote| vote.by == approver.identity) {
-        return Err(VoteRefused::VotedBefore(approver.identity.clone()));
-    }
-    checked_reason(reason)?;
+    checked_reason(&vote.reason)?;
+    let approve = vote.word != Word::Deny;
     let mut next = approval.clone();
-    let (by, reason) = (approver.identity.clone(), reason.to_owned());
-    next.votes.push(Vote { by, approve, reason, at_us: now_us });
+    next.votes.push(Vote {
+        by: vote.approver.identity.clone(),
+        approve,
+        break_glass: vote.word == Word::BreakGlass,
+        reason: vote.reason.clone(),
+        at_us: now_us,
+    });
     let yes = next.votes.iter().filter(|vote| vote.approve).count();
+    let enough = yes >= usize::from(next.approvers.max(1)) || vote.word == Word::BreakGlass;
     if !approve {
         next.state = ApprovalState::Denied;
-    } else if yes >= usize::from(next.approvers.max(1)) {
+    } else if enough {
         next.state = ApprovalState::Approved;
     }
     Ok(next)
+}
+
+/// One of those who are asked, and no party to it.
+fn may_vote(approval: &Approval, vote: &NewVote) -> Result<(), VoteRefused> {
+    let Approver { identity, groups } = &vote.approver;
+    if *identity == approval.identity {
+        return Err(VoteRefused::OwnRequest(identity.clone()));
+    }
+    if approval.is_for(identity) {
+        return Err(VoteRefused::OnOwnBehalf(identity.clone()));
+    }
+    if !groups.iter().any(|group| approval.approver_groups.contains(group)) {
+        return Err(VoteRefused::NotAnApprover {
+            identity: identity.clone(),
+            groups: approval.approver_groups.clone(),
+        });
+    }
+    let again = approval.votes.iter().any(|vote| vote.by == *identity);
+    if vote.word == Word::Approve && again {
+        return Err(VoteRefused::VotedBefore(identity.clone()));
+    }
+    Ok(())
+}
+
+/// One of those who may do without anybody else, for their own requests as well; but never without saying why.
+fn may_break_glass(vote: &NewVote, settings: &Approvals) -> Result<(), VoteRefused> {
+    let Approver { identity, groups } = &vote.approver;
+    if !groups.iter().any(|group| settings.break_glass_groups.contains(group)) {
+        return Err(VoteRefused::NoGlass(identity.clone()));
+    }
+    let least = settings.break_glass_reason_chars.max(1);
+    if vote.reason.trim().chars().count() < least {
+        return Err(VoteRefused::ReasonTooShort(least));
+    }
+    Ok(())
 }
 
 /// The reason, if the record can take it.

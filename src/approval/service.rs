@@ -3,18 +3,17 @@
 use std::collections::HashMap;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
-use aws_lc_rs::rand::SecureRandom as _;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::rules::{self, VoteRefused};
-use super::{Command, Decision, EventSink, KEPT, NewRequest, NewVote};
+use super::{Announce, Command, Counts, Decision, EventSink, KEPT, NewVote, Word};
 use crate::clock::now_us;
-use crate::config::Approvals;
+use crate::config::{ApprovalEvent, Approvals};
 use crate::record::Event;
 use crate::store::{Approval, ApprovalState, HoldMode, Store, StoreError};
 
@@ -32,27 +31,29 @@ pub(super) fn wall_clock() -> WallClock {
 
 /// Serves a desk; see [`super::Desk::open`].
 pub struct DeskService {
-    store: Store,
-    settings: Approvals,
+    pub(super) store: Store,
+    pub(super) settings: Approvals,
     events: Arc<dyn EventSink>,
-    clock: WallClock,
+    pub(super) clock: WallClock,
     queue: mpsc::Receiver<Command>,
     /// By request: at most one client waits for a request, because its grant is good for one statement.
-    waiters: HashMap<String, Waiter>,
+    pub(super) waiters: HashMap<String, Waiter>,
     swept: Instant,
-    /// How many requests wait, for the metrics.
-    pending: Arc<AtomicUsize>,
+    counts: Arc<Counts>,
+    announce: Option<Arc<dyn Announce>>,
 }
 
 /// A client on the line.
-struct Waiter {
-    answer: oneshot::Sender<Decision>,
-    until: Instant,
+pub(super) struct Waiter {
+    pub(super) answer: oneshot::Sender<Decision>,
+    pub(super) until: Instant,
+    /// Then the request ends; otherwise it becomes a ticket.
+    pub(super) to_the_end: bool,
 }
 
 /// The store or the record failed: nothing is granted.
 #[derive(Debug, thiserror::Error)]
-enum Failed {
+pub(super) enum Failed {
     #[error("{0}")]
     Store(#[from] StoreError),
     #[error("{0}")]
@@ -85,14 +86,22 @@ impl DeskService {
         let kept_us = i64::try_from(KEPT.as_micros()).unwrap_or(i64::MAX);
         store.forget_approvals(clock().saturating_sub(kept_us)).await?;
         let (waiters, swept) = (HashMap::new(), Instant::now());
-        let pending = Arc::new(AtomicUsize::new(store.pending_approvals().await?));
+        let counts = Arc::new(Counts::default());
+        counts.pending.store(store.pending_approvals().await?, Ordering::Relaxed);
         let settings = settings.clone();
-        Ok(Self { store, settings, events, clock, queue, waiters, swept, pending })
+        Ok(Self { store, settings, events, clock, queue, waiters, swept, counts, announce: None })
     }
 
-    /// How many requests wait: kept up to date while the service runs.
-    pub(super) fn pending(&self) -> Arc<AtomicUsize> {
-        Arc::clone(&self.pending)
+    /// Tells these, too.
+    #[must_use]
+    pub fn announcing_to(mut self, announce: Arc<dyn Announce>) -> Self {
+        self.announce = Some(announce);
+        self
+    }
+
+    /// What is counted: kept up to date while the service runs.
+    pub(super) fn counts(&self) -> Arc<Counts> {
+        Arc::clone(&self.counts)
     }
 
     /// Serves until `stop` is ready (or every [`super::Desk`] is gone), then turns who still waits into tickets.
@@ -110,7 +119,7 @@ impl DeskService {
                 () = tokio::time::sleep_until(wake) => self.on_time().await,
             }
             if let Ok(pending) = self.store.pending_approvals().await {
-                self.pending.store(pending, Ordering::Relaxed);
+                self.counts.pending.store(pending, Ordering::Relaxed);
             }
         }
         self.queue.close();
@@ -137,115 +146,27 @@ impl DeskService {
                 let answer = self.on_cancel(&id, &by, &reason).await;
                 let _ = reply.send(answer);
             }
-        }
-    }
-
-    async fn on_request(&mut self, request: NewRequest, answer: oneshot::Sender<Decision>) {
-        if answer.is_closed() {
-            // its client died in the queue: a grant must not be used up for nobody
-            return;
-        }
-        let wait = request.wait;
-        match self.admit(request).await {
-            Ok(Admitted::Decided(decision)) => drop(answer.send(decision)),
-            Ok(Admitted::Pending(approval)) if wait => {
-                let until = Instant::now() + self.longest_wait(&approval);
-                self.waiters.insert(approval.id, Waiter { answer, until });
-            }
-            Ok(Admitted::Pending(approval)) => {
-                drop(answer.send(Decision::Ticket { id: approval.id }));
-            }
-            Err(error) => {
-                tracing::error!(%error, "an approval could not be asked for");
-                drop(answer.send(Decision::Unavailable));
+            Command::Outdated { id } => self.on_outdated(&id).await,
+            Command::Waits { id, reply } => {
+                let waiter = self.waiters.get(&id);
+                let _ = reply.send(waiter.is_some_and(|waiter| !waiter.answer.is_closed()));
             }
         }
     }
 
-    fn longest_wait(&self, approval: &Approval) -> Duration {
-        let left_us = approval.expires_us.saturating_sub((self.clock)());
-        let left = Duration::from_micros(u64::try_from(left_us).unwrap_or(0));
-        Duration::from_secs(self.settings.wait_s).min(left)
-    }
-
-    /// Uses a grant, tells of a denial, joins a ticket that nobody waits for, or makes a new request.
-    async fn admit(&mut self, request: NewRequest) -> Result<Admitted, Failed> {
-        let now_us = (self.clock)();
-        let key = request.grant_key.0;
-        for open in self.store.open_approvals(&request.identity, &key, now_us).await? {
-            match open.state {
-                ApprovalState::Approved => {
-                    if let Some(decision) = self.consume(open).await? {
-                        return Ok(Admitted::Decided(decision));
-                    }
-                }
-                ApprovalState::Denied => {
-                    let mut told = open;
-                    told.told = true;
-                    if self.store.change_approval(&told, ApprovalState::Denied).await? {
-                        return Ok(Admitted::Decided(denied(&told)));
-                    }
-                }
-                ApprovalState::Pending if !self.waiters.contains_key(&open.id) => {
-                    return Ok(Admitted::Pending(Box::new(open)));
-                }
-                _ => {}
-            }
-        }
-        let own = self.store.pending_approvals_of(&request.identity).await?;
-        let all = self.store.pending_approvals().await?;
-        if all >= self.settings.max_pending || own >= share(self.settings.max_pending) {
-            return Ok(Admitted::Decided(Decision::Full));
-        }
-        let approval = self.new_approval(request, now_us)?;
-        self.record(&approval, "requested", &approval.identity, &approval.rule)?;
-        self.store.insert_approval(&approval).await?;
-        Ok(Admitted::Pending(Box::new(approval)))
-    }
-
-    fn new_approval(&self, request: NewRequest, now_us: i64) -> Result<Approval, Failed> {
-        let mut approver_groups = request.approver_groups;
-        if approver_groups.is_empty() {
-            approver_groups.clone_from(&self.settings.groups);
-        }
-        Ok(Approval {
-            id: new_id()?,
-            state: ApprovalState::Pending,
-            mode: if request.wait { HoldMode::Wait } else { HoldMode::Ticket },
-            identity: request.identity,
-            on_behalf_of: request.on_behalf_of,
-            groups: request.groups,
-            target: request.target,
-            schema: request.schema,
-            session: request.session,
-            statement: request.statement,
-            digest: request.digest,
-            verb: request.verb,
-            tables: request.tables,
-            rule: request.rule,
-            message: request.message,
-            approver_groups,
-            approvers: request.approvers.max(1),
-            votes: Vec::new(),
-            told: false,
-            grant_key: request.grant_key.0,
-            created_us: now_us,
-            expires_us: self.expiry(now_us),
-        })
-    }
-
-    fn expiry(&self, now_us: i64) -> i64 {
+    pub(super) fn expiry(&self, now_us: i64) -> i64 {
         let life = i64::try_from(self.settings.expiry_s).unwrap_or(i64::MAX);
         now_us.saturating_add(life.saturating_mul(1_000_000))
     }
 
     /// Uses the grant up, on disk, before anyone may act on it. `None`: it was not there to use any more.
-    async fn consume(&self, mut grant: Approval) -> Result<Option<Decision>, Failed> {
-        self.record(&grant, "consumed", &grant.identity, "")?;
+    pub(super) async fn consume(&self, mut grant: Approval) -> Result<Option<Decision>, Failed> {
+        self.record(&grant, ApprovalEvent::Consumed, &grant.identity, "")?;
         grant.state = ApprovalState::Consumed;
         if !self.store.change_approval(&grant, ApprovalState::Approved).await? {
             return Ok(None);
         }
+        self.announce(ApprovalEvent::Consumed, &grant.identity, &grant);
         let by = grant.votes.into_iter().filter(|vote| vote.approve).map(|vote| vote.by).collect();
         Ok(Some(Decision::Approved { id: grant.id, by }))
     }
@@ -258,7 +179,7 @@ impl DeskService {
         }
         let known = self.store.approval(&vote.id).await?;
         let known = known.ok_or_else(|| VoteRefused::Unknown(vote.id.clone()))?;
-        let mut next = rules::voted(&known, &vote.approver, vote.approve, &vote.reason, now_us)?;
+        let mut next = rules::voted(&known, &vote, &self.settings, now_us)?;
         if next.state == ApprovalState::Approved {
             // the grant has a life of its own: the requester must find time to come back for it
             next.expires_us = self.expiry(now_us);
@@ -286,12 +207,24 @@ impl DeskService {
         vote: &NewVote,
         waits: bool,
     ) -> Result<(Approval, Decision), VoteRefused> {
-        let change = if vote.approve { "approved" } else { "denied" };
-        self.record(&next, change, &vote.approver.identity, &vote.reason)
-            .map_err(VoteRefused::from)?;
+        let by = &vote.approver.identity;
+        let event = vote.word.event();
+        self.record(&next, event, by, &vote.reason).map_err(VoteRefused::from)?;
         if !self.store.change_approval(&next, ApprovalState::Pending).await? {
             return Err(VoteRefused::Closed { id: next.id, state: ApprovalState::Cancelled });
         }
+        if vote.word == Word::BreakGlass {
+            self.counts.broken_glass.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(
+                approval = next.id,
+                by,
+                identity = next.identity,
+                target = next.target,
+                rule = next.rule,
+                "the glass was broken: a held statement was let through by one person alone"
+            );
+        }
+        self.announce(event, by, &next);
         let decision = match next.state {
             ApprovalState::Approved if waits => {
                 self.consume(next.clone()).await?.unwrap_or(Decision::Unavailable)
@@ -314,11 +247,26 @@ impl DeskService {
         if !matches!(known.state, ApprovalState::Pending | ApprovalState::Approved) {
             return Err(VoteRefused::Closed { id: known.id, state: known.state });
         }
-        let ended = self.end(known, ApprovalState::Cancelled, by, reason).await?;
+        let ended = self.end(known, ApprovalEvent::Cancelled, by, reason).await?;
         if let Some(waiter) = self.waiters.remove(id) {
             drop(waiter.answer.send(Decision::Cancelled { id: id.to_owned() }));
         }
         Ok(ended)
+    }
+
+    /// What it was approved for has changed, so its statement did not run.
+    async fn on_outdated(&self, id: &str) {
+        let ended = match self.store.approval(id).await {
+            Ok(Some(known)) if known.state == ApprovalState::Consumed => {
+                let by = known.identity.clone();
+                self.end(known, ApprovalEvent::Outdated, &by, "").await.map(drop)
+            }
+            Ok(_) => Ok(()),
+            Err(error) => Err(Failed::from(error)),
+        };
+        if let Err(error) = ended {
+            tracing::error!(%error, approval = id, "a grant that is outdated could not be marked");
+        }
     }
 
     /// Its client died while it waited. A ticket lives on: its owner may come back.
@@ -329,7 +277,7 @@ impl DeskService {
                 if known.state == ApprovalState::Pending && known.mode == HoldMode::Wait =>
             {
                 let by = known.identity.clone();
-                self.end(known, ApprovalState::Cancelled, &by, "the client went away").await
+                self.end(known, ApprovalEvent::Cancelled, &by, "the client went away").await
             }
             Ok(_) => return,
             Err(error) => Err(Failed::from(error)),
@@ -352,18 +300,43 @@ impl DeskService {
             tracing::error!(%error, "expired approvals could not be swept");
         }
         for id in late {
-            self.send_away(&id).await;
+            if self.waiters.get(&id).is_some_and(|waiter| waiter.to_the_end) {
+                self.end_of_wait(&id).await;
+            } else {
+                self.send_away(&id).await;
+            }
+        }
+    }
+
+    /// Ends the request of a client that waited for as long as it lived, by a clock that may be a moment ahead of the
+    /// requests' own.
+    async fn end_of_wait(&mut self, id: &str) {
+        let ended = match self.store.approval(id).await {
+            Ok(Some(overdue)) => self.expire(overdue).await,
+            Ok(None) => Ok(()),
+            Err(error) => Err(Failed::from(error)),
+        };
+        if let Err(error) = ended {
+            tracing::error!(%error, approval = id, "a request's end could not be stored");
+        }
+        if let Some(waiter) = self.waiters.remove(id) {
+            drop(waiter.answer.send(Decision::Unavailable));
         }
     }
 
     /// Ends what is overdue, and tells whoever waits for it.
     async fn sweep(&mut self) -> Result<(), Failed> {
         for overdue in self.store.overdue_approvals((self.clock)()).await? {
-            let id = overdue.id.clone();
-            self.end(overdue, ApprovalState::Expired, "rowgate", "").await?;
-            if let Some(waiter) = self.waiters.remove(&id) {
-                drop(waiter.answer.send(Decision::Expired { id }));
-            }
+            self.expire(overdue).await?;
+        }
+        Ok(())
+    }
+
+    async fn expire(&mut self, overdue: Approval) -> Result<(), Failed> {
+        let id = overdue.id.clone();
+        self.end(overdue, ApprovalEvent::Expired, "rowgate", "").await?;
+        if let Some(waiter) = self.waiters.remove(&id) {
+            drop(waiter.answer.send(Decision::Expired { id }));
         }
         Ok(())
     }
@@ -372,15 +345,21 @@ impl DeskService {
     async fn end(
         &self,
         mut approval: Approval,
-        state: ApprovalState,
+        event: ApprovalEvent,
         by: &str,
         reason: &str,
     ) -> Result<Approval, Failed> {
-        if self.record(&approval, state.as_str(), by, reason).is_err() {
+        let state = match event {
+            ApprovalEvent::Expired => ApprovalState::Expired,
+            ApprovalEvent::Outdated => ApprovalState::Outdated,
+            _ => ApprovalState::Cancelled,
+        };
+        if self.record(&approval, event, by, reason).is_err() {
             tracing::error!(approval = approval.id, "the end of an approval was not recorded");
         }
         let from = std::mem::replace(&mut approval.state, state);
         self.store.change_approval(&approval, from).await?;
+        self.announce(event, by, &approval);
         Ok(approval)
     }
 
@@ -406,32 +385,27 @@ impl DeskService {
         drop(waiter.answer.send(decision));
     }
 
-    fn record(
+    pub(super) fn record(
         &self,
         of: &Approval,
-        change: &'static str,
+        event: ApprovalEvent,
         by: &str,
         reason: &str,
     ) -> Result<(), Failed> {
         let (at_us, approval, session) = ((self.clock)(), &of.id, of.session);
+        let change = event.as_str();
         self.events.record(&Event::Approval { at_us, approval, change, by, reason, session })?;
         Ok(())
     }
+
+    pub(super) fn announce(&self, event: ApprovalEvent, by: &str, approval: &Approval) {
+        if let Some(announce) = &self.announce {
+            announce.announce(event, by, approval);
+        }
+    }
 }
 
-/// How many requests of one identity may be pending: one that asks for everything must leave room for the others.
-fn share(max_pending: usize) -> usize {
-    max_pending.div_ceil(4)
-}
-
-enum Admitted {
-    /// Answered at once.
-    Decided(Decision),
-    /// Waits for approvers.
-    Pending(Box<Approval>),
-}
-
-fn denied(approval: &Approval) -> Decision {
+pub(super) fn denied(approval: &Approval) -> Decision {
     let no = approval.votes.iter().rev().find(|vote| !vote.approve);
     let (by, reason) = no.map_or_else(Default::default, |v| (v.by.clone(), v.reason.clone()));
     Decision::Denied { id: approval.id.clone(), by, reason }
@@ -449,12 +423,4 @@ async fn gone(waiters: &mut HashMap<String, Waiter>) -> String {
         Poll::Pending
     })
     .await
-}
-
-/// `apr_` and 48 random bits: short enough to type, and a store holds thousands, not millions.
-fn new_id() -> Result<String, Failed> {
-    let mut bytes = [0_u8; 6];
-    aws_lc_rs::rand::SystemRandom::new().fill(&mut bytes).map_err(|_| Failed::NoRandomness)?;
-    let value = bytes.iter().fold(0_u64, |value, byte| value << 8 | u64::from(*byte));
-    Ok(format!("apr_{value:012x}"))
 }

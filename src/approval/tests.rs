@@ -1,11 +1,14 @@
 //! The desk, driven through its handles, over a real store in a temporary folder. The wall clock is the test's own.
 
+mod glass;
+mod modes;
+
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64};
 
 use super::*;
 use crate::schema::SqlMode;
-use crate::store::{ApprovalState, HoldMode};
+use crate::store::{ApprovalState, Details, HoldMode};
 
 const SECOND_US: i64 = 1_000_000;
 
@@ -78,7 +81,13 @@ impl Office {
 }
 
 fn settings() -> Approvals {
-    Approvals { wait_s: 600, expiry_s: 900, groups: vec!["dba".into()], max_pending: 12 }
+    Approvals {
+        wait_s: 600,
+        expiry_s: 900,
+        groups: vec!["dba".into()],
+        max_pending: 12,
+        ..Approvals::default()
+    }
 }
 
 fn request(desk: &Desk, statement: &str) -> NewRequest {
@@ -95,10 +104,12 @@ fn request(desk: &Desk, statement: &str) -> NewRequest {
         tables: vec!["shop.payments".into()],
         rule: "hold-drop".into(),
         message: "a person must agree".into(),
+        details: Details::default(),
         approver_groups: vec![],
         approvers: 1,
         grant_key: key(desk, statement),
         wait: true,
+        mode: None,
     }
 }
 
@@ -113,6 +124,11 @@ fn key(desk: &Desk, statement: &str) -> GrantKey {
         canonical: statement.as_bytes(),
         bulk: false,
         parameters: b"",
+        rule: "hold-drop",
+        approver_groups: &[],
+        approvers: 1,
+        masked: &[],
+        tables: [0; 32],
     })
 }
 
@@ -138,7 +154,7 @@ fn a_waiting_client_gets_its_approval_and_the_grant_is_gone() {
             decision,
             Decision::Approved { id: pending.id.clone(), by: vec!["dana".into()] }
         );
-        assert_eq!(decision.fault(), None);
+        assert_eq!(decision.fault(None), None);
         assert_eq!(office.only(ApprovalState::Consumed).await.id, pending.id);
         assert_eq!(office.changes(), ["requested bot", "approved dana", "consumed bot"]);
         // the same statement again asks again
@@ -155,7 +171,7 @@ fn a_denial_carries_its_reason() {
         let id = office.only(ApprovalState::Pending).await.id;
         office.desk.vote(&id, &dba("dana"), false, "not today").await.unwrap();
         let decision = waiting.await;
-        let fault = decision.fault().unwrap();
+        let fault = decision.fault(None).unwrap();
         assert_eq!((fault.code, &fault.sqlstate), (1644, b"45000"));
         assert!(fault.message.contains("not today"), "{}", fault.message);
         let late = office.approve(&id, &dba("ann")).await.unwrap_err();
@@ -423,7 +439,7 @@ fn only_so_many_are_pending() {
         }
         let over = office.ask(request(&office.desk, "DROP TABLE t3")).await.await;
         assert_eq!(over, Decision::Full, "a quarter is for one identity");
-        assert!(over.fault().is_some());
+        assert!(over.fault(None).is_some());
         for n in 0..9 {
             let mut other = request(&office.desk, "DROP TABLE t3");
             other.identity = format!("bot {n}");

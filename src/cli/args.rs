@@ -46,9 +46,11 @@ const APPROVAL_EXAMPLES: &str = "\
 Examples:
   rowgate approvals list
   rowgate approvals list --state all --output json
+  rowgate approvals watch
   rowgate approvals show apr_1f2e3d4c5b6a
   rowgate approvals approve apr_1f2e3d4c5b6a --reason 'change 4711'
-  rowgate approvals deny apr_1f2e3d4c5b6a --reason 'ask for a copy instead'";
+  rowgate approvals deny apr_1f2e3d4c5b6a --reason 'ask for a copy instead'
+  rowgate approvals break-glass apr_1f2e3d4c5b6a --reason 'outage 4711, on call alone'";
 
 const SERVE_EXAMPLES: &str = "\
 Examples:
@@ -286,6 +288,9 @@ pub(super) enum ApprovalVerb {
         #[arg(long, value_enum, default_value_t = StateFilter::Pending)]
         state: StateFilter,
     },
+    /// Requests as they come and change, a line each, until Ctrl-C
+    #[command(after_help = APPROVAL_EXAMPLES)]
+    Watch,
     /// One request, with the whole statement
     #[command(after_help = APPROVAL_EXAMPLES)]
     Show {
@@ -310,6 +315,15 @@ pub(super) enum ApprovalVerb {
         #[arg(long)]
         reason: String,
     },
+    /// Let it run at once, by yourself: for an emergency, if your group may (approvals.break_glass_groups)
+    #[command(after_help = APPROVAL_EXAMPLES)]
+    BreakGlass {
+        /// Its id
+        id: String,
+        /// Why nobody else could be asked, for the record and for who reads it after you
+        #[arg(long)]
+        reason: String,
+    },
     /// Call off your own request, or (as an administrator) any request or unused grant
     #[command(after_help = APPROVAL_EXAMPLES)]
     Cancel {
@@ -329,6 +343,7 @@ pub(super) enum StateFilter {
     Cancelled,
     Expired,
     Consumed,
+    Outdated,
     All,
 }
 

@@ -20,6 +20,7 @@ mod settings;
 mod target_args;
 mod targets;
 mod tokens;
+mod watch;
 
 use std::process::ExitCode;
 

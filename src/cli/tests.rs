@@ -106,7 +106,7 @@ fn complaints_are_one_line() {
     the following required arguments were not provided: --identity <NAME>; see --help
     invalid value 'soon' for '--expires <TIME>': write a number and s, m, h, d or w, such as 30d; see --help
     the following required arguments were not provided: --reason <REASON>; see --help
-    invalid value 'odd' for '--state <STATE>' [possible values: pending, approved, denied, cancelled, expired, consumed, all]; see --help
+    invalid value 'odd' for '--state <STATE>' [possible values: pending, approved, denied, cancelled, expired, consumed, outdated, all]; see --help
     invalid value 'x' for '<ID>': invalid digit found in string; see --help
     unexpected argument '--verbose' found; see --help
     the following required arguments were not provided: --host <NAME>; see --help
@@ -262,7 +262,7 @@ mod verbs_at_work {
                         let _ = stopped.await;
                     };
                     crate::control::serve(listeners, deps, stop).await;
-                    assert_eq!(waiting.await.fault().unwrap().code, 1644);
+                    assert_eq!(waiting.await.fault(None).unwrap().code, 1644);
                 });
             });
             is_ready.recv().unwrap();
@@ -292,10 +292,12 @@ mod verbs_at_work {
             tables: vec!["shop.payments".into()],
             rule: "hold-drop".into(),
             message: "a person must agree".into(),
+            details: crate::store::Details::default(),
             approver_groups: vec![],
             approvers: 1,
             grant_key: GrantKey([1; 32]),
             wait: true,
+            mode: None,
         }
     }
 

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::Path;
 
+use super::approvals::approvals;
 use super::audit::audit;
 use super::certificates::certificates;
 use super::custody::{Reference, custody};
@@ -13,6 +14,7 @@ use super::issuers::issuers;
 use super::parse::{Complaint, Step};
 use super::saml::saml;
 use super::web::web;
+use super::webhooks::webhooks;
 use super::{Config, LabelRule, SEALED, Target, UpstreamTls};
 use crate::schema::Labels;
 
@@ -26,6 +28,7 @@ pub(super) fn check(config: &Config) -> Checked {
     }
     bounds(config)?;
     audit(config)?;
+    approvals(config)?;
     places(config)?;
     peers(config)?;
     client_certificates(config)?;
@@ -33,6 +36,7 @@ pub(super) fn check(config: &Config) -> Checked {
     plugins(config)?;
     issuers(config)?;
     web(config)?;
+    webhooks(config)?;
     certificates(config)?;
     groups(config)?;
     custody(config)?;
@@ -44,7 +48,7 @@ pub(super) fn check(config: &Config) -> Checked {
 pub(super) type Bound = (&'static str, u64, RangeInclusive<u64>, &'static str);
 
 fn bounds(config: &Config) -> Checked {
-    let Config { server, approvals, .. } = config;
+    let Config { server, .. } = config;
     let row = "the protocol's own limit is 1 GiB";
     let (statement_bytes, row_bytes) = (server.max_statement_bytes, server.max_row_bytes);
     let collected = wide(server.max_collected_bytes);
@@ -69,13 +73,6 @@ fn bounds(config: &Config) -> Checked {
         ),
         ("failed_logins_per_minute", failed_logins, 1..=1_000_000, "0 would lock everyone out"),
     ];
-    let (wait, expiry, month) = (approvals.wait_s, approvals.expiry_s, 30 * 86_400);
-    let pending = wide(approvals.max_pending);
-    let of_approvals: [Bound; 3] = [
-        ("wait_s", wait, 0..=3_600, "drivers give up long before; 0 means a ticket at once"),
-        ("expiry_s", expiry, wait.max(1)..=month, "from approvals.wait_s to a month"),
-        ("max_pending", pending, 1..=100_000, "each waits on a live connection"),
-    ];
     let within = |table, all: &[Bound]| {
         all.iter().try_for_each(|bound| in_bounds(&[Step::Key(table), Step::Key(bound.0)], bound))
     };
@@ -84,8 +81,7 @@ fn bounds(config: &Config) -> Checked {
         ("ttl_s", config.passwords.ttl_s, 60..=config.passwords.max_ttl_s, "to max_ttl_s"),
     ];
     within("passwords", &of_passwords)?;
-    within("server", &of_server)?;
-    within("approvals", &of_approvals)
+    within("server", &of_server)
 }
 
 pub(super) fn in_bounds(path: &[Step], (_, value, bounds, why): &Bound) -> Checked {
@@ -450,7 +446,7 @@ fn is_word(text: &str) -> bool {
     (1..=64).contains(&text.len()) && text.bytes().all(allowed)
 }
 
-fn wide(number: usize) -> u64 {
+pub(super) fn wide(number: usize) -> u64 {
     u64::try_from(number).unwrap_or(u64::MAX)
 }
 

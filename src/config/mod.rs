@@ -1,5 +1,6 @@
 //! `rowgate.toml` → validated types. Unknown keys are refused; every error names the file, the key and the mend.
 
+mod approvals;
 mod audit;
 mod certificates;
 mod check;
@@ -12,10 +13,12 @@ mod saml;
 #[cfg(test)]
 mod tests;
 mod web;
+mod webhooks;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+pub use approvals::{ApprovalMode, Approvals};
 pub use audit::{Audit, Durability, Retention};
 pub use certificates::CertificateName;
 pub use check::check_stored;
@@ -25,6 +28,7 @@ pub use issuers::Issuer;
 pub use parse::ConfigError;
 pub use saml::{NameIdFormat, Saml};
 pub use web::Web;
+pub use webhooks::{ApprovalEvent, StatementSent, Webhook, WebhookFormat, WebhookPerson};
 
 use crate::codec::Compression;
 use crate::network::Network;
@@ -83,6 +87,9 @@ pub struct Config {
     /// Approval defaults.
     #[serde(default)]
     pub approvals: Approvals,
+    /// Who is told of them.
+    #[serde(default)]
+    pub webhooks: Vec<Webhook>,
     /// The key that seals credentials, and how they are rotated.
     #[serde(default)]
     pub custody: Custody,
@@ -310,26 +317,6 @@ pub struct Passwords {
 impl Default for Passwords {
     fn default() -> Self {
         Self { ttl_s: 28_800, max_ttl_s: 43_200 }
-    }
-}
-
-/// `[approvals]`.
-#[derive(Clone, Debug, serde::Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Approvals {
-    /// Seconds that a held statement waits before it is answered with a ticket.
-    pub wait_s: u64,
-    /// Seconds that a request (or a grant not yet used) lives.
-    pub expiry_s: u64,
-    /// Groups asked when a rule names none.
-    pub groups: Vec<String>,
-    /// Requests pending at once; over it, a hold is a refusal.
-    pub max_pending: usize,
-}
-
-impl Default for Approvals {
-    fn default() -> Self {
-        Self { wait_s: 50, expiry_s: 900, groups: vec!["approvers".to_owned()], max_pending: 1_000 }
     }
 }
 

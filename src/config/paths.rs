@@ -37,6 +37,11 @@ impl Config {
             of.metadata.iter_mut().chain(&mut of.key).chain(&mut of.certificate).for_each(resolve);
             of.certificates.iter_mut().for_each(resolve);
         }
+        for webhook in &mut self.webhooks {
+            file(&mut webhook.url);
+            file(&mut webhook.secret);
+            webhook.ca.iter_mut().for_each(resolve);
+        }
         for target in &mut self.targets {
             let pems = target.tls_ca.iter_mut().chain(target.server_public_key.iter_mut());
             for pem in pems {

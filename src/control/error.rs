@@ -147,8 +147,9 @@ impl From<VoteRefused> for ErrorAnswer {
             VoteRefused::Closed { .. } | VoteRefused::VotedBefore(_) => Self::conflict(&text),
             VoteRefused::OwnRequest(_)
             | VoteRefused::OnOwnBehalf(_)
+            | VoteRefused::NoGlass(_)
             | VoteRefused::NotAnApprover { .. } => Self::forbidden(&text),
-            VoteRefused::ReasonTooLong => Self::bad_request(&text),
+            VoteRefused::ReasonTooLong | VoteRefused::ReasonTooShort(_) => Self::bad_request(&text),
             VoteRefused::NotRecorded | VoteRefused::Unavailable => Self::unavailable(&text),
             VoteRefused::Store(error) => Self::from(error),
         }

@@ -22,6 +22,7 @@ mod targets;
 mod tokens;
 pub mod way;
 pub mod web;
+pub mod webhooks;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -42,7 +43,8 @@ pub use peer::{ADMINS, Caller};
 pub use reply::{
     ApprovalList, AuditStatus, ExplainAnswer, ExplainRequest, ExplainedWay, IdentityInfo,
     IdentityList, IdentityRequest, NewTokenRequest, ReasonRequest, ReloadAnswer, RotateRequest,
-    SessionInfo, SessionList, Status, TargetStatus, TokenAnswer, TokenInfo, TokenList, VersionList,
+    SessionInfo, SessionList, ShownApproval, Status, TargetStatus, TokenAnswer, TokenInfo,
+    TokenList, VersionList,
 };
 pub use targets::{
     Change, Custody, Excess, KeyAnswer, NewTarget, Password, Reach, Rotation, RotationAnswer,
@@ -157,6 +159,7 @@ fn api(deps: ControlDeps) -> Router {
         .route("/v1/approvals/{id}", get(approvals::show))
         .route("/v1/approvals/{id}/approve", post(approvals::approve))
         .route("/v1/approvals/{id}/deny", post(approvals::deny))
+        .route("/v1/approvals/{id}/break-glass", post(approvals::break_glass))
         .route("/v1/approvals/{id}/cancel", post(approvals::cancel))
         .route("/v1/tokens", get(tokens::list).post(tokens::create))
         .route("/v1/tokens/{id}/rotate", post(tokens::rotated))

@@ -1,8 +1,9 @@
 //! What travels over the admin API, in both directions: types only, shared with the command line.
 
+use crate::approval::Outlook;
 use crate::identity::{Explanation, PrincipalKind};
 use crate::network::Network;
-use crate::store::{Approval, PolicyVersion};
+use crate::store::{Approval, Past, PolicyVersion};
 
 /// `GET /v1/status`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -103,7 +104,37 @@ pub struct ApprovalList {
     pub approvals: Vec<Approval>,
 }
 
-/// `POST /v1/approvals/{id}/approve`, `deny` and `cancel`; no body counts as no reason.
+/// `GET /v1/approvals/{id}`: the request, and what its approver should know besides.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct ShownApproval {
+    /// The request.
+    #[serde(flatten)]
+    pub approval: Approval,
+    /// What an approval would do.
+    pub outlook: Outlook,
+    /// What became of the last ones of the same shape.
+    pub past: Vec<Past>,
+}
+
+impl ShownApproval {
+    /// What an approval would do, in words; `until` is when the grant would end.
+    pub fn would(&self, until: &str) -> String {
+        let Outlook { waits, missing, .. } = self.outlook;
+        let end = if waits {
+            "runs at once, for the client that waits on the line".to_owned()
+        } else {
+            format!("leaves a grant until {until}: it runs once, when its client sends it again")
+        };
+        match missing {
+            0 | 1 => end,
+            _ => format!(
+                "counts as one of {missing} that are missing; with the last of them it {end}"
+            ),
+        }
+    }
+}
+
+/// `POST /v1/approvals/{id}/approve`, `deny`, `break-glass` and `cancel`; no body counts as no reason.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ReasonRequest {

@@ -150,6 +150,11 @@ impl House {
             canonical: statement.as_bytes(),
             bulk: false,
             parameters: b"",
+            rule: "hold-drop",
+            approver_groups: &[],
+            approvers: 1,
+            masked: &[],
+            tables: [0; 32],
         };
         let request = NewRequest {
             identity: "bot".into(),
@@ -164,10 +169,12 @@ impl House {
             tables: vec!["shop.payments".into()],
             rule: "hold-drop".into(),
             message: "a person must agree".into(),
+            details: crate::store::Details::default(),
             approver_groups: vec![],
             approvers: 1,
             grant_key: self.desk.grant_key(&scope),
             wait: true,
+            mode: None,
         };
         self.desk.request(request).unwrap()
     }

@@ -22,6 +22,7 @@ mod serve;
 mod settings;
 mod uses;
 mod web;
+mod webhooks;
 
 pub use classify::{Proposed, classify};
 pub use inputs::{Inputs, Texts};

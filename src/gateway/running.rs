@@ -48,7 +48,7 @@ pub(super) struct Running {
     pub(super) metrics: Metrics,
     audit: AuditWatch,
     durability: &'static str,
-    desk: Desk,
+    pub(super) desk: Desk,
     commands: mpsc::Sender<Command>,
     issuers: Arc<Issuers>,
     published: Arc<ArcSwap<Snapshot>>,
@@ -231,6 +231,8 @@ impl Running {
         let new = audit.records.saturating_sub(self.metrics.audit_records.get());
         self.metrics.audit_records.inc_by(new);
         self.metrics.approvals_pending.set(gauge(self.desk.pending() as u64));
+        let broken = self.desk.broken_glass();
+        self.metrics.broken_glass.inc_by(broken.saturating_sub(self.metrics.broken_glass.get()));
         let state = self.state();
         let net = state.net.upgrade();
         let health = net.as_ref().map(|net| net.health()).unwrap_or_default();

@@ -2,16 +2,17 @@
 //! something unknown or changes a definition.
 
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 
 use crate::catalog::Raw;
 use crate::fault::Fault;
-use crate::net::SchemaRefresh;
 use crate::net::side::SideTarget;
+use crate::net::{Explained, SchemaRefresh};
 
 /// Requests that may wait for one look: more than this many sessions asking at once share the next look.
 const WAITING: usize = 1_024;
@@ -21,6 +22,11 @@ const WAITING: usize = 1_024;
 /// must not be longer; a schema that takes seconds is not waited for that long again.
 const RESTS: u32 = 4;
 const MAX_REST: Duration = Duration::from_secs(1);
+
+/// Estimates under way at once: each has a thread and a connection, for a second or so. More of them have none.
+const MAX_ESTIMATES: usize = 4;
+/// For each read of an estimate's connection.
+const ESTIMATE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A session waits no longer than this for a look: it then gets its error.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -38,8 +44,16 @@ pub(super) struct Look {
 /// Asks for looks.
 pub(super) struct Looks {
     /// By the target's index; none where it was removed.
-    targets: Mutex<Vec<Option<Request>>>,
+    targets: Mutex<Vec<Option<Watched>>>,
     found: mpsc::Sender<Look>,
+    estimates: Arc<AtomicUsize>,
+}
+
+/// A target that is looked at.
+#[derive(Clone)]
+struct Watched {
+    request: Request,
+    side: SideTarget,
 }
 
 type Request = SyncSender<oneshot::Sender<()>>;
@@ -47,7 +61,7 @@ type Request = SyncSender<oneshot::Sender<()>>;
 impl Looks {
     /// What they find arrives on `found`.
     pub(super) fn new(found: mpsc::Sender<Look>) -> Self {
-        Self { targets: Mutex::default(), found }
+        Self { targets: Mutex::default(), found, estimates: Arc::default() }
     }
 
     /// Starts a thread for this target.
@@ -58,7 +72,7 @@ impl Looks {
         every: Duration,
     ) -> std::io::Result<()> {
         let (request, requested) = sync_channel(WAITING);
-        let found = self.found.clone();
+        let (found, side) = (self.found.clone(), target.clone());
         std::thread::Builder::new()
             .name(format!("schema-{at}"))
             .spawn(move || watch(at, &target, every, &requested, &found))?;
@@ -67,7 +81,7 @@ impl Looks {
             targets.resize(at + 1, None);
         }
         if let Some(of_target) = targets.get_mut(at) {
-            *of_target = Some(request);
+            *of_target = Some(Watched { request, side });
         }
         Ok(())
     }
@@ -79,7 +93,7 @@ impl Looks {
         }
     }
 
-    fn targets(&self) -> MutexGuard<'_, Vec<Option<Request>>> {
+    fn targets(&self) -> MutexGuard<'_, Vec<Option<Watched>>> {
         self.targets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -88,7 +102,7 @@ impl SchemaRefresh for Looks {
     fn refresh(&self, target: usize) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         let (heard, done) = oneshot::channel();
         let targets = self.targets();
-        let sent = targets.get(target).and_then(Option::as_ref).map(|r| r.try_send(heard));
+        let sent = targets.get(target).and_then(Option::as_ref).map(|w| w.request.try_send(heard));
         match sent {
             Some(Ok(())) => Box::pin(async move {
                 let _ = done.await;
@@ -97,6 +111,47 @@ impl SchemaRefresh for Looks {
                 Box::pin(std::future::ready(()))
             }
         }
+    }
+
+    fn estimate(
+        &self,
+        target: usize,
+        of: Explained,
+    ) -> Pin<Box<dyn Future<Output = Option<u64>> + Send>> {
+        let none = || Box::pin(std::future::ready(None));
+        let watched = self.targets().get(target).cloned().flatten();
+        let (Some(Watched { side, .. }), Some(place)) = (watched, Place::take(&self.estimates))
+        else {
+            return none();
+        };
+        let (answer, heard) = oneshot::channel();
+        let explain = move || {
+            let _ = answer.send(side.explain(&of, ESTIMATE_PATIENCE));
+            drop(place);
+        };
+        let started = std::thread::Builder::new().name("estimate".to_owned()).spawn(explain);
+        match started {
+            Ok(_) => Box::pin(async move { heard.await.ok().flatten() }),
+            Err(_) => none(),
+        }
+    }
+}
+
+/// One of a few places.
+struct Place(Arc<AtomicUsize>);
+
+impl Place {
+    fn take(taken: &Arc<AtomicUsize>) -> Option<Self> {
+        // (What is over the number gives its place back at once.)
+        let before = taken.fetch_add(1, Ordering::Relaxed);
+        let place = Self(Arc::clone(taken));
+        (before < MAX_ESTIMATES).then_some(place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

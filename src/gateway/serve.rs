@@ -21,6 +21,7 @@ use crate::approval::{Desk, DeskService, EventSink, NotRecorded};
 use crate::audit::{Audit, Writer};
 use crate::clock::now_us;
 use crate::config::Config;
+use crate::control::webhooks::Webhooks;
 use crate::control::{ControlDeps, Listeners, LookBack, Peers, People, serve};
 use crate::gateway::publish::Publisher;
 use crate::identity::Uses;
@@ -111,6 +112,9 @@ fn issuers(config: &Config) -> Result<(Arc<Issuers>, mpsc::Receiver<Fetched>), G
     Ok((issuers, fetched))
 }
 
+/// The desk, and who else it tells.
+type Told = (Webhooks, DeskService);
+
 /// A reading of all files: their digest, or what is wrong with them.
 type Reading = Result<blake3::Hash, String>;
 
@@ -130,6 +134,7 @@ impl Serving {
         let (desk, service) = Desk::open(store.clone(), &config.approvals, sink(&admin))
             .await
             .map_err(|error| failed("approvals", &error))?;
+        let told = super::webhooks::start(file, &config, service)?;
         let logins = store.logins().await.map_err(|error| failed("tokens", &error))?;
         let mut opened = Opened::open(file, &config, &store).await?;
         let targets = runtimes(file, &opened.configured, &common)?;
@@ -181,7 +186,7 @@ impl Serving {
             limits: limits(&config, audit.is_sync()),
         })
         .map_err(|error| GatewayError::in_file(file, error))?;
-        serving.serve(net, stored, (control, desk, service, audit)).await
+        serving.serve(net, stored, (control, desk, told, audit)).await
     }
 
     /// Takes what the databases say of themselves, if they answer soon.
@@ -203,7 +208,7 @@ impl Serving {
         mut self,
         net: Net,
         stored: Vec<Held>,
-        (control, desk, service, audit): (Listeners, Desk, DeskService, Audit),
+        (control, desk, (webhooks, service), audit): (Listeners, Desk, Told, Audit),
     ) -> Result<(), GatewayError> {
         let net = Arc::new(net);
         self.running.started(Arc::clone(&net));
@@ -241,6 +246,7 @@ impl Serving {
         // Held statements become tickets, and the control plane answers until the last session has ended.
         let _ = stop_desk.send(());
         let _ = desk.await;
+        webhooks.finish().await;
         custody.abort();
         let _ = custody.await;
         self.running.stopped();
@@ -417,6 +423,9 @@ impl Serving {
     async fn live(&self, by: &str) -> String {
         let inputs = self.publisher.inputs();
         let version = inputs.digest.to_hex().to_string();
+        // (Whether there are pages is known at the start.)
+        let pages = inputs.config.web.as_ref().filter(|_| self.started_with.web.is_some());
+        self.running.desk.set_pages(pages.map(|web| web.url.clone()));
         let waits = needs_restart(&self.started_with, &inputs.config);
         if !waits.is_empty() {
             tracing::warn!(changed = waits.join(", "), "changes that take effect at a restart");

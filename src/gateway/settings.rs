@@ -206,7 +206,7 @@ pub(super) fn needs_restart(started: &Config, now: &Config) -> Vec<String> {
     let certificates =
         |config: &Config| config.tls.as_ref().and_then(|tls| tls.client_certificates);
     let web = |config: &Config| config.web.as_ref().map(|web| web.listen);
-    let both: [(&str, String, String); 14] = [
+    let both: [(&str, String, String); 15] = [
         ("server", text(&started.server), text(&now.server)),
         ("log", text(&started.log), text(&now.log)),
         ("admin.socket", text(&started.admin.socket), text(&now.admin.socket)),
@@ -218,6 +218,7 @@ pub(super) fn needs_restart(started: &Config, now: &Config) -> Vec<String> {
         ("tls", text(&started.tls.is_some()), text(&now.tls.is_some())),
         ("tls.client_certificates", text(&certificates(started)), text(&certificates(now))),
         ("approvals", text(&started.approvals), text(&now.approvals)),
+        ("webhooks", text(&started.webhooks), text(&now.webhooks)),
         ("custody", text(&started.custody), text(&now.custody)),
         ("vault", text(&started.vault), text(&now.vault)),
         ("passwords", text(&started.passwords), text(&now.passwords)),

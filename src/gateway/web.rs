@@ -7,8 +7,9 @@ use arc_swap::ArcSwap;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::config::Config;
+use crate::config::{Config, WebhookFormat};
 use crate::control::web::{Provider, Web, WebListener, WebSettings, serve};
+use crate::control::webhooks::SlackDoor;
 use crate::control::{ControlDeps, IssuerClient};
 use crate::net::server_config;
 use crate::policy::Snapshot;
@@ -52,6 +53,7 @@ pub(super) fn settings(file: &Path, config: &Config) -> Result<Option<WebSetting
         idle_us: us(web.idle_s),
         session_us: us(web.session_s),
         providers,
+        slack: slack(file, config)?,
         #[cfg(not(feature = "saml"))]
         doors: Vec::new(),
         #[cfg(feature = "saml")]
@@ -59,6 +61,22 @@ pub(super) fn settings(file: &Path, config: &Config) -> Result<Option<WebSetting
         #[cfg(feature = "saml")]
         saml,
     }))
+}
+
+/// Where presses of buttons in Slack come in: for each webhook that knows people there.
+fn slack(file: &Path, config: &Config) -> Result<Vec<Arc<SlackDoor>>, GatewayError> {
+    let all = config.webhooks.iter().enumerate();
+    let doors = all.filter(|(_, webhook)| {
+        webhook.format == WebhookFormat::Slack && !webhook.people.is_empty()
+    });
+    doors
+        .map(|(at, webhook)| {
+            let secret = crate::vault::resolve(&webhook.secret).map_err(|error| {
+                GatewayError::in_file(file, format_args!("webhooks[{at}].secret: {error}"))
+            })?;
+            Ok(Arc::new(SlackDoor::new(&secret, &webhook.people)))
+        })
+        .collect()
 }
 
 /// The pages: bound, then served, then ended.

@@ -11,6 +11,7 @@ mod control;
 mod credentials;
 pub mod decide;
 mod driver;
+mod estimate;
 mod halves;
 mod io;
 mod keepalive;
@@ -43,6 +44,7 @@ use tokio::sync::mpsc;
 use crate::session::Room;
 pub use credentials::Credentials;
 pub use driver::DriverKind;
+pub use estimate::Explained;
 pub use listener::Listener;
 pub use registry::SessionInfo;
 pub use target::{TargetHealth, TargetRuntime};
@@ -72,6 +74,15 @@ const MAX_TARGETS: usize = 4_096;
 pub trait SchemaRefresh: Send + Sync {
     /// Refreshes the target of this index. Bounded in time by the implementation.
     fn refresh(&self, target: usize) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+
+    /// How many rows the database expects this statement to look at; `None`: it can't be told, or too many ask.
+    fn estimate(
+        &self,
+        _target: usize,
+        _of: Explained,
+    ) -> Pin<Box<dyn Future<Output = Option<u64>> + Send>> {
+        Box::pin(std::future::ready(None))
+    }
 }
 
 /// Asks for an issuer's keys; the future ends once a new snapshot has them, or where there are none to be had.

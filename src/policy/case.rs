@@ -167,6 +167,8 @@ impl<'a> Case<'a> {
             message: String::new(),
             approver_groups: Vec::new(),
             approvers: 1,
+            // Who wants no connection to wait is not overruled by who lets one.
+            mode: self.holds.iter().filter_map(|rule| rule.mode).min(),
         };
         let mut texts: Vec<&str> = Vec::new();
         for rule in &self.holds {

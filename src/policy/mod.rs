@@ -34,6 +34,7 @@ pub use policies::{Policies, PolicyError};
 pub use rule::SPEAKS_FOR;
 pub use shown::{Shown, Values, WRITE_BACK, written_back};
 
+use crate::config::ApprovalMode;
 use crate::identity::{Directory, Principal};
 use crate::run::Run;
 use crate::schema::{Catalog, Labels};
@@ -109,6 +110,8 @@ pub struct Hold {
     pub approver_groups: Vec<String>,
     /// How many distinct approvers.
     pub approvers: u8,
+    /// How the client waits; `None`: as the configuration says.
+    pub mode: Option<ApprovalMode>,
 }
 
 /// Everything a worker needs to decide a statement. Immutable; swapped whole.

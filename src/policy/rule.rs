@@ -6,6 +6,7 @@ use super::MaskSpec;
 use super::control::{Names, names};
 use super::shown::WRITE_BACK;
 use super::vocabulary::Action;
+use crate::config::ApprovalMode;
 
 /// Longest `@message`: it travels in an error packet, of which clients show some 500 bytes.
 const MAX_MESSAGE: usize = 400;
@@ -48,6 +49,8 @@ pub(super) struct Rule {
     pub(super) id: String,
     pub(super) message: Option<String>,
     pub(super) approve: Option<Approve>,
+    /// How the client waits for them, where the rule says so.
+    pub(super) mode: Option<ApprovalMode>,
     pub(super) mask: Option<MaskSpec>,
     pub(super) passthrough: bool,
     /// The action, where the policy names exactly one.
@@ -66,6 +69,7 @@ impl Rule {
             id: id.to_owned(),
             message: None,
             approve: None,
+            mode: None,
             mask: None,
             passthrough: false,
             only: only_action(policy),
@@ -76,6 +80,7 @@ impl Rule {
                 "id" => {}
                 "message" => rule.message = Some(message(value)?),
                 "approve" => rule.approve = Some(Approve::parse(value)?),
+                "mode" => rule.mode = Some(mode(value)?),
                 "mask" => {
                     let mask = MaskSpec::parse(value)
                         .map_err(|why| (format!("@mask(\"{value}\"): {why}"), "mend the mask"))?;
@@ -85,7 +90,7 @@ impl Rule {
                 other => {
                     return Err((
                         format!("unknown annotation @{other}"),
-                        "use @id, @message, @mask, @approve or @passthrough",
+                        "use @id, @message, @mask, @approve, @mode or @passthrough",
                     ));
                 }
             }
@@ -121,6 +126,9 @@ impl Rule {
         }
         if self.approve.is_some() && !forbids {
             return complain("@approve stands on a permit", "put it on a forbid");
+        }
+        if self.mode.is_some() && self.approve.is_none() {
+            return complain("@mode stands without @approve", "put both on one forbid");
         }
         if self.approve.is_some() && self.mask.is_some() {
             return complain("@approve and @mask exclude each other", "split the policy in two");
@@ -174,6 +182,13 @@ pub(super) fn check_id(id: &str) -> Result<(), Complaint> {
     Ok(())
 }
 
+fn mode(text: &str) -> Result<ApprovalMode, Complaint> {
+    ApprovalMode::from_word(text).ok_or_else(|| {
+        let what = format!("@mode(\"{}\") is no mode", text.escape_debug());
+        (what, "write \"wait\", \"ticket\" or \"wait-then-ticket\"")
+    })
+}
+
 fn message(text: &str) -> Result<String, Complaint> {
     if text.is_empty() || text.len() > MAX_MESSAGE || text.chars().any(char::is_control) {
         return Err((
@@ -211,6 +226,9 @@ mod tests {
         assert_eq!(rule.message.as_deref(), Some("m"));
         let wanted = Approve { groups: vec!["dba".into(), "sec".into()], approvers: 2 };
         assert_eq!(rule.approve, Some(wanted));
+        assert_eq!(rule.mode, None);
+        let rule = read("@approve(\"a\") @mode(\"wait\") forbid(principal, action, resource);");
+        assert_eq!(rule.unwrap().mode, Some(ApprovalMode::Wait));
         let rule =
             read("@mask(\"hash\") forbid(principal, action == Action::\"reveal\", resource);");
         assert_eq!(rule.unwrap().mask.unwrap().to_string(), "hash");
@@ -227,6 +245,11 @@ mod tests {
             ("@mask(\"redact\") forbid(principal, action, resource);", "@mask"),
             ("@mask(\"a b\") forbid(principal, action == Action::\"reveal\", resource);", "@mask"),
             ("@approve(\"dba\") permit(principal, action, resource);", "@approve"),
+            ("@mode(\"ticket\") forbid(principal, action, resource);", "@mode stands without"),
+            (
+                "@approve(\"dba\") @mode(\"later\") forbid(principal, action, resource);",
+                "@mode(\"later\")",
+            ),
             ("@approve(\"dba,0\") forbid(principal, action, resource);", "@approve"),
             ("@approve(\"dba,2,x\") forbid(principal, action, resource);", "@approve"),
             ("@approve(\"\") forbid(principal, action, resource);", "@approve"),

@@ -148,7 +148,7 @@ pub enum Event<'a> {
         at_us: i64,
         /// The request.
         approval: &'a str,
-        /// `requested`, `approved`, `denied`, `cancelled`, `expired`, `consumed`.
+        /// `requested`, `approved`, `denied`, `break_glass`, `cancelled`, `expired`, `consumed`, `outdated`.
         change: &'static str,
         /// By whom.
         by: &'a str,

@@ -21,6 +21,7 @@ mod prepared;
 mod response;
 mod room;
 mod rows;
+mod shown;
 mod track;
 mod unbound;
 pub mod upstream;
@@ -32,6 +33,7 @@ pub use handshake::challenge;
 pub use kill::unknown_connection;
 pub use machine::{Session, Spare};
 pub use room::Room;
+pub use shown::ShownRow;
 
 use crate::codec::{Command, Compression};
 use crate::fault::{Fault, FaultKind};

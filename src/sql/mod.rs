@@ -6,9 +6,11 @@
 
 mod canonical;
 mod comment;
+mod explainable;
 mod facts;
 mod form;
 mod kill;
+mod layout;
 mod lexer;
 mod lineage;
 mod local_file;
@@ -22,12 +24,14 @@ mod tracking;
 mod verb;
 mod words;
 
+pub use explainable::is_explainable;
 pub use facts::{
     Access, Assigned, ColumnRef, ColumnUse, Facts, Leaves, Lineage, NewValue, Output, Place,
     TableUse, Trace, Unknown, Verb,
 };
 pub use form::{Form, Tokens};
 pub use kill::{Kill, kill};
+pub use layout::{Meant, laid_out, meant};
 pub use local_file::local_file;
 pub use mode::sets_mode;
 pub use split::{MAX_STATEMENTS, Split, split};

@@ -3,6 +3,7 @@
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
+use super::approval_details::Details;
 use super::{Store, StoreError, from_json, to_json};
 
 /// A request for approval, whatever became of it.
@@ -38,6 +39,9 @@ pub struct Approval {
     pub rule: String,
     /// That rule's message.
     pub message: String,
+    /// What its approver is shown besides.
+    #[serde(default)]
+    pub details: Details,
     /// Whose members may decide.
     pub approver_groups: Vec<String>,
     /// How many distinct approvers it needs.
@@ -63,6 +67,9 @@ pub struct Vote {
     pub by: String,
     /// Yes or no.
     pub approve: bool,
+    /// Yes for everybody else too: by one person alone, in an emergency.
+    #[serde(default)]
+    pub break_glass: bool,
     /// Why.
     pub reason: String,
     /// Microseconds since the epoch.
@@ -85,17 +92,20 @@ pub enum ApprovalState {
     Expired,
     /// The grant was used.
     Consumed,
+    /// The grant was used, but what it was given for had changed: the statement did not run.
+    Outdated,
 }
 
 impl ApprovalState {
     /// Every state.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Pending,
         Self::Approved,
         Self::Denied,
         Self::Cancelled,
         Self::Expired,
         Self::Consumed,
+        Self::Outdated,
     ];
 
     /// The lower-case word.
@@ -107,6 +117,7 @@ impl ApprovalState {
             Self::Cancelled => "cancelled",
             Self::Expired => "expired",
             Self::Consumed => "consumed",
+            Self::Outdated => "outdated",
         }
     }
 
@@ -141,8 +152,8 @@ impl Store {
         sqlx::query(
             "INSERT INTO approvals (id, state, mode, identity, on_behalf_of, groups, target, schema,
                  session, statement, digest, verb, tables, rule, message, approver_groups,
-                 approvers, votes, told, grant_key, created_us, expires_us)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                 approvers, votes, told, grant_key, created_us, expires_us, details)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(&approval.id)
         .bind(approval.state.as_str())
@@ -166,6 +177,7 @@ impl Store {
         .bind(approval.grant_key.as_slice())
         .bind(approval.created_us)
         .bind(approval.expires_us)
+        .bind(details(&approval.details)?)
         .execute(&self.pool)
         .await?;
         Ok(())
@@ -330,6 +342,7 @@ impl Approval {
             tables: from_json(row, "tables")?,
             rule: row.try_get("rule")?,
             message: row.try_get("message")?,
+            details: from_json(row, "details")?,
             approver_groups: from_json(row, "approver_groups")?,
             approvers: row.try_get("approvers")?,
             votes: from_json(row, "votes")?,
@@ -339,6 +352,10 @@ impl Approval {
             expires_us: row.try_get("expires_us")?,
         })
     }
+}
+
+fn details(details: &Details) -> Result<String, StoreError> {
+    serde_json::to_string(details).map_err(|_| StoreError::Malformed("details"))
 }
 
 fn votes(votes: &[Vote]) -> Result<String, StoreError> {
@@ -367,9 +384,16 @@ mod tests {
             tables: vec!["shop.payments".into()],
             rule: "hold-drop".into(),
             message: "dropping needs a person".into(),
+            details: Details { source: "::1".into(), ..Details::default() },
             approver_groups: vec!["dba".into()],
             approvers: 2,
-            votes: vec![Vote { by: "ann".into(), approve: true, reason: String::new(), at_us: 3 }],
+            votes: vec![Vote {
+                by: "ann".into(),
+                approve: true,
+                break_glass: false,
+                reason: String::new(),
+                at_us: 3,
+            }],
             told: false,
             grant_key: [7; 32],
             created_us,
@@ -431,6 +455,29 @@ mod tests {
             assert_eq!(ids("bot", [8; 32], 50).await, [""; 0]);
             assert_eq!(ids("eve", [7; 32], 50).await, [""; 0]);
             assert_eq!(store.overdue_approvals(101).await.unwrap().len(), 1);
+        });
+    }
+
+    #[test]
+    fn what_was_decided_on_the_same_shape_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        block_on(async {
+            let store = Store::open(&dir.path().join("s.db")).await.unwrap();
+            for n in 1..=7 {
+                let state = ApprovalState::Denied;
+                let one = Approval { state, ..approval(&format!("apr_{n}"), n) };
+                store.insert_approval(&one).await.unwrap();
+            }
+            let unsaid = Approval { votes: vec![], ..approval("apr_8", 8) };
+            let other = Approval { digest: "01".into(), ..approval("apr_9", 9) };
+            let elsewhere = Approval { target: "lab".into(), ..approval("apr_10", 10) };
+            for one in [&unsaid, &other, &elsewhere] {
+                store.insert_approval(one).await.unwrap();
+            }
+            let past = store.decided_like(&approval("apr_7", 20)).await.unwrap();
+            let ids: Vec<_> = past.iter().map(|past| past.id.as_str()).collect();
+            assert_eq!(ids, ["apr_6", "apr_5", "apr_4", "apr_3", "apr_2"]);
+            assert_eq!((past[0].state, past[0].votes.len()), (ApprovalState::Denied, 1));
         });
     }
 

@@ -3,6 +3,7 @@
 //! Rows in, rows out: who may approve what, and when a request expires, is the business of `approval`. It needs a
 //! tokio runtime for its time-outs, and so is used from the control thread and the command line, never by a worker.
 
+mod approval_details;
 mod approvals;
 mod identities;
 mod passwords;
@@ -21,6 +22,7 @@ use sqlx::sqlite::{
     SqliteSynchronous,
 };
 
+pub use approval_details::{Details, Named, Parameter, Past};
 pub use approvals::{Approval, ApprovalState, HoldMode, Vote};
 pub use identities::{Logins, RevokedIdentity};
 pub use passwords::{Bounds, PasswordKept, StoredPassword};

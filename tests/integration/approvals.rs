@@ -2,7 +2,11 @@
 
 use std::process::Child;
 
-use crate::stand::{Flavour, Stand, on_both, wait_for};
+use crate::browser::Browser;
+use crate::bulk::execute;
+use crate::stand::{Flavour, Stand, errors, on_both, wait_for};
+use crate::web::{Site, csrf};
+use crate::wire::{Wire, text};
 
 on_both!(
     approved_runs_and_denied_does_not,
@@ -145,4 +149,154 @@ fn what_a_session_has_set_is_part_of_what_was_approved(flavour: Flavour) {
         assert!(other.contains("RG-TICKET") && !other.contains(&id), "{set}: {other}");
     }
     stand.sql_ok("bot", &token, literal);
+}
+
+#[test]
+fn the_glass_is_broken_by_one_person_and_never_in_silence() {
+    // the admin socket maps this process's user to alice, of the groups approvers and admins
+    let glass = "break_glass_groups = [\"admins\"]\nbreak_glass_reason_chars = 10";
+    let stand = Stand::with(|options| options.approvals.push_str(glass));
+    let token = stand.token("alice", "developers");
+    let held = stand.spawn_sql("alice", &token, ALTER);
+    let id = stand.pending();
+    let own = stand.gateway.cli(&["approvals", "approve", &id]).unwrap();
+    assert!(!own.status.success(), "alice approved her own statement");
+    let without = stand.gateway.cli(&["approvals", "break-glass", &id]).unwrap();
+    assert_eq!(without.status.code(), Some(2), "a reason is asked for");
+    let short = ["approvals", "break-glass", &id, "--reason", "because"];
+    let short = stand.gateway.cli(&short).unwrap();
+    assert!(errors(&short).contains("at least 10 characters"), "{}", errors(&short));
+    assert!(!gift_exists(&stand));
+    let why = "outage 4711, on call alone";
+    stand.gateway.cli_ok(&["approvals", "break-glass", &id, "--reason", why]).unwrap();
+    assert_eq!(answer(held), (true, String::new()));
+    assert!(gift_exists(&stand));
+    assert_eq!(stand.gateway.metric("rowgate_break_glass_total").unwrap(), Some(1.0));
+    let record = stand.gateway.cli_ok(&["audit", "tail", "-n", "50"]).unwrap();
+    assert!(record.contains(&format!("{id}  break_glass  by alice {why}")), "{record}");
+    assert!(stand.gateway.log().contains("the glass was broken"), "{}", stand.gateway.log());
+    let shown = stand.gateway.cli_ok(&["approvals", "show", &id]).unwrap();
+    assert!(shown.contains("broke glass  by alice"), "{shown}");
+}
+
+#[test]
+fn nobody_breaks_the_glass_by_default() {
+    let stand = Stand::start();
+    let token = stand.token("bot", "agents");
+    let mut held = stand.spawn_sql("bot", &token, ALTER);
+    let id = stand.pending();
+    let why = "outage 4711, on call alone";
+    let refused = ["approvals", "break-glass", &id, "--reason", why];
+    let refused = stand.gateway.cli(&refused).unwrap();
+    assert!(errors(&refused).contains("approvals.break_glass_groups"), "{}", errors(&refused));
+    held.kill().unwrap();
+    held.wait().unwrap();
+    assert!(!gift_exists(&stand));
+}
+
+#[test]
+fn an_approver_sees_all_that_it_takes() {
+    let stand = Stand::with(|options| options.approvals.push_str("mode = \"ticket\""));
+    let token = stand.token("bot", "agents");
+    let user = "bot;run=42;pipeline=nightly";
+    let mut wire = Wire::login(stand.gateway.port, user, &token, 0);
+    let sql =
+        "UPDATE customers SET ssn = ?, name = ?, phone = NULL /* all of them, every single one */";
+    let (id, _) = wire.prepare(sql);
+    let mut ask = || {
+        wire.command(0x17, &execute(id, &["078-05-1120", "new name"]));
+        text(&wire.answer())
+    };
+    assert!(ask().contains("RG-TICKET"));
+    let first = stand.pending();
+    stand.gateway.cli_ok(&["approvals", "deny", &first, "--reason", "not now"]).unwrap();
+    assert!(ask().contains("RG-REFUSED"));
+    assert!(ask().contains("RG-TICKET"));
+    let id = stand.pending();
+    let shown = stand.gateway.cli_ok(&["approvals", "show", &id]).unwrap();
+    let json = stand.gateway.cli_ok(&["approvals", "show", &id, "--output", "json"]).unwrap();
+    for wanted in [
+        "run_id       42",
+        "pipeline     nightly",
+        "from         127.0.0.1",
+        "shop.customers: ",
+        "parameter    shop.customers.ssn = (not shown: pii)",
+        "parameter    name = new name",
+        &format!("before       {first} of bot: denied by alice"),
+        "approving    leaves a grant until",
+        "laid out\n    UPDATE customers\n    SET ssn = ?,",
+        "statement\n    UPDATE customers SET ssn = ?, name = ?, phone = NULL",
+    ] {
+        assert!(shown.contains(wanted), "{wanted} is not in\n{shown}");
+    }
+    assert!(!shown.contains("078-05") && !json.contains("078-05"), "{shown}\n{json}");
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["past"][0]["id"], first.as_str());
+    assert_eq!(json["outlook"]["waits"], false);
+    assert_eq!(json["details"]["parameters"][1]["value"], "new name");
+}
+
+#[test]
+fn watching_tells_what_comes_and_changes() {
+    use std::io::BufRead as _;
+    let stand = Stand::with(|options| options.approvals.push_str("mode = \"ticket\""));
+    let token = stand.token("bot", "agents");
+    let mut watch = std::process::Command::new(crate::stand::binary());
+    watch.args(["approvals", "watch", "--output", "json", "--config"]);
+    watch.arg(stand.gateway.dir().join("rowgate.toml")).stdout(std::process::Stdio::piped());
+    let mut watch = watch.spawn().unwrap();
+    let mut lines = std::io::BufReader::new(watch.stdout.take().unwrap()).lines();
+    let mut next = || -> serde_json::Value {
+        serde_json::from_str(&lines.next().expect("a line").unwrap()).unwrap()
+    };
+    stand.sql_refused("bot", &token, ALTER);
+    let id = stand.pending();
+    let seen = next();
+    assert_eq!((&seen["id"], &seen["state"]), (&id.as_str().into(), &"pending".into()));
+    stand.gateway.cli_ok(&["approvals", "deny", &id, "--reason", "no"]).unwrap();
+    let seen = next();
+    assert_eq!((&seen["id"], &seen["state"]), (&id.as_str().into(), &"denied".into()));
+    let pid = watch.id().to_string();
+    assert!(std::process::Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    assert_eq!(watch.wait().unwrap().code(), Some(0), "Ctrl-C is how it ends");
+}
+
+#[test]
+fn the_glass_is_broken_on_the_page_with_a_reason_and_a_second_thought() {
+    let site = Site::changed(
+        "http",
+        |_| String::new(),
+        |options| {
+            options.approvals.push_str("break_glass_groups = [\"on-call\"]");
+            options.more.push_str("[[groups]]\nname = \"on-call\"\nmembers = [\"dee\"]\n");
+        },
+    );
+    let token = site.stand.token("bot", "agents");
+    let held = site.stand.spawn_sql("bot", &token, ALTER);
+    let id = site.stand.pending();
+    let mut ben = site.signed_in("ben");
+    let page = ben.get(&site.at(&format!("/approvals/{id}"))).body;
+    assert!(!page.contains("break-glass"), "an approver is not on call: {page}");
+    for wanted in ["runs at once, for the client that waits", "127.0.0.1", "shop.orders"] {
+        assert!(page.contains(wanted), "{wanted}: {page}");
+    }
+    let mut dee = site.signed_in("dee");
+    let page = dee.get(&site.at(&format!("/approvals/{id}"))).body;
+    assert!(page.contains("value=\"break-glass\"") && page.contains("minlength=\"20\""), "{page}");
+    let place = site.at(&format!("/approvals/{id}/decide"));
+    let send = |browser: &mut Browser, reason: &str, confirmed: &str| {
+        let token = csrf(browser, &site);
+        let form = [("csrf", token.as_str()), ("verdict", "break-glass")];
+        browser.post(&place, &[&form[..], &[("reason", reason), ("confirmed", confirmed)]].concat())
+    };
+    let why = "outage 4711, on call alone";
+    assert_eq!(send(&mut ben, why, "yes").status, 403);
+    assert_eq!(send(&mut dee, why, "").status, 400, "without a tick");
+    assert_eq!(send(&mut dee, "because", "yes").status, 400, "without a reason");
+    assert!(!gift_exists(&site.stand));
+    let page = send(&mut dee, why, "yes");
+    assert!(dee.follow(page).body.contains("The glass is broken"));
+    assert_eq!(answer(held), (true, String::new()));
+    let page = dee.get(&site.at(&format!("/approvals/{id}"))).body;
+    assert!(page.contains("broke the glass") && page.contains(why), "{page}");
 }

@@ -24,7 +24,7 @@ pub(crate) fn bulk(id: u32, rows: &[&[Option<&str>]]) -> Vec<u8> {
 }
 
 /// COM_STMT_EXECUTE with the same parameters, none of them NULL.
-fn execute(id: u32, row: &[&str]) -> Vec<u8> {
+pub(crate) fn execute(id: u32, row: &[&str]) -> Vec<u8> {
     let mut body = [&id.to_le_bytes()[..], &[0, 1, 0, 0, 0, 0, 1]].concat();
     row.iter().for_each(|_| body.extend([0xFD, 0]));
     row.iter().for_each(|value| write_lenenc_bytes(&mut body, value.as_bytes()));

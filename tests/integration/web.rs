@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use reqwest::{Method, StatusCode, Url};
+use xtask::gateway::Options;
 use xtask::issuer::Issuer;
 use xtask::mariadb;
 
@@ -24,6 +25,15 @@ impl Site {
 
     /// `more` is the rest of `[web]`.
     fn with(scheme: &str, more: impl FnOnce(&Path) -> String) -> Self {
+        Self::changed(scheme, more, |_| {})
+    }
+
+    /// The same, with other options of the gateway.
+    pub(crate) fn changed(
+        scheme: &str,
+        more: impl FnOnce(&Path) -> String,
+        change: impl FnOnce(&mut Options),
+    ) -> Self {
         let issuer = Issuer::start().unwrap();
         let folder = tempfile::tempdir().unwrap();
         let port = mariadb::free_port().unwrap();
@@ -33,6 +43,7 @@ impl Site {
         let stand = Stand::with(|options| {
             options.more = web;
             options.wait_s = 30;
+            change(options);
         });
         Self { stand, issuer, url, _folder: folder }
     }

@@ -33,6 +33,8 @@ pub struct Options {
     pub audit: String,
     /// Seconds that a held statement waits.
     pub wait_s: u64,
+    /// TOML appended to `[approvals]`.
+    pub approvals: String,
     /// TOML appended to `[server]`.
     pub server: String,
     /// TOML appended to the configuration.
@@ -62,6 +64,7 @@ impl Options {
             audit: String::new(),
             server: String::new(),
             wait_s: 50,
+            approvals: String::new(),
             more: String::new(),
             upstream_tls: "tls = \"off\"".to_owned(),
             labels: SHOP_LABELS.to_owned(),
@@ -342,6 +345,7 @@ files = ["{dir}/policy.cedar"]
 
 [approvals]
 wait_s = {wait_s}
+{approvals}
 
 {labels}
 [[targets]]
@@ -364,6 +368,7 @@ catalog_refresh_s = {refresh}
         durability = options.durability,
         of_audit = options.audit,
         wait_s = options.wait_s,
+        approvals = options.approvals,
         listen_host = options.listen_host,
         address = address,
         refresh = options.catalog_refresh_s,

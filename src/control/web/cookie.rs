@@ -67,6 +67,7 @@ mod tests {
             session_us: 1,
             providers: vec![],
             doors: vec![],
+            slack: Vec::new(),
             #[cfg(feature = "saml")]
             saml: vec![],
         }

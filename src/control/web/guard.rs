@@ -79,7 +79,9 @@ fn refusal(settings: &WebSettings, request: &Request) -> Option<PageError> {
     }
     // (A device's calls are no browser's, and no cookie counts for them.)
     let path = request.uri().path();
-    if request.method().is_safe() || DEVICES.contains(&path) || is_answer(path) {
+    // (What Slack sends is signed.)
+    let is_signed = path == super::slack::PATH;
+    if request.method().is_safe() || DEVICES.contains(&path) || is_signed || is_answer(path) {
         return None;
     }
     // Every browser says one of them with a form; who says neither is none.

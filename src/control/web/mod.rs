@@ -5,6 +5,7 @@
 //! ([`roles`]). The admin API is not served here: it stays on its Unix socket.
 
 mod access;
+mod approval;
 mod approvals;
 mod assets;
 mod commands;
@@ -25,6 +26,7 @@ mod saml;
 pub mod session;
 mod sessions;
 mod sign_in;
+mod slack;
 mod targets;
 mod tokens;
 
@@ -39,6 +41,7 @@ pub use roles::Roles;
 pub use saml::SamlDoor;
 
 use super::ControlDeps;
+use super::webhooks::SlackDoor;
 use crate::policy::Snapshot;
 
 /// Everything that the pages need; cloning it is cheap.
@@ -68,6 +71,8 @@ pub struct WebSettings {
     pub providers: Vec<Arc<Provider>>,
     /// Ways to sign in by something else.
     pub doors: Vec<Door>,
+    /// Where presses of buttons in Slack come in.
+    pub slack: Vec<Arc<SlackDoor>>,
     /// What is behind those of them that are SAML identity providers.
     #[cfg(feature = "saml")]
     pub saml: Vec<Arc<SamlDoor>>,

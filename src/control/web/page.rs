@@ -190,6 +190,7 @@ fn relative(at_us: i64, now_us: i64) -> String {
 pub(super) fn notice(done: Option<&str>) -> Markup {
     let text = match done {
         Some("approved") => "Your approval counts.",
+        Some("glass") => "The glass is broken: the statement may run.",
         Some("denied") => "The request is denied.",
         Some("cancelled") => "The request is called off.",
         Some("killed") => "The session was ended.",

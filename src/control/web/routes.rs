@@ -8,8 +8,8 @@ use axum::routing::{get, post};
 use super::page::PageError;
 use super::session::signed_in;
 use super::{
-    Web, access, approvals, assets, device, guard, identities, record, sessions, sign_in, targets,
-    tokens,
+    Web, access, approval, approvals, assets, device, guard, identities, record, sessions, sign_in,
+    targets, tokens,
 };
 
 /// Longest form: a reason and a few names.
@@ -19,8 +19,8 @@ pub(super) fn router(web: Web) -> Router {
     let own = Router::new()
         .route("/", get(access::show))
         .route("/approvals", get(approvals::list))
-        .route("/approvals/{id}", get(approvals::show))
-        .route("/approvals/{id}/decide", post(approvals::decide))
+        .route("/approvals/{id}", get(approval::show))
+        .route("/approvals/{id}/decide", post(approval::decide))
         .route("/sessions", get(sessions::list))
         .route("/sessions/{id}/kill", post(sessions::kill))
         .route("/record", get(record::list))
@@ -45,7 +45,8 @@ pub(super) fn router(web: Web) -> Router {
         .route("/sign-in/oidc/{name}/callback", get(sign_in::come_back))
         .route("/signed-out", get(sign_in::signed_out))
         .route("/assets/{digest}/{name}", get(assets::serve))
-        .merge(own);
+        .merge(own)
+        .merge(super::slack::routes());
     #[cfg(feature = "saml")]
     let router = router.merge(super::saml::routes());
     router

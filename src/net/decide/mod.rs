@@ -6,11 +6,13 @@
 //! equal in full have one verdict. Of what is said of a statement's run, what rules heed is part of every key. Nothing here
 //! waits; holds are the caller's business.
 
+mod held;
 mod shape;
 
 use std::hash::{BuildHasher as _, DefaultHasher, Hash as _, Hasher as _, RandomState};
 use std::sync::Arc;
 
+pub use held::Held;
 use shape::shape_of;
 pub use shape::{Decision, Shape};
 
@@ -351,6 +353,7 @@ impl Decider {
                         message: reason,
                         approver_groups: groups,
                         approvers: 1,
+                        mode: None,
                     });
                 }
             }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::Query;
+use super::held::Held;
 use crate::fault::Fault;
 use crate::policy::{
     Effect, MaskPlan, MaskedColumn, PluginFault, PluginHost, SPEAKS_FOR, Shown, Snapshot, Verdict,
@@ -31,6 +32,8 @@ pub struct Shape {
     pub effect: Effect,
     /// The error to answer with, where the effect is a denial.
     pub refusal: Option<Fault>,
+    /// What an approval is given for, where the effect is a hold.
+    pub held: Option<Arc<Held>>,
     /// What to mask.
     pub mask: Option<Arc<MaskPlan>>,
     /// The masked columns that it writes to.
@@ -127,6 +130,7 @@ impl Shape {
         Self {
             effect,
             refusal: None,
+            held: None,
             mask: None,
             shown: Arc::default(),
             governed: true,
@@ -179,7 +183,9 @@ pub(super) fn shape_of(
     let masked = verdict.mask.iter().flat_map(|plan| &plan.columns);
     let masked = masked.map(|column| recorded(column, facts, snapshot).write());
     let uses = uses(facts, query);
+    let held = matches!(effect, Effect::Hold(_)).then(|| Arc::new(Held::of(facts, catalog)));
     Shape {
+        held,
         refusal,
         masked: masked.collect(),
         mask: verdict.mask,

@@ -1,8 +1,6 @@
 //! What becomes of a statement's query attributes beside being passed on: all that could decide what the statement does are
 //! part of what is approved, and so is what is said of its run.
 
-use std::fmt::Write as _;
-
 use crate::codec::{Attribute, Attributes};
 use crate::run::Run;
 
@@ -33,22 +31,6 @@ pub(super) fn digest(attributes: Attributes<'_>, run: Run<'_>) -> [u8; 32] {
         }
     }
     *hasher.finalize().as_bytes()
-}
-
-/// What the approver sees of both.
-pub(super) fn shown(attributes: Attributes<'_>, run: Run<'_>, out: &mut String) {
-    for (name, value) in run.pairs() {
-        let _ = write!(out, "\n-- {name}: {}", value.escape_default());
-    }
-    for attribute in attributes {
-        out.push_str("\n-- query attribute ");
-        out.push_str(&attribute.name.escape_ascii().to_string());
-        out.push_str(": ");
-        match attribute.value {
-            Some(value) => out.push_str(&value.escape_ascii().to_string()),
-            None => out.push_str("NULL"),
-        }
-    }
 }
 
 fn is_trace(attribute: &Attribute<'_>) -> bool {
@@ -117,14 +99,5 @@ mod tests {
         all.sort_unstable();
         all.dedup();
         assert_eq!(all.len(), len);
-    }
-
-    #[test]
-    fn an_approver_sees_them_all_with_what_is_no_text_escaped() {
-        let mut out = String::new();
-        let said = run(&[("purpose", "x\ny")]);
-        shown(read(&of(&[("who", "a\nb"), ("n", "1")])), said, &mut out);
-        let wanted = "\n-- purpose: x\\ny\n-- query attribute who: a\\nb\n-- query attribute n: 1";
-        assert_eq!(out, wanted);
     }
 }

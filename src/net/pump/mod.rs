@@ -6,6 +6,8 @@
 
 mod arrival;
 mod attributes;
+mod details;
+mod hold;
 mod idle;
 mod kill;
 mod login;

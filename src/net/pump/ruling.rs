@@ -1,22 +1,18 @@
 //! One statement's ruling: decided, recorded, perhaps held for people, before anything of it goes upstream.
 
-use std::rc::Rc;
 use std::sync::Arc;
 
-use super::idle::left_by;
 use super::record::Admission;
-use super::{Activity, Pump, Stop, attributes};
-use crate::approval::{GrantScope, NewRequest};
-use crate::codec::{Attributes, Command};
+use super::{Pump, Stop};
+use crate::codec::Command;
 use crate::fault::Fault;
 use crate::net::control::End;
 use crate::net::decide::{Decision, Query};
 use crate::net::io;
-use crate::policy::{Asker, Effect, Hold, Policies};
+use crate::policy::{Asker, Effect, Policies};
 use crate::run::{Names, Run, kept};
-use crate::schema::SqlMode;
 use crate::session::{Ruling, Statement, StatementKind, Text};
-use crate::sql::{self, Trace, Verb};
+use crate::sql::{Trace, Verb};
 
 impl Pump {
     /// Answers [`crate::session::Op::Decide`].
@@ -159,9 +155,7 @@ impl Pump {
             Ruled::Now(ruling) => Ok(ruling),
             Ruled::UnknownName => Ok(Ruling::RefuseAndClose(Fault::internal())),
             Ruled::Waits(decision) => match &decision.shape.effect {
-                Effect::Hold(hold) if is_held(statement.kind) => {
-                    self.hold(statement, &decision, hold).await
-                }
+                Effect::Hold(_) if is_held(statement.kind) => self.hold(statement, decision).await,
                 _ => self.admit_statement(&decision).await,
             },
         }
@@ -201,7 +195,7 @@ impl Pump {
             }
             Effect::Hold(_) => {
                 let why = "one of these statements needs approval: send it alone; none of them ran";
-                Fault::approval("RG-ALONE", why)
+                Fault::approval("RG-ALONE", &[], why)
             }
         };
         if let Err(fault) = self.reserve() {
@@ -215,7 +209,7 @@ impl Pump {
     }
 
     /// Lets it run, once its intent is as durable as it must be.
-    async fn admit_statement(&mut self, decision: &Decision) -> Result<Ruling, Stop> {
+    pub(super) async fn admit_statement(&mut self, decision: &Decision) -> Result<Ruling, Stop> {
         match self.make_durable(decision.shape.verb).await? {
             Admission::Refused(fault) => Ok(Ruling::Refuse(fault)),
             Admission::Admitted => Ok(decision.run()),
@@ -240,7 +234,7 @@ impl Pump {
         }
     }
 
-    fn decide(&self, statement: &Statement) -> Option<Decision> {
+    pub(super) fn decide(&self, statement: &Statement) -> Option<Decision> {
         let facets = self.session.facets()?;
         let query = Query {
             text: self.text(statement),
@@ -266,122 +260,10 @@ impl Pump {
         Some(String::from_utf8_lossy(text).into_owned())
     }
 
-    /// Asks people and waits for their word, with an eye on the client.
-    async fn hold(
-        &mut self,
-        statement: &Statement,
-        decision: &Decision,
-        hold: &Hold,
-    ) -> Result<Ruling, Stop> {
-        let worker = Rc::clone(&self.worker);
-        let request = match self.new_request(statement, decision, hold) {
-            Ok(request) => request,
-            Err(fault) => return Ok(Ruling::Refuse(fault)),
-        };
-        let waiting = match worker.shared.desk.request(request) {
-            Ok(waiting) => waiting,
-            Err(full) => return Ok(Ruling::Refuse(full.into())),
-        };
-        let asked = self.now;
-        self.activity(Activity::Held);
-        // Dropping the future, as the client's death does, calls the request off.
-        let answer = self.while_client_lives(waiting).await?;
-        self.activity(Activity::Running);
-        self.now = worker.now();
-        self.current.held(asked, self.now);
-        if let Some(fault) = answer.fault() {
-            return Ok(Ruling::Refuse(fault));
-        }
-        if let Some(fault) = self.no_longer_admitted() {
-            return Ok(Ruling::RefuseAndClose(fault));
-        }
-        // The rules may have changed while people thought: what they deny now is denied, what they mask is masked.
-        let Some(today) = self.decide(statement) else {
-            return Ok(Ruling::RefuseAndClose(Fault::internal()));
-        };
-        let today = self.without_masked_values(statement, today);
-        self.current.trace = today.shape.trace;
-        self.current.leaves = left_by(statement.kind, today.shape.leaves);
-        match &today.shape.effect {
-            Effect::Deny { rule, message } => {
-                let refusal = today.shape.refusal.clone();
-                Ok(Ruling::Refuse(refusal.unwrap_or_else(|| Fault::denied(rule, message))))
-            }
-            Effect::Allow | Effect::Hold(_) => self.admit_statement(&today).await,
-        }
-    }
-
-    /// Whether a statement reads variables: their values are not in its text.
-    fn has_variables(&self, text: &[u8], mode: SqlMode) -> bool {
-        self.worker.with_snapshot(|snapshot| {
-            let catalog = snapshot.catalogs.get(self.target_index).and_then(Option::as_ref);
-            catalog.is_none_or(|catalog| sql::has_variables(text, &catalog.profile, mode))
-        })
-    }
-
     /// What is said of the run of the statement that was so decided: by itself, and by its login under these names.
     pub(super) fn said<'a>(&'a self, decision: &'a Decision, of_login: Names) -> Run<'a> {
         let said = self.session.said(self.client.peek());
         said.or(kept(decision.comment.as_deref())).or(kept(self.said.as_deref()).only(of_login))
-    }
-
-    /// What of that an approval is good for: whatever rules heed, but for the trace, which is another one each time.
-    fn bound(&self) -> Names {
-        let heeded = self.worker.with_snapshot(|snapshot| snapshot.policies.heeds());
-        heeded.but(Names::TRACEPARENT)
-    }
-
-    fn new_request(
-        &self,
-        statement: &Statement,
-        decision: &Decision,
-        hold: &Hold,
-    ) -> Result<NewRequest, Fault> {
-        let facets = self.session.facets().ok_or_else(Fault::internal)?;
-        let shape = &decision.shape;
-        let text = decision.canonical.as_deref().unwrap_or_else(|| self.text(statement));
-        let parameters = self.session.bound_parameters(self.client.peek()).ok_or_else(|| {
-            let why = "this statement needs approval, and its parameters must all come with it: \
-                       prepare it again, and send no long data";
-            Fault::approval("RG-PARAMETERS", why)
-        })?;
-        let attributes = self.session.attributes(self.client.peek());
-        let run = self.said(decision, Names::ALL);
-        if self.has_variables(text, facets.sql_mode) {
-            let why = "this statement needs approval, and an approver can't see what its variables hold: \
-                       write their values in";
-            return Err(Fault::approval("RG-PARAMETERS", why));
-        }
-        let scope = GrantScope {
-            target: &self.target.runtime.name,
-            schema: facets.schema,
-            sql_mode: facets.sql_mode,
-            charset: self.session.upstream_key().collation,
-            settings: self.sets.as_ref().map_or([0; 32], |sets| sets.digest()),
-            attributes: attributes::digest(attributes.clone(), run.only(self.bound())),
-            // A comment around it that says something else may be longer or shorter.
-            canonical: text.trim_ascii(),
-            bulk: statement.kind == StatementKind::BulkExecute,
-            parameters: &parameters,
-        };
-        Ok(NewRequest {
-            identity: facets.principal.subject.clone(),
-            groups: facets.principal.groups.clone(),
-            target: self.target.runtime.name.clone(),
-            schema: facets.schema.map(str::to_owned),
-            session: self.id,
-            statement: shown(statement.kind, text, &parameters, attributes, run),
-            on_behalf_of: run.on_behalf_of().map(str::to_owned),
-            digest: shape.digest.to_string(),
-            verb: shape.verb.as_str().to_owned(),
-            tables: shape.tables.clone(),
-            rule: hold.rule.clone(),
-            message: hold.message.clone(),
-            approver_groups: hold.approver_groups.clone(),
-            approvers: hold.approvers,
-            grant_key: self.worker.shared.desk.grant_key(&scope),
-            wait: !facets.in_transaction && !self.locked,
-        })
     }
 }
 
@@ -398,26 +280,4 @@ enum Ruled {
 /// PREPARE runs nothing, and FETCH goes on with what was approved: EXECUTE is what waits.
 fn is_held(kind: StatementKind) -> bool {
     !matches!(kind, StatementKind::Prepare | StatementKind::Fetch)
-}
-
-/// What the approver sees: the text, and the bytes of the parameters and attributes with what is not text escaped.
-fn shown(
-    kind: StatementKind,
-    text: &[u8],
-    parameters: &[u8],
-    attributes: Attributes<'_>,
-    run: Run<'_>,
-) -> String {
-    let mut shown = String::from_utf8_lossy(text).into_owned();
-    if !parameters.is_empty() {
-        shown.push_str(match kind {
-            StatementKind::BulkExecute => {
-                "\n-- runs for each of many rows; parameters as sent (types, indicators and values): "
-            }
-            _ => "\n-- parameters as sent (NULL bitmap, types, values): ",
-        });
-        shown.push_str(&parameters.escape_ascii().to_string());
-    }
-    attributes::shown(attributes, run, &mut shown);
-    shown
 }

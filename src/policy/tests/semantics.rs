@@ -1,6 +1,7 @@
 //! What policies mean: who wins, what a mask or an approval does, what is refused at load.
 
 use super::*;
+use crate::config::ApprovalMode;
 
 #[test]
 fn governed() {
@@ -63,6 +64,30 @@ fn deny_beats_hold_and_holds_add_up() {
         (hold("h", "dba"), "deny default-deny"),
     ] {
         check(&load(&text), "agents", define(Verb::Drop, "orders"), expected);
+    }
+}
+
+#[test]
+fn of_several_modes_the_one_that_holds_least_counts() {
+    let hold = |id: &str, mode: &str| {
+        format!(
+            "@id(\"{id}\") @approve(\"dba\") {mode} forbid (principal, action in Action::\"ddl\", resource);"
+        )
+    };
+    let (wait, ticket, both) =
+        ("@mode(\"wait\")", "@mode(\"ticket\")", "@mode(\"wait-then-ticket\")");
+    for (modes, expected) in [
+        (vec![""], None),
+        (vec![wait], Some(ApprovalMode::Wait)),
+        (vec!["", wait], Some(ApprovalMode::Wait)),
+        (vec![wait, both], Some(ApprovalMode::WaitThenTicket)),
+        (vec![both, wait, ticket], Some(ApprovalMode::Ticket)),
+    ] {
+        let rules = modes.iter().enumerate().map(|(at, mode)| hold(&format!("h{at}"), mode));
+        let policies = load(&format!("{ALL}{}", rules.collect::<String>()));
+        let verdict = rule_on(&policies, "agents", &analysis(define(Verb::Drop, "orders")));
+        let Effect::Hold(hold) = verdict.effect else { panic!("{modes:?}: {verdict:?}") };
+        assert_eq!(hold.mode, expected, "{modes:?}");
     }
 }
 
@@ -212,7 +237,7 @@ fn bad_bundles_are_refused_in_one_line() {
         ),
         (
             "@id(\"a\") @colour(\"red\") permit (principal, action, resource);",
-            "p.cedar: policy a: unknown annotation @colour; use @id, @message, @mask, @approve or @passthrough",
+            "p.cedar: policy a: unknown annotation @colour; use @id, @message, @mask, @approve, @mode or @passthrough",
         ),
         (
             "@id(\"a\") permit (principal, action, resource) when { context.has_were };",
