@@ -48,6 +48,7 @@ pub fn run(file: &Path) -> Result<(), GatewayError> {
     let workers = crate::net::worker_count(texts.workers());
     logging::start(file, texts.log())?;
     process::no_dumps();
+    process::no_huge_pages();
     tracing::info!(plugins = texts.plugins(), "compiling plugins");
     let inputs = Inputs::build(texts, None, workers)?;
     process::raise_files(inputs.config.server.max_connections);
