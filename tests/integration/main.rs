@@ -37,6 +37,7 @@ mod offered;
 mod oidc;
 mod operations;
 mod overlong;
+mod packaging;
 mod people;
 mod permitted;
 mod policy;

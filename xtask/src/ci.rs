@@ -35,6 +35,8 @@ pub(crate) fn prepare() -> Result<()> {
     setup::simplesamlphp()?;
     setup::browser()?;
     setup::prometheus()?;
+    setup::keepalived()?;
+    setup::kubernetes_validate()?;
     if !mysql::is_left_out() {
         mysql::fetch().with_context(|| {
             format!("the tests on MySQL need it; {}=1 leaves them out", mysql::LEAVE_OUT)

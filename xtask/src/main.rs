@@ -13,6 +13,7 @@ mod chaos;
 mod ci;
 mod demo;
 mod drivers;
+mod package;
 mod plugins;
 
 use std::process::ExitCode;
@@ -45,6 +46,8 @@ cargo xtask <chore>
                      every difference must be in tests/drivers/known.txt; --quick runs a part in three minutes;
                      --resume takes over what ended in a run that was cut off (an hour is long);
                      --hold only starts what they run on
+  package [--binary PATH]
+                     a Debian package in target/package, of a release build or of the binary given
   capture            record stock clients talking to a real server into tests/captures
   chaos [--minutes N] [--seed N] [--binary PATH] [--allocator-defaults]
                      mixed load by stock drivers for N minutes (10) while clients are killed, the database is restarted
@@ -90,6 +93,8 @@ fn dispatch(words: &[String]) -> Result<()> {
         ["mysql", "up"] => mysql::up(free_port()?),
         ["mysql", "up", port] => mysql::up(port.parse().context("the port")?),
         ["mysql", "down"] => mysql::down(),
+        ["package"] => package::package(None).map(drop),
+        ["package", "--binary", path] => package::package(Some(path.as_ref())).map(drop),
         ["capture"] => capture::capture(),
         ["chaos", rest @ ..] => chaos::chaos(&chaos::Plan::parse(rest)?),
         ["fuzz"] => ci::fuzz(),
