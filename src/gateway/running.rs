@@ -112,10 +112,10 @@ impl Running {
         (issuers, published): (Arc<Issuers>, Arc<ArcSwap<Snapshot>>),
     ) -> Self {
         let limit = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
-        metrics.sessions_limit.set(limit(config.server.max_connections));
+        metrics.limits.sessions.set(limit(config.server.max_connections));
         // A queue for each worker, and the control plane's.
         let queues = metrics.cores().len() + 1;
-        metrics.audit_queue_limit.set(limit(config.audit.queue_bytes.saturating_mul(queues)));
+        metrics.limits.audit_queue.set(limit(config.audit.queue_bytes.saturating_mul(queues)));
         let state = State {
             net: Weak::new(),
             leaving: false,
@@ -194,7 +194,7 @@ impl Running {
         let name = [target.name.as_str()];
         let _ = self.metrics.target_up.remove_label_values(&name);
         let _ = self.metrics.upstream_connections.remove_label_values(&name);
-        let _ = self.metrics.upstream_limit.remove_label_values(&name);
+        let _ = self.metrics.limits.upstream.remove_label_values(&name);
         let _ = self.metrics.upstream_waiting.remove_label_values(&name);
     }
 
@@ -243,7 +243,7 @@ impl Running {
         let clients = config.tls.as_ref().map(|tls| tls.certificate.as_path());
         let pages = config.web.as_ref().and_then(|web| web.certificate.as_deref());
         for (of, file) in [("clients", clients), ("pages", pages)] {
-            let ends = &self.metrics.certificate_ends;
+            let ends = &self.metrics.health.certificate_ends;
             match file.and_then(ends_s) {
                 Some(seconds) => ends.with_label_values(&[of]).set(seconds),
                 None => {
@@ -266,9 +266,9 @@ impl Running {
         let new = audit.records.saturating_sub(self.metrics.audit_records.get());
         self.metrics.audit_records.inc_by(new);
         self.metrics.approvals_pending.set(gauge(self.desk.pending() as u64));
-        self.metrics.ready.set(i64::from(self.ready().is_ok()));
+        self.metrics.health.ready.set(i64::from(self.ready().is_ok()));
         let state = self.state();
-        self.metrics.reload_failed.set(i64::from(state.reload_error.is_some()));
+        self.metrics.health.reload_failed.set(i64::from(state.reload_error.is_some()));
         let net = state.net.upgrade();
         let health = net.as_ref().map(|net| net.health()).unwrap_or_default();
         self.metrics
@@ -286,7 +286,7 @@ impl Running {
                 health.get(at).map_or((0, 0), |health| (health.connections, health.waiting));
             self.metrics.upstream_connections.with_label_values(&name).set(gauge(open as u64));
             let limit = gauge(target.max_upstream as u64);
-            self.metrics.upstream_limit.with_label_values(&name).set(limit);
+            self.metrics.limits.upstream.with_label_values(&name).set(limit);
             self.metrics.upstream_waiting.with_label_values(&name).set(gauge(waiting as u64));
         }
         if let Some(plugins) = state.plugins.upgrade() {
@@ -380,7 +380,7 @@ impl Gateway for Running {
     }
 
     fn broke_glass(&self) {
-        self.metrics.break_glass.inc();
+        self.metrics.health.break_glass.inc();
     }
 
     fn custody(&self) -> Option<Arc<dyn Custody>> {

@@ -54,7 +54,7 @@ pub fn run(file: &Path) -> Result<(), GatewayError> {
         .enable_all()
         .build()
         .map_err(|error| failed("starting the control thread", &error))?;
-    runtime.block_on(Serving::start(file, inputs, workers, passed))
+    runtime.block_on(Serving::start(file, inputs, passed))
 }
 
 /// What the main loop owns.
@@ -115,13 +115,9 @@ fn issuers(config: &Config) -> Result<(Arc<Issuers>, mpsc::Receiver<Fetched>), G
 type Reading = Result<blake3::Hash, String>;
 
 impl Serving {
-    async fn start(
-        file: &Path,
-        inputs: Inputs,
-        workers: usize,
-        passed: Passed,
-    ) -> Result<(), GatewayError> {
+    async fn start(file: &Path, inputs: Inputs, passed: Passed) -> Result<(), GatewayError> {
         let config = inputs.config.clone();
+        let workers = crate::net::worker_count(config.server.workers);
         let (listeners, control, pages) = doors(file, &config, passed)?;
         let login_key = login_key(file, config.server.login_key.as_deref())?;
         let common = Common::new(&config, inputs.client_tls.clone(), login_key);

@@ -2,6 +2,7 @@
 //! ([`CoreCells`]), which are summed when `/metrics` is read; the rest are gauges that the gateway sets just before.
 
 mod cells;
+mod health;
 
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use prometheus::{
 
 pub use cells::CoreCells;
 use cells::{BOUNDS_US, Cell, LOGIN_DELAYS, LOGIN_RESULTS, Times, VERDICTS};
+pub use health::{Health, Limits};
 
 use crate::fault::FaultKind;
 use crate::sql::Verb;
@@ -22,42 +24,32 @@ use crate::sql::Verb;
 pub struct Metrics {
     registry: Registry,
     cores: Arc<Vec<CoreCells>>,
+    /// Whether it is well.
+    pub health: Health,
+    /// How much there may be.
+    pub limits: Limits,
     /// Grows with every snapshot.
     pub policy_serial: IntGauge,
     /// Reloads that took.
     pub reloads: IntCounter,
     /// Reloads that were refused; the old snapshot stays.
     pub reload_failures: IntCounter,
-    /// 1 while what the files say is not what runs, since it was refused.
-    pub reload_failed: IntGauge,
-    /// 1 while `/readyz` says so.
-    pub ready: IntGauge,
-    /// What an administrator who is mapped to nobody did, as root.
-    pub break_glass: IntCounter,
-    /// When a certificate that is shown ends, by `of`: `clients` or `pages`.
-    pub certificate_ends: IntGaugeVec,
     /// 1 for the driver that runs, by `driver`.
     pub driver: IntGaugeVec,
     /// 1 while the record can't be written.
     pub audit_failed: IntGauge,
     /// Bytes of records that wait for the disk.
     pub audit_queued_bytes: IntGauge,
-    /// Room for such, over all queues.
-    pub audit_queue_limit: IntGauge,
     /// Records written.
     pub audit_records: IntCounter,
     /// Sessions open.
     pub sessions: IntGauge,
-    /// How many there may be.
-    pub sessions_limit: IntGauge,
     /// What long packets take now.
     pub collected: IntGauge,
     /// 1 while a target's schema is known and it can be reached, by `target`.
     pub target_up: IntGaugeVec,
     /// Connections to a target, by `target`.
     pub upstream_connections: IntGaugeVec,
-    /// How many there may be, by `target`.
-    pub upstream_limit: IntGaugeVec,
     /// Sessions waiting for a connection, by `target`.
     pub upstream_waiting: IntGaugeVec,
     /// Statements waiting for approval.
@@ -93,25 +85,13 @@ impl Metrics {
         let workers_gauge = gauge("rowgate_workers", "Worker threads.")?;
         workers_gauge.set(i64::try_from(workers).unwrap_or(i64::MAX));
         Ok(Self {
+            health: Health::new(all)?,
+            limits: Limits::new(all)?,
             policy_serial: gauge("rowgate_policy_serial", "Grows with every snapshot.")?,
             reloads: counter("rowgate_policy_reloads_total", "Reloads that took.")?,
             reload_failures: counter(
                 "rowgate_policy_reload_failures_total",
                 "Reloads that were refused; the old snapshot stays.",
-            )?,
-            reload_failed: gauge(
-                "rowgate_policy_reload_failed",
-                "1 while the files hold something that was refused; the old snapshot stays.",
-            )?,
-            ready: gauge("rowgate_ready", "1 while /readyz says so.")?,
-            break_glass: counter(
-                "rowgate_break_glass_total",
-                "What root did as an administrator without being mapped to an identity.",
-            )?,
-            certificate_ends: gauges(
-                "rowgate_tls_certificate_not_after_timestamp_seconds",
-                "When a certificate that is shown ends.",
-                "of",
             )?,
             driver: gauges("rowgate_driver_info", "1 for the I/O driver that runs.", "driver")?,
             audit_failed: gauge("rowgate_audit_failed", "1 while the record can't be written.")?,
@@ -119,16 +99,11 @@ impl Metrics {
                 "rowgate_audit_queued_bytes",
                 "Bytes of records that wait for the disk.",
             )?,
-            audit_queue_limit: gauge(
-                "rowgate_audit_queue_limit_bytes",
-                "Bytes of records that may wait for the disk, over all queues.",
-            )?,
             audit_records: counter(
                 "rowgate_audit_records_total",
                 "Records written since the start.",
             )?,
             sessions: gauge("rowgate_sessions", "Sessions open.")?,
-            sessions_limit: gauge("rowgate_sessions_limit", "Sessions that may be open.")?,
             collected: gauge(
                 "rowgate_collected_bytes",
                 "What statements and masked rows of over 64 KiB take now.",
@@ -137,11 +112,6 @@ impl Metrics {
             upstream_connections: gauges(
                 "rowgate_upstream_connections",
                 "Connections to a target.",
-                "target",
-            )?,
-            upstream_limit: gauges(
-                "rowgate_upstream_limit",
-                "Connections to a target that may be open.",
                 "target",
             )?,
             upstream_waiting: gauges(
