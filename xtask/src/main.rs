@@ -11,6 +11,7 @@ mod bench;
 mod capture;
 mod chaos;
 mod ci;
+mod compose;
 mod demo;
 mod drivers;
 mod package;
@@ -46,6 +47,9 @@ cargo xtask <chore>
                      every difference must be in tests/drivers/known.txt; --quick runs a part in three minutes;
                      --resume takes over what ended in a run that was cut off (an hour is long);
                      --hold only starts what they run on
+  compose [--binary PATH]
+                     a database, an OpenID provider, the gateway and Prometheus in containers, on loopback; of a release build
+                     or of the binary given
   package [--binary PATH]
                      a Debian package in target/package, of a release build or of the binary given
   capture            record stock clients talking to a real server into tests/captures
@@ -93,6 +97,8 @@ fn dispatch(words: &[String]) -> Result<()> {
         ["mysql", "up"] => mysql::up(free_port()?),
         ["mysql", "up", port] => mysql::up(port.parse().context("the port")?),
         ["mysql", "down"] => mysql::down(),
+        ["compose"] => compose::compose(None),
+        ["compose", "--binary", path] => compose::compose(Some(path.as_ref())),
         ["package"] => package::package(None).map(drop),
         ["package", "--binary", path] => package::package(Some(path.as_ref())).map(drop),
         ["capture"] => capture::capture(),
