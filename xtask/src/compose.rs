@@ -8,7 +8,8 @@ use xtask::{setup, sh, shop};
 
 use crate::package;
 
-const FILE: &str = "deploy/compose/compose.yaml";
+/// The folder of its file, in which it runs: paths in there are relative to it.
+const FOLDER: &str = "deploy/compose";
 
 /// Starts it; of this binary, or of a release build.
 pub(crate) fn compose(binary: Option<&Path>) -> Result<()> {
@@ -20,8 +21,8 @@ pub(crate) fn compose(binary: Option<&Path>) -> Result<()> {
     fs::copy(sh::root().join("deploy/compose/database/start.sh"), folder.join("start.sh"))
         .context("deploy/compose/database/start.sh")?;
     let mut words = engine()?;
-    words.extend(["-f", FILE, "up", "--build", "--detach"]);
-    sh::run_words(&words)?;
+    words.extend(["up", "--build", "--detach"]);
+    sh::run(sh::command(&words).current_dir(sh::root().join(FOLDER)))?;
     sh::step("docs/operations.md, Trying it in containers, has commands to go on with");
     Ok(())
 }

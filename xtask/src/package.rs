@@ -32,7 +32,7 @@ const FILES: [(&str, &str, u32); 13] = [
 ];
 
 /// Folders whose files go along.
-const FOLDERS: [(&str, &str); 7] = [
+const FOLDERS: [(&str, &str); 8] = [
     ("docs", "usr/share/doc/rowgate"),
     ("docs/runbook", "usr/share/doc/rowgate/runbook"),
     ("deploy/grafana", "usr/share/doc/rowgate/grafana"),
@@ -40,6 +40,7 @@ const FOLDERS: [(&str, &str); 7] = [
     ("deploy/haproxy", "usr/share/doc/rowgate/haproxy"),
     ("deploy/keepalived", "usr/share/doc/rowgate/keepalived"),
     ("deploy/kubernetes", "usr/share/doc/rowgate/kubernetes"),
+    ("deploy/seccomp", "usr/share/doc/rowgate/seccomp"),
 ];
 
 const COMPLETIONS: [(&str, &str); 3] = [
