@@ -54,8 +54,9 @@ fn bounds(config: &Config) -> Checked {
     let collected = wide(server.max_collected_bytes);
     let connections = wide(server.max_connections);
     let failed_logins = u64::from(server.failed_logins_per_minute);
-    let of_server: [Bound; 12] = [
+    let of_server: [Bound; 13] = [
         ("workers", wide(server.workers), 0..=1_024, "0 means one a core"),
+        ("drain_notice_s", server.drain_notice_s, 0..=3_600, "it is before each end"),
         ("drain_timeout_s", server.drain_timeout_s, 1..=3_600, "longer is no drain"),
         ("max_statement_bytes", wide(statement_bytes), 1_024..=1 << 30, row),
         ("max_row_bytes", wide(row_bytes), 1_024..=1 << 30, row),

@@ -122,6 +122,8 @@ pub struct Server {
     pub driver: Driver,
     /// Worker threads; 0: one a core.
     pub workers: usize,
+    /// Seconds between the word to end, from which on `/readyz` says so, and the drain.
+    pub drain_notice_s: u64,
     /// Seconds that a drain waits for running statements.
     pub drain_timeout_s: u64,
     /// Longest statement, in bytes.
@@ -161,6 +163,7 @@ impl Default for Server {
         Self {
             driver: Driver::Auto,
             workers: 0,
+            drain_notice_s: 0,
             drain_timeout_s: 30,
             max_statement_bytes: 16 << 20,
             max_row_bytes: 16 << 20,

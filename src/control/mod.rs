@@ -93,6 +93,8 @@ pub trait Gateway: Send + Sync {
     fn ready(&self) -> Result<(), String>;
     /// The metrics in Prometheus' text format.
     fn metrics(&self) -> String;
+    /// Root, mapped to nobody, is about to do something as an administrator: counted.
+    fn broke_glass(&self) {}
 }
 
 /// What the control plane needs of the rest.
@@ -116,8 +118,12 @@ impl ControlDeps {
     /// Records what an administrator is about to do. An error means: don't.
     fn record(&self, caller: &Caller, action: &str, subject: &str) -> Result<(), ErrorAnswer> {
         let at_us = now_us();
-        let action =
-            if caller.break_glass { format!("break-glass {action}") } else { action.to_owned() };
+        let action = if caller.break_glass {
+            self.gateway.broke_glass();
+            format!("break-glass {action}")
+        } else {
+            action.to_owned()
+        };
         let event = Event::Admin { at_us, by: &caller.identity, action: &action, subject };
         self.events.record(&event).map_err(|error| ErrorAnswer::unavailable(&error.to_string()))
     }

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use tokio::sync::{Mutex, MutexGuard, Notify, mpsc};
 
 use super::custody_start::Opened;
+use super::passed::Passed;
 use super::running::{Command, Running};
 use super::schemas::Looks;
 use super::settings::{self, Common};
@@ -105,7 +106,7 @@ impl Custodian {
         for held in stored {
             let name = held.target.name.clone();
             let mut state = self.state.lock().await;
-            let (listeners, problem) = match settings::bind(&held.target) {
+            let (listeners, problem) = match settings::bind(&held.target, &mut Passed::default()) {
                 Ok(listeners) => (listeners, None),
                 Err(error) => (Vec::new(), Some(error)),
             };
@@ -167,7 +168,8 @@ impl Custodian {
             };
             return Err(TargetRefused::Conflict(format!("there is a target {name:?}: {mend}")));
         }
-        let listeners = settings::bind(&target).map_err(TargetRefused::Conflict)?;
+        let listeners =
+            settings::bind(&target, &mut Passed::default()).map_err(TargetRefused::Conflict)?;
         let login = self.login(&target, password).await?;
         let settings = serde_json::to_string(&target).map_err(|_| input("target: no JSON"))?;
         let sealed = if target.password == SEALED {

@@ -1,9 +1,12 @@
 //! The running gateway as the control plane sees it: what it is told, and what it may ask for.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
 use tokio::sync::{mpsc, oneshot};
 
 use super::custody::Custodian;
@@ -12,6 +15,7 @@ use crate::audit::AuditWatch;
 use crate::clock::now_us;
 use crate::config::Config;
 use crate::control::{Answer, AuditStatus, Custody, Gateway, SessionInfo, Status, TargetStatus};
+use crate::identity::Certificate;
 use crate::metrics::Metrics;
 use crate::net::{KeyRefresh as _, Net};
 use crate::plugin::Plugins;
@@ -58,6 +62,8 @@ pub(super) struct Running {
 
 struct State {
     net: Weak<Net>,
+    /// It was told to end.
+    leaving: bool,
     custody: Weak<Custodian>,
     targets: Vec<TargetState>,
     version: String,
@@ -73,6 +79,7 @@ struct TargetState {
     name: String,
     listen: String,
     address: String,
+    max_upstream: usize,
     /// Why it is down; `None` once it was read.
     down: Option<String>,
 }
@@ -85,6 +92,7 @@ impl TargetState {
             name: target.name.clone(),
             listen: target.listens(),
             address: target.address.clone(),
+            max_upstream: target.max_upstream,
             down: Some("its schema was not read yet".to_owned()),
         }
     }
@@ -103,8 +111,14 @@ impl Running {
         commands: mpsc::Sender<Command>,
         (issuers, published): (Arc<Issuers>, Arc<ArcSwap<Snapshot>>),
     ) -> Self {
+        let limit = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
+        metrics.limits.sessions.set(limit(config.server.max_connections));
+        // A queue for each worker, and the control plane's.
+        let queues = metrics.cores().len() + 1;
+        metrics.limits.audit_queue.set(limit(config.audit.queue_bytes.saturating_mul(queues)));
         let state = State {
             net: Weak::new(),
+            leaving: false,
             custody: Weak::<Custodian>::new(),
             targets: config.targets.iter().map(TargetState::new).collect(),
             version: String::new(),
@@ -141,6 +155,11 @@ impl Running {
         self.state().custody = Arc::downgrade(custodian);
     }
 
+    /// It was told to end: `/readyz` says so from now on, so that nobody new is sent here.
+    pub(super) fn leaving(&self) {
+        self.state().leaving = true;
+    }
+
     /// The data path is about to end: nobody may ask it any more.
     pub(super) fn stopped(&self) {
         let mut state = self.state();
@@ -175,6 +194,7 @@ impl Running {
         let name = [target.name.as_str()];
         let _ = self.metrics.target_up.remove_label_values(&name);
         let _ = self.metrics.upstream_connections.remove_label_values(&name);
+        let _ = self.metrics.limits.upstream.remove_label_values(&name);
         let _ = self.metrics.upstream_waiting.remove_label_values(&name);
     }
 
@@ -218,6 +238,21 @@ impl Running {
         state.reload_error = None;
     }
 
+    /// When the certificates that are shown end, as their files say.
+    pub(super) fn certificates(&self, config: &Config) {
+        let clients = config.tls.as_ref().map(|tls| tls.certificate.as_path());
+        let pages = config.web.as_ref().and_then(|web| web.certificate.as_deref());
+        for (of, file) in [("clients", clients), ("pages", pages)] {
+            let ends = &self.metrics.health.certificate_ends;
+            match file.and_then(ends_s) {
+                Some(seconds) => ends.with_label_values(&[of]).set(seconds),
+                None => {
+                    let _ = ends.remove_label_values(&[of]);
+                }
+            }
+        }
+    }
+
     pub(super) fn reload_failed(&self, error: Option<String>) {
         self.state().reload_error = error;
     }
@@ -233,7 +268,9 @@ impl Running {
         self.metrics.approvals_pending.set(gauge(self.desk.pending() as u64));
         let broken = self.desk.broken_glass();
         self.metrics.broken_glass.inc_by(broken.saturating_sub(self.metrics.broken_glass.get()));
+        self.metrics.health.ready.set(i64::from(self.ready().is_ok()));
         let state = self.state();
+        self.metrics.health.reload_failed.set(i64::from(state.reload_error.is_some()));
         let net = state.net.upgrade();
         let health = net.as_ref().map(|net| net.health()).unwrap_or_default();
         self.metrics
@@ -250,6 +287,8 @@ impl Running {
             let (open, waiting) =
                 health.get(at).map_or((0, 0), |health| (health.connections, health.waiting));
             self.metrics.upstream_connections.with_label_values(&name).set(gauge(open as u64));
+            let limit = gauge(target.max_upstream as u64);
+            self.metrics.limits.upstream.with_label_values(&name).set(limit);
             self.metrics.upstream_waiting.with_label_values(&name).set(gauge(waiting as u64));
         }
         if let Some(plugins) = state.plugins.upgrade() {
@@ -342,6 +381,10 @@ impl Gateway for Running {
         })
     }
 
+    fn broke_glass(&self) {
+        self.metrics.health.unmapped_root.inc();
+    }
+
     fn custody(&self) -> Option<Arc<dyn Custody>> {
         let custodian = self.state().custody.upgrade()?;
         Some(custodian)
@@ -360,8 +403,11 @@ impl Gateway for Running {
             return Err(format!("the record can't be written: {why}"));
         }
         let state = self.state();
+        if state.leaving {
+            return Err("the gateway was told to end".to_owned());
+        }
         if state.net.strong_count() == 0 {
-            return Err("the gateway is starting or draining".to_owned());
+            return Err("the gateway is starting".to_owned());
         }
         let mut targets = state.targets.iter().filter(|target| !target.removed);
         match targets.find_map(|target| Some((&target.name, target.why_down()?))) {
@@ -374,4 +420,10 @@ impl Gateway for Running {
         self.measure();
         self.metrics.render()
     }
+}
+
+/// When the first certificate of a PEM file ends, in seconds since the epoch.
+fn ends_s(file: &Path) -> Option<i64> {
+    let der = CertificateDer::from_pem_file(file).ok()?;
+    Some(Certificate::parse(&der)?.ends_us() / 1_000_000)
 }

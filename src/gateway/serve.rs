@@ -4,16 +4,19 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
 use super::custody::{Around, Custodian, Held, side};
 use super::custody_start::Opened;
 use super::issuers::{Fetched, Issuers};
+use super::leave::{Notice, over, sole, tell_systemd};
+use super::passed::Passed;
 use super::record_keys::{record_keys, record_of};
 use super::running::{Command, Running};
 use super::schemas::{Look, Looks};
-use super::settings::{Common, bind_all, limits, login_key, needs_restart, runtime};
+use super::settings::{Common, bind_all, limits, login_key, needs_restart, runtimes};
 use super::uses::Keeper;
 use super::web::{self, Pages};
 use super::{GatewayError, Inputs, Texts, logging, process};
@@ -36,14 +39,12 @@ const WATCH: Duration = Duration::from_millis(500);
 /// How long the start waits for the first look at the databases: the handshake repeats their version.
 const FIRST_LOOK: Duration = Duration::from_secs(2);
 
-/// How often the drain looks whether the data path is its own: for some seconds.
-const SOLE_TRIES: usize = 500;
-
 /// Looks at schemas on their way to the publisher.
 const LOOKS: usize = 64;
 
 /// Runs the gateway until it is told to stop.
 pub fn run(file: &Path) -> Result<(), GatewayError> {
+    let passed = Passed::take()?;
     let texts = Texts::read(file)?;
     let workers = crate::net::worker_count(texts.workers());
     logging::start(file, texts.log())?;
@@ -56,7 +57,7 @@ pub fn run(file: &Path) -> Result<(), GatewayError> {
         .enable_all()
         .build()
         .map_err(|error| failed("starting the control thread", &error))?;
-    runtime.block_on(Serving::start(file, inputs, workers))
+    runtime.block_on(Serving::start(file, inputs, passed))
 }
 
 /// What the main loop owns.
@@ -87,8 +88,8 @@ struct Serving {
 type Doors = (Vec<(usize, Listener)>, Listeners, Pages);
 
 /// Binds everything that is listened on: for clients, for the control plane, for the pages.
-fn doors(file: &Path, config: &Config) -> Result<Doors, GatewayError> {
-    let clients = bind_all(file, config)?;
+fn doors(file: &Path, config: &Config, passed: Passed) -> Result<Doors, GatewayError> {
+    let clients = bind_all(file, config, passed)?;
     let control =
         Listeners::bind(&config.admin).map_err(|error| GatewayError::in_file(file, error))?;
     Ok((clients, control, Pages::bind(file, config)?))
@@ -120,9 +121,10 @@ type Told = (Webhooks, DeskService);
 type Reading = Result<blake3::Hash, String>;
 
 impl Serving {
-    async fn start(file: &Path, inputs: Inputs, workers: usize) -> Result<(), GatewayError> {
+    async fn start(file: &Path, inputs: Inputs, passed: Passed) -> Result<(), GatewayError> {
         let config = inputs.config.clone();
-        let (listeners, control, pages) = doors(file, &config)?;
+        let workers = crate::net::worker_count(config.server.workers);
+        let (listeners, control, pages) = doors(file, &config, passed)?;
         let login_key = login_key(file, config.server.login_key.as_deref())?;
         let common = Common::new(&config, inputs.client_tls.clone(), login_key);
         let keys = record_keys(file, &config)?;
@@ -240,6 +242,7 @@ impl Serving {
         }));
         let keeper = Keeper::start(Arc::clone(&self.uses), self.store.clone());
         self.record("started");
+        tell_systemd(&[NotifyState::Ready]);
         let outcome = self.main_loop(&net).await;
         tracing::info!("draining");
         self.record("draining");
@@ -272,10 +275,15 @@ impl Serving {
         let mut hangup: Signal = listen(SignalKind::hangup())?;
         let mut watch = tokio::time::interval(WATCH);
         watch.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut notice = None;
         loop {
             tokio::select! {
-                _ = terminate.recv() => return Ok(()),
-                _ = interrupt.recv() => return Ok(()),
+                _ = terminate.recv() => match notice {
+                    None => notice = Some(self.leave(net)),
+                    Some(_) => return Ok(()), // whoever says it twice has no time
+                },
+                _ = interrupt.recv() => { self.leave(net); return Ok(()) }
+                () = over(notice, net) => return Ok(()),
                 _ = hangup.recv() => { let _ = self.reload(net, "SIGHUP").await; }
                 _ = watch.tick() => self.watch(net).await,
                 look = self.looks.recv() => {
@@ -298,6 +306,15 @@ impl Serving {
             }
             self.running.published(self.publisher.serial(), &self.publisher.inputs().plugins);
         }
+    }
+
+    /// Says that it will end.
+    fn leave(&self, net: &Net) -> Notice {
+        self.running.leaving();
+        tell_systemd(&[NotifyState::Stopping]);
+        let server = &self.publisher.inputs().config.server;
+        tracing::info!(notice_s = server.drain_notice_s, "told to end");
+        Notice::give(net, Duration::from_secs(server.drain_notice_s))
     }
 
     fn looked(&mut self, look: Look) {
@@ -432,6 +449,7 @@ impl Serving {
             tracing::warn!(changed = waits.join(", "), "changes that take effect at a restart");
         }
         self.running.version(&version, waits);
+        self.running.certificates(&inputs.config);
         self.record(&format!("policy {version} live, by {by}"));
         if let Err(error) = self.store.policy_loaded(&version, now_us(), by).await {
             tracing::warn!(%error, "the policy's version is not in the store");
@@ -448,37 +466,12 @@ impl Serving {
     }
 }
 
-/// The configuration's targets as the data path has them.
-fn runtimes(
-    file: &Path,
-    configured: &[Held],
-    common: &Common,
-) -> Result<Vec<TargetRuntime>, GatewayError> {
-    let runtime = |held: &Held| {
-        let made = runtime(&held.target, common, Arc::clone(&held.credentials));
-        made.map_err(|error| GatewayError::in_target(file, &held.target, error))
-    };
-    configured.iter().map(runtime).collect()
-}
-
 /// Begins to look at their schemas.
 fn look_at(looks: &Looks, config: &Config, targets: &[TargetRuntime]) -> std::io::Result<()> {
     for (at, (target, runtime)) in config.targets.iter().zip(targets).enumerate() {
         looks.add(at, side(runtime), Duration::from_secs(target.catalog_refresh_s.max(1)))?;
     }
     Ok(())
-}
-
-/// The data path, once nobody else asks it anything: what the control plane was asked a moment ago ends soon.
-async fn sole(mut net: Arc<Net>) -> Option<Net> {
-    for _ in 0..SOLE_TRIES {
-        net = match Arc::try_unwrap(net) {
-            Ok(net) => return Some(net),
-            Err(shared) => shared,
-        };
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    None
 }
 
 fn write(admin: &Arc<Mutex<Writer>>, event: &Event<'_>) -> Result<(), NotRecorded> {

@@ -8,6 +8,8 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 
 use super::GatewayError;
+use super::custody::Held;
+use super::passed::Passed;
 use crate::config::{ClientCertificates, ClientTls, Config, Target};
 use crate::identity::LoginKey;
 use crate::net::{Credentials, Limits, Listener, TargetRuntime, UpstreamTls, upstream_config};
@@ -17,10 +19,13 @@ use crate::socket::{self, Access};
 /// Who may open a socket of whose rights nothing is said: the gateway's own user.
 const SOCKET_MODE: u32 = 0o600;
 
-/// Binds a target's listeners.
-pub(super) fn bind(target: &Target) -> Result<Vec<Listener>, String> {
+/// Binds a target's listeners, those that were not passed on.
+pub(super) fn bind(target: &Target, passed: &mut Passed) -> Result<Vec<Listener>, String> {
     let mut bound = Vec::new();
     if let Some(listen) = target.listen {
+        bound.extend(passed.tcp(listen));
+    }
+    if let Some(listen) = target.listen.filter(|_| bound.is_empty()) {
         let listener = TcpListener::bind(listen).map_err(|error| {
             format!("listen: {listen} can't be bound ({error}); choose a free address")
         })?;
@@ -32,6 +37,11 @@ pub(super) fn bind(target: &Target) -> Result<Vec<Listener>, String> {
             uid: target.socket_uid,
             gid: target.socket_gid,
         };
+        let there = passed.unix(path, access).map_err(|error| format!("socket: {error}"))?;
+        if let Some(listener) = there {
+            bound.push(listener);
+            return Ok(bound);
+        }
         let (listener, held) = socket::listen(path, access).map_err(|error| {
             format!("socket: {error}; choose a path that is free and the gateway's to make")
         })?;
@@ -44,13 +54,15 @@ pub(super) fn bind(target: &Target) -> Result<Vec<Listener>, String> {
 pub(super) fn bind_all(
     file: &Path,
     config: &Config,
+    mut passed: Passed,
 ) -> Result<Vec<(usize, Listener)>, GatewayError> {
     let mut bound = Vec::new();
     for (at, target) in config.targets.iter().enumerate() {
-        let of_target =
-            bind(target).map_err(|error| GatewayError::in_target(file, target, error))?;
+        let of_target = bind(target, &mut passed)
+            .map_err(|error| GatewayError::in_target(file, target, error))?;
         bound.extend(of_target.into_iter().map(|listener| (at, listener)));
     }
+    passed.all_claimed(file)?;
     Ok(bound)
 }
 
@@ -154,6 +166,19 @@ pub(super) fn runtime(
             .then(|| Duration::from_secs(target.idle_release_s)),
         profile: Arc::new(unseen()),
     })
+}
+
+/// The configuration's targets as the data path has them.
+pub(super) fn runtimes(
+    file: &Path,
+    configured: &[Held],
+    common: &Common,
+) -> Result<Vec<TargetRuntime>, GatewayError> {
+    let runtime = |held: &Held| {
+        let made = runtime(&held.target, common, Arc::clone(&held.credentials));
+        made.map_err(|error| GatewayError::in_target(file, &held.target, error))
+    };
+    configured.iter().map(runtime).collect()
 }
 
 /// The name to ask a database's certificate for.

@@ -85,7 +85,7 @@ impl Certificate {
     }
 
     /// When it ends, in microseconds since the epoch.
-    pub(super) fn ends_us(&self) -> i64 {
+    pub fn ends_us(&self) -> i64 {
         self.not_after_us
     }
 

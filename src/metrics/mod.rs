@@ -2,10 +2,12 @@
 //! ([`CoreCells`]), which are summed when `/metrics` is read; the rest are gauges that the gateway sets just before.
 
 mod cells;
+mod health;
 
 use std::sync::Arc;
 
 use prometheus::core::{Collector, Desc};
+use prometheus::process_collector::ProcessCollector;
 use prometheus::proto::{Bucket, Counter, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 use prometheus::{
     CounterVec, Encoder as _, IntCounter, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
@@ -13,6 +15,7 @@ use prometheus::{
 
 pub use cells::CoreCells;
 use cells::{BOUNDS_US, Cell, LOGIN_DELAYS, LOGIN_RESULTS, Times, VERDICTS};
+pub use health::{Health, Limits};
 
 use crate::fault::FaultKind;
 use crate::sql::Verb;
@@ -21,6 +24,10 @@ use crate::sql::Verb;
 pub struct Metrics {
     registry: Registry,
     cores: Arc<Vec<CoreCells>>,
+    /// Whether it is well.
+    pub health: Health,
+    /// How much there may be.
+    pub limits: Limits,
     /// Grows with every snapshot.
     pub policy_serial: IntGauge,
     /// Reloads that took.
@@ -64,6 +71,8 @@ impl Metrics {
         let cores: Vec<CoreCells> = (0..workers.max(1)).map(|_| CoreCells::default()).collect();
         let cores = Arc::new(cores);
         registry.register(Box::new(Cores(Arc::clone(&cores))))?;
+        // Descriptors, memory, CPU time, the start: under the names that every process's have.
+        registry.register(Box::new(ProcessCollector::for_self()))?;
         let all = &registry;
         let gauge = |name: &str, help: &str| registered(all, IntGauge::new(name, help));
         let gauges = |name: &str, help: &str, label: &str| {
@@ -78,6 +87,8 @@ impl Metrics {
         let workers_gauge = gauge("rowgate_workers", "Worker threads.")?;
         workers_gauge.set(i64::try_from(workers).unwrap_or(i64::MAX));
         Ok(Self {
+            health: Health::new(all)?,
+            limits: Limits::new(all)?,
             policy_serial: gauge("rowgate_policy_serial", "Grows with every snapshot.")?,
             reloads: counter("rowgate_policy_reloads_total", "Reloads that took.")?,
             reload_failures: counter(

@@ -2,7 +2,8 @@
 //! is one.
 //!
 //! That keeps workers even (SO_REUSEPORT alone skewed them by up to twice the mean), and a connection that its worker keeps
-//! crosses no threads. Stopping shuts the listening socket down, which ends the waits.
+//! crosses no threads. Stopping shuts the listening socket down, which ends the waits; those on a socket that outlives the
+//! process are called off.
 
 use std::io::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
@@ -52,6 +53,8 @@ impl SessionIds {
 #[derive(Clone)]
 pub(super) struct Dispatch {
     pub(super) target: usize,
+    /// The listener was passed on to this process, and will be to the next one.
+    pub(super) is_passed: bool,
     pub(super) state: Arc<TargetState>,
     pub(super) shared: Arc<Shared>,
     pub(super) inboxes: Vec<mpsc::Sender<WorkerEvent>>,
@@ -66,7 +69,7 @@ pub(super) struct Listen {
 
 /// Accepts on this listener from now on, until that is shut down.
 pub(super) fn start(listener: &Listener, dispatch: &Dispatch) -> io::Result<()> {
-    if let Listener::Tcp(listener) = listener {
+    if let Listener::Tcp(listener) | Listener::PassedTcp(listener) = listener {
         dispatch.prepare(listener)?;
     }
     for inbox in &dispatch.inboxes {
@@ -85,10 +88,13 @@ pub(super) async fn accept_all(worker: Rc<Worker>, Listen { listener, dispatch }
         Err(error) => return tracing::error!(%error, "a listener can't be waited on"),
     };
     while !dispatch.is_over() {
-        match listener.accept().await {
+        let off = worker.off.borrow().handle();
+        match listener.accept(off).await {
             Ok((stream, peer)) => dispatch.hand_over(&worker, stream, peer),
             Err(_) if dispatch.is_over() => return,
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            // Called off, for the sake of another listener.
+            Err(error) if error.raw_os_error() == Some(libc::ECANCELED) => {}
             Err(error) => {
                 tracing::warn!(%error, "accepting failed");
                 monoio::time::sleep(PAUSE).await;
@@ -100,7 +106,8 @@ pub(super) async fn accept_all(worker: Rc<Worker>, Listen { listener, dispatch }
 impl Dispatch {
     /// Whether nobody may connect any more.
     fn is_over(&self) -> bool {
-        self.shared.draining.load(Ordering::Acquire) || self.state.is_removed()
+        let left = self.is_passed && self.shared.leaving.load(Ordering::Acquire);
+        left || self.shared.draining.load(Ordering::Acquire) || self.state.is_removed()
     }
 
     fn hand_over(&self, worker: &Rc<Worker>, stream: TcpStream, peer: Option<IpAddr>) {

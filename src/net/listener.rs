@@ -1,10 +1,14 @@
 //! What clients connect to: a TCP address, or a Unix socket's file; and how a worker waits on one.
+//!
+//! One that was passed on to this process lives on after it. It is never shut down, which would end it for the next process
+//! as well: what waits on it is called off instead.
 
 use std::io;
 use std::net::{IpAddr, TcpListener, TcpStream};
 use std::os::fd::{FromRawFd as _, IntoRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 
+use monoio::io::CancelHandle;
 use socket2::SockRef;
 
 use super::driver::DriverKind;
@@ -17,29 +21,39 @@ pub enum Listener {
     Tcp(TcpListener),
     /// A file, which goes with the listener.
     Unix(UnixListener, SocketFile),
+    /// An address, passed on.
+    PassedTcp(TcpListener),
+    /// A file, passed on.
+    PassedUnix(UnixListener),
 }
 
 impl Listener {
     /// The same, for one worker. All of them wait on it, and the kernel wakes one for each connection.
     pub(super) fn share(&self, driver: DriverKind) -> io::Result<Shared> {
         Ok(match self {
-            Self::Tcp(listener) => {
+            Self::Tcp(listener) | Self::PassedTcp(listener) => {
                 listener.set_nonblocking(driver.wants_nonblocking())?;
                 Shared::Tcp(listener.try_clone()?)
             }
-            Self::Unix(listener, _) => {
+            Self::Unix(listener, _) | Self::PassedUnix(listener) => {
                 listener.set_nonblocking(driver.wants_nonblocking())?;
                 Shared::Unix(listener.try_clone()?)
             }
         })
     }
 
-    /// Makes every accept that waits return.
+    /// Whether it lives on after this process.
+    pub(super) fn is_passed(&self) -> bool {
+        matches!(self, Self::PassedTcp(_) | Self::PassedUnix(_))
+    }
+
+    /// Makes every accept that waits return, unless it was passed on.
     pub(super) fn shut_down(&self) {
         let both = std::net::Shutdown::Both;
         let _ = match self {
             Self::Tcp(listener) => SockRef::from(listener).shutdown(both),
             Self::Unix(listener, _) => SockRef::from(listener).shutdown(both),
+            Self::PassedTcp(_) | Self::PassedUnix(_) => Ok(()),
         };
     }
 }
@@ -68,15 +82,19 @@ pub(super) enum Accepting {
 
 impl Accepting {
     /// The next connection and its address, which those of a Unix socket have not. All that is asked of either kind from
-    /// here on is to receive, send and shut down, so one type does for both. It belongs to no thread yet.
-    pub(super) async fn accept(&self) -> io::Result<(TcpStream, Option<IpAddr>)> {
+    /// here on is to receive, send and shut down, so one type does for both. It belongs to no thread yet. Called off, it ends
+    /// with an error, or with a connection that came just before.
+    pub(super) async fn accept(
+        &self,
+        off: CancelHandle,
+    ) -> io::Result<(TcpStream, Option<IpAddr>)> {
         match self {
             Self::Tcp(listener) => {
-                let (stream, peer) = listener.accept().await?;
+                let (stream, peer) = listener.cancelable_accept(off).await?;
                 Ok((free(stream), Some(peer.ip().to_canonical())))
             }
             Self::Unix(listener) => {
-                let (stream, _) = listener.accept().await?;
+                let (stream, _) = listener.cancelable_accept(off).await?;
                 Ok((free(stream), None))
             }
         }

@@ -193,6 +193,8 @@ struct Shared {
     limits: Limits,
     rate: LoginRate,
     logins: Arc<Logins>,
+    /// Set once: accepting ends on listeners that outlive this process.
+    leaving: AtomicBool,
     /// Set once: accepting ends, and sessions end as they become idle.
     draining: AtomicBool,
     /// Sessions of each worker; single counts, so that the least loaded is found.
@@ -248,6 +250,7 @@ pub fn start(config: NetConfig) -> Result<Net, NetError> {
         limits: config.limits,
         rate: LoginRate::new(config.limits.failed_logins_per_minute),
         logins: Logins::new(config.limits.max_connections),
+        leaving: AtomicBool::new(false),
         draining: AtomicBool::new(false),
         loads: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
         registries: (0..workers).map(|_| Registry::default()).collect(),
@@ -336,6 +339,7 @@ impl Net {
         let state = self.shared.targets.load().get(target).cloned().ok_or_else(unknown)?;
         let dispatch = acceptor::Dispatch {
             target,
+            is_passed: listener.is_passed(),
             state,
             shared: Arc::clone(&self.shared),
             inboxes: self.inboxes.clone(),
@@ -385,6 +389,17 @@ impl Net {
     /// How each target fares, by index.
     pub fn health(&self) -> Vec<TargetHealth> {
         self.shared.targets.load().iter().map(|target| target.health()).collect()
+    }
+
+    /// Takes nobody any more from listeners that outlive this process: whoever connects waits for the next one. Whether
+    /// there are no others.
+    pub fn leave(&self) -> bool {
+        self.shared.leaving.store(true, Ordering::Release);
+        for inbox in &self.inboxes {
+            // (A full inbox: the drain calls them off.)
+            let _ = inbox.try_send(WorkerEvent::Leave);
+        }
+        self.listeners().iter().all(|(_, listener)| listener.is_passed())
     }
 
     /// Ends the data path: nothing is accepted any more, idle sessions end at once, running statements may finish

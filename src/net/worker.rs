@@ -18,6 +18,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::{ArcSwap, Cache};
+use monoio::io::Canceller;
 use tokio::sync::mpsc;
 
 use super::Shared;
@@ -53,6 +54,8 @@ pub(super) enum WorkerEvent {
         /// The session.
         session: u64,
     },
+    /// Take nobody any more from listeners that outlive this process.
+    Leave,
     /// End when all sessions have, or when this much time has passed.
     Drain {
         /// How long running statements may take.
@@ -82,6 +85,8 @@ pub(super) struct Worker {
     pub(super) snapshot: RefCell<Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>>,
     /// By the target's index; as many as were asked for yet.
     pools: RefCell<Vec<Rc<Pool>>>,
+    /// Calls off what waits for connections.
+    pub(super) off: RefCell<Canceller>,
     clock: Clock,
     controls: RefCell<HashMap<u64, Seen>>,
     drain_ends_ns: Cell<Option<u64>>,
@@ -127,6 +132,7 @@ impl Worker {
             decider: RefCell::new(Decider::new(index)),
             snapshot: RefCell::new(Cache::new(Arc::clone(&shared.snapshot))),
             pools: RefCell::default(),
+            off: RefCell::default(),
             shared,
             buffers: Buffers::default(),
             spares: Spares::default(),
@@ -195,6 +201,7 @@ impl Worker {
                     monoio::spawn(acceptor::accept_all(Rc::clone(&self), *listen));
                 }
                 Turn::Event(WorkerEvent::Kill { session }) => self.kill(session),
+                Turn::Event(WorkerEvent::Leave) => self.call_off(),
                 Turn::Event(WorkerEvent::Drain { deadline }) => self.drain(deadline),
                 Turn::Tick => self.tick(),
             }
@@ -239,7 +246,14 @@ impl Worker {
         }
     }
 
+    /// Wakes what waits for connections, to look whether it still may.
+    fn call_off(&self) {
+        let off = self.off.take();
+        let _ = off.cancel();
+    }
+
     fn drain(&self, deadline: Duration) {
+        self.call_off();
         let ends = self.now().after(deadline);
         if self.drain_ends_ns.get().is_none() {
             self.drain_ends_ns.set(Some(ends));

@@ -22,7 +22,8 @@ const AGENTS = {
 
 let keys, provider, handler
 let fetches = 0
-let redirectUris = []
+// More arguments: where the pages of a gateway are come back to, if that is known already.
+let redirectUris = process.argv.slice(4)
 let nextAnswer
 
 async function rotate(issuer) {
@@ -114,7 +115,7 @@ const server = createServer((request, response) => {
     response.end(String(error))
   })
 })
-server.listen(Number(process.argv[2] ?? 0), '127.0.0.1')
+server.listen(Number(process.argv[2] ?? 0), process.argv[3] ?? '127.0.0.1')
 await once(server, 'listening')
 const issuer = `http://127.0.0.1:${server.address().port}`
 await rotate(issuer)

@@ -22,12 +22,13 @@ fn commands(page: &str) -> Vec<String> {
 }
 
 fn pages() -> Vec<String> {
-    let docs = fs::read_dir(sh::root().join("docs")).unwrap();
-    let names = docs.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    let mut pages: Vec<String> = names
-        .filter(|n| n.split('.').next_back() == Some("md"))
-        .map(|n| format!("docs/{n}"))
-        .collect();
+    let mut pages = Vec::new();
+    for folder in ["docs", "docs/runbook"] {
+        let entries = fs::read_dir(sh::root().join(folder)).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let is_page = |name: &String| name.split('.').next_back() == Some("md");
+        pages.extend(names.filter(is_page).map(|name| format!("{folder}/{name}")));
+    }
     pages.extend(["README.md", "CONTRIBUTING.md"].map(str::to_owned));
     pages
 }

@@ -34,6 +34,9 @@ pub(crate) fn prepare() -> Result<()> {
     setup::issuer()?;
     setup::simplesamlphp()?;
     setup::browser()?;
+    setup::prometheus()?;
+    setup::keepalived()?;
+    setup::kubernetes_validate()?;
     if !mysql::is_left_out() {
         mysql::fetch().with_context(|| {
             format!("the tests on MySQL need it; {}=1 leaves them out", mysql::LEAVE_OUT)

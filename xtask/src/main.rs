@@ -11,8 +11,10 @@ mod bench;
 mod capture;
 mod chaos;
 mod ci;
+mod compose;
 mod demo;
 mod drivers;
+mod package;
 mod plugins;
 
 use std::process::ExitCode;
@@ -48,6 +50,11 @@ cargo xtask <chore>
                      every difference must be in tests/drivers/known.txt; --quick runs a part in three minutes;
                      --resume takes over what ended in a run that was cut off (an hour is long);
                      --hold only starts what they run on
+  compose [--binary PATH]
+                     a database, an OpenID provider, the gateway and Prometheus in containers, on loopback; of a release build
+                     or of the binary given
+  package [--binary PATH]
+                     a Debian package in target/package, of a release build or of the binary given
   capture            record stock clients talking to a real server into tests/captures
   chaos [--minutes N] [--seed N] [--binary PATH] [--allocator-defaults]
                      mixed load by stock drivers for N minutes (10) while clients are killed, the database is restarted
@@ -95,6 +102,10 @@ fn dispatch(words: &[String]) -> Result<()> {
         ["mysql", "up"] => mysql::up(free_port()?),
         ["mysql", "up", port] => mysql::up(port.parse().context("the port")?),
         ["mysql", "down"] => mysql::down(),
+        ["compose"] => compose::compose(None),
+        ["compose", "--binary", path] => compose::compose(Some(path.as_ref())),
+        ["package"] => package::package(None).map(drop),
+        ["package", "--binary", path] => package::package(Some(path.as_ref())).map(drop),
         ["capture"] => capture::capture(),
         ["chaos", rest @ ..] => chaos::chaos(&chaos::Plan::parse(rest)?),
         ["fuzz"] => ci::fuzz(),

@@ -19,7 +19,15 @@ pub const DATABASE: [Need; 4] = [
 ];
 
 /// What the integration tests need on top: a balancer to stand in front, a network to cut, a count of system calls.
-pub const TESTS: [Need; 3] = [("haproxy", "haproxy"), ("ip", "iproute2"), ("strace", "strace")];
+/// And what checks units and makes a package.
+pub const TESTS: [Need; 6] = [
+    ("haproxy", "haproxy"),
+    ("ip", "iproute2"),
+    ("strace", "strace"),
+    ("systemd-analyze", "systemd"),
+    ("dpkg-shlibdeps", "dpkg-dev"),
+    ("strip", "binutils"),
+];
 
 /// What a C toolchain for the crates that build C needs.
 pub const BUILD: [Need; 2] = [("cc", "build-essential"), ("pkg-config", "pkg-config")];
@@ -40,16 +48,25 @@ pub fn connector() -> Result<PathBuf> {
     python("mysql/connector", "mysql-connector-python")
 }
 
+/// Installs a validator of Kubernetes manifests, which brings the schemas, into `target/kubernetes-validate`; the folder.
+pub fn kubernetes_validate() -> Result<PathBuf> {
+    let folder = sh::root().join("target/kubernetes-validate");
+    pip(&folder, "kubernetes_validate", &["kubernetes-validate"])
+}
+
 fn python(module: &str, package: &str) -> Result<PathBuf> {
-    let folder = sh::root().join("target/python");
+    pip(&sh::root().join("target/python"), module, &["--no-deps", package])
+}
+
+fn pip(folder: &Path, module: &str, words: &[&str]) -> Result<PathBuf> {
     if folder.join(module).exists() {
-        return Ok(folder);
+        return Ok(folder.to_path_buf());
     }
     ensure(&[("python3", "python3"), ("pip3", "python3-pip")])?;
-    sh::step(&format!("installing {package} into target/python (once)"));
-    let mut pip = sh::command(&["python3", "-m", "pip", "install", "--quiet", "--no-deps"]);
-    sh::run(pip.arg("--target").arg(&folder).arg(package))?;
-    Ok(folder)
+    sh::step(&format!("installing {} into {} (once)", words.join(" "), folder.display()));
+    let mut pip = sh::command(&["python3", "-m", "pip", "install", "--quiet"]);
+    sh::run(pip.arg("--target").arg(folder).args(words))?;
+    Ok(folder.to_path_buf())
 }
 
 /// Installs the packages of a folder of ours into `target/`, of the versions and hashes that its lock file has, with
@@ -129,6 +146,31 @@ pub fn nginx() -> Result<PathBuf> {
     let folder = sh::target_dir().join("nginx");
     if !folder.join("usr/sbin/nginx").exists() {
         unpack(&folder, &["nginx", "libnginx-mod-stream"])?;
+    }
+    Ok(folder)
+}
+
+/// Unpacks Prometheus and promtool into `target/prometheus`; the binaries' folder. Their package would start a service.
+pub fn prometheus() -> Result<PathBuf> {
+    // One at a time: tests run side by side.
+    static UNPACKING: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let _unpacking = UNPACKING.lock();
+    let folder = sh::target_dir().join("prometheus");
+    let binaries = folder.join("usr/bin");
+    if !binaries.join("promtool").exists() {
+        unpack(&folder, &["prometheus"])?;
+    }
+    Ok(binaries)
+}
+
+/// Unpacks keepalived, which would start as a service, and the libraries that it is linked with, into `target/keepalived`; the
+/// folder.
+pub fn keepalived() -> Result<PathBuf> {
+    let folder = sh::target_dir().join("keepalived");
+    if !folder.join("usr/sbin/keepalived").exists() {
+        let netlink = ["libnl-3-200", "libnl-genl-3-200", "libnftnl11", "libmnl0"];
+        let snmp = ["libsnmp40", "libpci3", "libwrap0", "libsensors5"];
+        unpack(&folder, &[&["keepalived"][..], &netlink, &snmp].concat())?;
     }
     Ok(folder)
 }
