@@ -16,16 +16,12 @@ use xtask::{mariadb, setup, sh};
 
 use crate::stand::{Flavour, Stand, binary, errors, shop_database, wait_for};
 
-/// A `rowgate` to which these listeners are passed on, as systemd does it, each time that it serves.
-fn passing(folder: &Path, listeners: &[&dyn AsRawFd]) -> PathBuf {
-    let mut redirections = String::new();
-    for (at, listener) in listeners.iter().enumerate() {
-        let fd = listener.as_raw_fd();
-        redirections.push_str(&format!(" {}<&{fd}", at + 3));
-    }
+/// A `rowgate` to which this is passed on, as systemd does it, each time that it serves.
+fn passing(folder: &Path, listener: &impl AsRawFd) -> PathBuf {
     let script = format!(
-        "#!/bin/bash\nif [ \"$1\" = serve ]; then\n  export LISTEN_FDS={} LISTEN_PID=$$\n  exec {binary} \"$@\"{redirections}\nfi\nexec {binary} \"$@\"\n",
-        listeners.len(),
+        "#!/bin/bash\nif [ \"$1\" = serve ]; then\n  export LISTEN_FDS=1 LISTEN_PID=$$\n  \
+         exec {binary} \"$@\" 3<&{fd}\nfi\nexec {binary} \"$@\"\n",
+        fd = listener.as_raw_fd(),
         binary = binary().display(),
     );
     let path = folder.join("passing.sh");
@@ -34,15 +30,25 @@ fn passing(folder: &Path, listeners: &[&dyn AsRawFd]) -> PathBuf {
     path
 }
 
-/// Lets children have it. (Numbers from 64 on: those from 3 on are what the shell gives out.)
+/// Lets children have it.
 fn inherited(socket: &SockRef<'_>) {
     socket.set_cloexec(false).unwrap();
 }
 
 /// Clients of a stock driver that connect, ask, and go, all the time, until there is a file `stop`.
 struct Clients {
-    child: Child,
+    child: Option<Child>,
     stop: PathBuf,
+}
+
+impl Drop for Clients {
+    fn drop(&mut self) {
+        let _ = fs::write(&self.stop, "");
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
 }
 
 const CLIENTS: &str = r#"
@@ -79,13 +85,13 @@ impl Clients {
         python.args(["-c", CLIENTS, at, "bot", token]).arg(&stop);
         python.env("PYTHONPATH", setup::pymysql().unwrap()).stdin(Stdio::null());
         let child = python.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        Self { child, stop }
+        Self { child: Some(child), stop }
     }
 
     /// Ends them: how many were served, and what the others were told.
-    fn end(self) -> (u64, Vec<Value>, f64) {
+    fn end(mut self) -> (u64, Vec<Value>, f64) {
         fs::write(&self.stop, "").unwrap();
-        let output = self.child.wait_with_output().unwrap();
+        let output = self.child.take().unwrap().wait_with_output().unwrap();
         assert!(output.status.success(), "{}", errors(&output));
         let said: Value = serde_json::from_slice(&output.stdout).unwrap();
         let failed = said["failed"].as_array().unwrap().clone();
@@ -100,12 +106,7 @@ struct Passed {
     _database: mariadb::Server,
 }
 
-fn start_passed(
-    driver: &str,
-    socket: Option<&Path>,
-    listeners: &[&dyn AsRawFd],
-    port: u16,
-) -> Passed {
+fn start_passed(driver: &str, socket: Option<&Path>, listener: &impl AsRawFd, port: u16) -> Passed {
     let folder = tempfile::tempdir().unwrap();
     let database = shop_database(folder.path());
     let mut options = Options::new(database.port());
@@ -117,7 +118,7 @@ fn start_passed(
     let dir = folder.path().join("gateway");
     let admin_port = mariadb::free_port().unwrap();
     prepare(&dir, port, admin_port, &options).unwrap();
-    let wrapper = passing(folder.path(), listeners);
+    let wrapper = passing(folder.path(), listener);
     let mut gateway = Gateway::start_unready(&wrapper, &dir, port, admin_port).unwrap();
     gateway.wait_until("/readyz", Duration::from_mins(2)).unwrap();
     Passed { gateway, folder, _database: database }
@@ -127,7 +128,7 @@ fn nobody_is_refused_while_the_gateway_is_replaced(driver: &str) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     inherited(&SockRef::from(&listener));
     let port = listener.local_addr().unwrap().port();
-    let mut passed = start_passed(driver, None, &[&listener], port);
+    let mut passed = start_passed(driver, None, &listener, port);
     let token = passed.gateway.token("bot", "agents").unwrap();
     let at = format!("{{\"host\": \"127.0.0.1\", \"port\": {port}}}");
     let clients = Clients::start(passed.folder.path(), &at, &token);
@@ -161,7 +162,7 @@ fn a_unix_socket_is_passed_on_with_the_rights_that_the_configuration_lets() {
     inherited(&SockRef::from(&listener));
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
     let port = mariadb::free_port().unwrap();
-    let mut passed = start_passed("auto", Some(&path), &[&listener], port);
+    let mut passed = start_passed("auto", Some(&path), &listener, port);
     let token = passed.gateway.token("bot", "agents").unwrap();
     let at = format!("{{\"unix_socket\": \"{}\"}}", path.display());
     let clients = Clients::start(passed.folder.path(), &at, &token);
@@ -194,7 +195,7 @@ fn what_no_target_listens_on_is_not_passed_on_in_vain() {
     stand.gateway.terminate().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     inherited(&SockRef::from(&listener));
-    let wrapper = passing(stand.folder.path(), &[&listener]);
+    let wrapper = passing(stand.folder.path(), &listener);
     let output = serve(&stand.gateway, &wrapper);
     let error = errors(&output);
     assert_eq!(output.status.code(), Some(2), "{error}");
@@ -202,7 +203,7 @@ fn what_no_target_listens_on_is_not_passed_on_in_vain() {
     assert!(error.contains(&format!("targets: {address} was passed on")), "{error}");
     let file = fs::File::open("/dev/null").unwrap();
     rustix::io::fcntl_setfd(&file, rustix::io::FdFlags::empty()).unwrap();
-    let output = serve(&stand.gateway, &passing(stand.folder.path(), &[&file]));
+    let output = serve(&stand.gateway, &passing(stand.folder.path(), &file));
     assert_eq!(output.status.code(), Some(2));
     assert!(errors(&output).contains("is no listener"), "{}", errors(&output));
 }

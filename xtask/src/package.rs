@@ -76,8 +76,8 @@ pub(crate) fn package(binary: Option<&Path>) -> Result<PathBuf> {
     );
     write(&root.join("DEBIAN/control"), control.as_bytes(), 0o644)?;
     let kept = FILES.iter().map(|(_, to, _)| *to).filter(|to| to.starts_with("etc/"));
-    let kept: String = kept.map(|to| format!("/{to}\n")).collect();
-    write(&root.join("DEBIAN/conffiles"), kept.as_bytes(), 0o644)?;
+    let kept: Vec<String> = kept.map(|to| format!("/{to}\n")).collect();
+    write(&root.join("DEBIAN/conffiles"), kept.concat().as_bytes(), 0o644)?;
     let package = out.join(format!("rowgate_{version}_{architecture}.deb"));
     let mut build = Command::new("dpkg-deb");
     build.args(["--root-owner-group", "-Zxz", "--build"]).arg(&root).arg(&package);
