@@ -362,14 +362,17 @@ impl Index {
             let middle = low + (high - low) / 2;
             let mut entry = [0; WORD];
             self.read(words + u64::from(middle) * WORD as u64, &mut entry)?;
-            let [a, b, c, d, e, f, g, h, at @ .., w, x, y, z] = entry;
-            let hash = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
+            let short = |at: usize| {
+                let mut field = [0; 4];
+                field.copy_from_slice(&entry[at..at + 4]);
+                u32::from_le_bytes(field)
+            };
+            let hash = u64::from(short(0)) | u64::from(short(4)) << 32;
             match hash.cmp(&wanted) {
                 std::cmp::Ordering::Less => low = middle + 1,
                 std::cmp::Ordering::Greater => high = middle,
                 std::cmp::Ordering::Equal => {
-                    let (at, count) = (u32::from_le_bytes(at), u32::from_le_bytes([w, x, y, z]));
-                    return self.listed(at, count);
+                    return self.listed(short(8), short(12));
                 }
             }
         }
@@ -384,7 +387,7 @@ impl Index {
         let place = blocks * BLOCK as u64 + words * WORD as u64 + u64::from(at) * 4;
         let mut bytes = vec![0; count as usize * 4];
         self.read(place, &mut bytes)?;
-        let number = |bytes: &[u8]| bytes.try_into().map(u32::from_le_bytes).unwrap_or(u32::MAX);
+        let number = |bytes: &[u8]| bytes.try_into().map_or(u32::MAX, u32::from_le_bytes);
         let all: Vec<u32> = bytes.chunks_exact(4).map(number).collect();
         let known = all.iter().all(|block| *block < self.counts[0]);
         if known { Ok(all) } else { Err(io::ErrorKind::InvalidData.into()) }

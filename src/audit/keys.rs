@@ -242,7 +242,7 @@ pub(super) const SEALING: usize = NONCE + TAG;
 
 /// Hides the frames of one segment.
 pub(super) struct Cipher {
-    cipher: XChaCha20Poly1305,
+    aead: XChaCha20Poly1305,
     /// For the words of the segment's index: who can't read the segment learns nothing from it.
     pub(super) index_key: [u8; KEY],
     id: SegmentId,
@@ -251,15 +251,15 @@ pub(super) struct Cipher {
 impl Cipher {
     fn new(key: &[u8; KEY], id: SegmentId) -> Self {
         let index_key = blake3::derive_key("rowgate 2026-11 words of a segment's index", key);
-        Self { cipher: cipher(key), index_key, id }
+        Self { aead: cipher(key), index_key, id }
     }
 
     pub(super) fn seal(&self, kind: u8, plain: &[u8]) -> io::Result<Vec<u8>> {
-        seal(&self.cipher, plain, &self.id.bytes(kind))
+        seal(&self.aead, plain, &self.id.bytes(kind))
     }
 
     pub(super) fn open(&self, kind: u8, sealed: &[u8]) -> Option<Vec<u8>> {
-        open(&self.cipher, sealed, &self.id.bytes(kind))
+        open(&self.aead, sealed, &self.id.bytes(kind))
     }
 }
 

@@ -99,7 +99,7 @@ impl<'a> Library<'a> {
         block: u32,
     ) -> Result<Vec<Found>, ReadError> {
         let (from, end) = index.block(block).map_err(|error| self.failed(at, error))?;
-        let path = self.parts.get(at).map(|part| part.path.as_path()).unwrap_or(Path::new(""));
+        let path = self.parts.get(at).map_or(Path::new(""), |part| part.path.as_path());
         if self.reader.as_ref().is_none_or(|(of, _)| *of != at) {
             self.reader = Some((at, Reader::open(self.folder, path)?));
         }
@@ -154,14 +154,14 @@ impl<'a> Library<'a> {
 
     /// The sessions whose login said that they are of this run.
     pub(super) fn sessions_of(&mut self, run: &str) -> Result<HashSet<u64>, ReadError> {
-        let (mut sessions, wanted) = (HashSet::new(), Some(run.to_owned()));
+        let mut sessions = HashSet::new();
         for at in 0..self.parts.len() {
             let Some(index) = self.index(at)? else { continue };
             let blocks = index.blocks(Word::Run(run)).map_err(|error| self.failed(at, error))?;
             for block in blocks {
                 for found in self.block(at, &index, block)? {
                     if let Recorded::SessionOpened { session, attributes, .. } = &found.record.event
-                        && says(&wanted, attributes)
+                        && says(run, attributes)
                     {
                         sessions.insert(*session);
                     }

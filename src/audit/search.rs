@@ -72,6 +72,7 @@ pub struct Page {
 /// A line of a session's record.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(untagged)]
+#[allow(clippy::large_enum_variant, reason = "most are the large one")]
 pub enum Entry {
     /// A statement.
     Statement(Statement),
@@ -115,7 +116,10 @@ impl Filter {
             && self.until_us.is_none_or(|until| *at_us < until)
             && (self.table.is_none() || tables.iter().any(touches))
             && (self.rule.is_none() || rules.iter().any(|rule| is(&self.rule, rule)))
-            && (self.run.is_none() || sessions.contains(session) || says(&self.run, attributes))
+            && self
+                .run
+                .as_deref()
+                .is_none_or(|run| sessions.contains(session) || says(run, attributes))
     }
 
     fn ended(&self, completion: Option<&Recorded>) -> bool {
@@ -148,8 +152,8 @@ impl Filter {
     }
 }
 
-pub(super) fn says(run: &Option<String>, attributes: &[(String, String)]) -> bool {
-    attributes.iter().any(|(name, value)| is_run(name) && Some(value) == run.as_ref())
+pub(super) fn says(run: &str, attributes: &[(String, String)]) -> bool {
+    attributes.iter().any(|(name, value)| is_run(name) && value == run)
 }
 
 /// The session and the number of the statement that this begins.

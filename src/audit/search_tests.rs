@@ -117,11 +117,10 @@ fn all(folder: &Folder) -> Vec<Statement> {
     all
 }
 
-fn wanted() -> Vec<(Filter, Box<dyn Fn(&Statement) -> bool>)> {
-    fn of(
-        filter: Filter,
-        fits: impl Fn(u64, u64, u16) -> bool + 'static,
-    ) -> (Filter, Box<dyn Fn(&Statement) -> bool>) {
+type Fits = Box<dyn Fn(&Statement) -> bool>;
+
+fn wanted() -> Vec<(Filter, Fits)> {
+    fn of(filter: Filter, fits: impl Fn(u64, u64, u16) -> bool + 'static) -> (Filter, Fits) {
         let fits = move |found: &Statement| {
             let Recorded::Intent { session, statement, .. } = &found.intent.event else {
                 return false;

@@ -136,7 +136,7 @@ fn whatever_a_client_saw_is_in_the_record_whenever_the_gateway_is_killed() {
     let (database, mut gateway) = permissive(folder.path(), |_| {});
     let token = gateway.token("bot", "agents").unwrap();
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
-    let seed = now.as_micros() as u64 | 1;
+    let seed = u64::try_from(now.as_micros()).unwrap() | 1;
     eprintln!("{kills} kills, dice {seed}");
     let mut dice = Dice(seed);
     let (stop, count) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));

@@ -23,6 +23,7 @@ const FOLLOW: Duration = Duration::from_millis(500);
 /// Gigabytes take a while.
 const READING: &str = "reading the record";
 
+#[allow(clippy::needless_pass_by_value, reason = "`map_err` hands it over")]
 fn failed(error: ReadError) -> CliError {
     CliError::failed(error.to_string())
 }
@@ -109,11 +110,13 @@ fn tail(context: &Context, n: usize, follow: bool) -> Result<(), CliError> {
     let folder = folder(context)?;
     let (last, mut records) = during(READING, || folder.tail(n)).map_err(failed)?;
     print(context, &last)?;
-    while follow {
+    if !follow {
+        return Ok(());
+    }
+    loop {
         std::thread::sleep(FOLLOW);
         for found in &mut records {
             print(context, &[found.map_err(failed)?])?;
         }
     }
-    Ok(())
 }

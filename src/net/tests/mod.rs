@@ -319,7 +319,7 @@ fn every_intent_has_its_completion_in_the_record() {
             Recorded::SessionClosed { .. } => closed += 1,
             Recorded::Intent { session, statement, .. } => intents.push((session, statement)),
             Recorded::Completion { session, statement, .. } => {
-                completions.push((session, statement))
+                completions.push((session, statement));
             }
             _ => {}
         }
