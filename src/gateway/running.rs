@@ -267,7 +267,8 @@ impl Running {
         self.metrics.audit_records.inc_by(new);
         self.metrics.approvals_pending.set(gauge(self.desk.pending() as u64));
         let broken = self.desk.broken_glass();
-        self.metrics.broken_glass.inc_by(broken.saturating_sub(self.metrics.broken_glass.get()));
+        let counted = &self.metrics.health.broken_glass;
+        counted.inc_by(broken.saturating_sub(counted.get()));
         self.metrics.health.ready.set(i64::from(self.ready().is_ok()));
         let state = self.state();
         self.metrics.health.reload_failed.set(i64::from(state.reload_error.is_some()));

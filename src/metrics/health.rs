@@ -10,6 +10,8 @@ pub struct Health {
     pub ready: IntGauge,
     /// 1 while what the files say is not what runs, since it was refused.
     pub reload_failed: IntGauge,
+    /// Held statements that one person let through alone.
+    pub broken_glass: IntCounter,
     /// What an administrator who is mapped to nobody did, as root.
     pub unmapped_root: IntCounter,
     /// When a certificate that is shown ends, by `of`: `clients` or `pages`.
@@ -23,17 +25,21 @@ impl Health {
             "rowgate_tls_certificate_not_after_timestamp_seconds",
             "When a certificate that is shown ends.",
         );
-        let glass = IntCounter::new(
-            "rowgate_unmapped_root_total",
-            "What root did as an administrator without being mapped to an identity.",
-        );
+        let counter = |name, help| registered(registry, IntCounter::new(name, help));
         Ok(Self {
             ready: gauge("rowgate_ready", "1 while /readyz says so.")?,
             reload_failed: gauge(
                 "rowgate_policy_reload_failed",
                 "1 while the files hold something that was refused; the old snapshot stays.",
             )?,
-            unmapped_root: registered(registry, glass)?,
+            broken_glass: counter(
+                "rowgate_break_glass_total",
+                "Held statements that one person let through alone, in an emergency.",
+            )?,
+            unmapped_root: counter(
+                "rowgate_unmapped_root_total",
+                "What root did as an administrator without being mapped to an identity.",
+            )?,
             certificate_ends: registered(registry, IntGaugeVec::new(ends, &["of"]))?,
         })
     }

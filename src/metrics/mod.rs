@@ -54,8 +54,6 @@ pub struct Metrics {
     pub upstream_waiting: IntGaugeVec,
     /// Statements waiting for approval.
     pub approvals_pending: IntGauge,
-    /// Statements that one person let through alone.
-    pub broken_glass: IntCounter,
     /// Calls of a plugin, by `plugin`.
     plugin_calls: CounterVec,
     /// Seconds spent in a plugin, by `plugin`.
@@ -124,10 +122,6 @@ impl Metrics {
             approvals_pending: gauge(
                 "rowgate_approvals_pending",
                 "Statements waiting for approval.",
-            )?,
-            broken_glass: counter(
-                "rowgate_break_glass_total",
-                "Held statements that one person let through alone, in an emergency.",
             )?,
             plugin_calls: of_plugins("rowgate_plugin_calls_total", "Calls of a plugin.")?,
             plugin_seconds: of_plugins("rowgate_plugin_seconds_total", "Time in a plugin.")?,

@@ -158,7 +158,7 @@ pub(in crate::cli) struct SearchArgs {
     pub(super) limit: usize,
 }
 
-/// More would fill the memory; `export` has no bound.
+/// More would fill the memory.
 const MAX_LIMIT: usize = 100_000;
 
 fn limit(text: &str) -> Result<usize, String> {
