@@ -10,7 +10,7 @@ use maud::{Markup, html};
 use super::Web;
 use super::page::{Asked, PageError, Tab, chips, empty, page, status, time};
 use super::session::Visitor;
-use crate::audit::replay::{Answer, Moment, Opened, Played, Summary};
+use crate::audit::replay::{Answer, Column, Moment, Opened, Played, Summary};
 use crate::control::look_back::LookBackError;
 use crate::record::Masked;
 
@@ -165,7 +165,9 @@ fn statement(played: &Played) -> Markup {
                     code { (played.verb.to_uppercase()) } (time(played.at_us)) span.muted { (took(played)) }
                 }
                 pre.sql tabindex="0" { code { (played.text) } }
-                @for answer in &played.answers { (answered(answer, &played.masked)) }
+                @for (nth, answer) in (1..).zip(&played.answers) {
+                    (answered(answer, &played.masked, &format!("Result {nth} of statement {}", played.statement)))
+                }
                 @if let Some(text) = missing(played) { p.hint { (text) } }
                 (why(played))
             }
@@ -202,7 +204,7 @@ fn missing(played: &Played) -> Option<String> {
     played.cut.then(|| format!("The answer had {} rows; the record ends here.", ended.rows))
 }
 
-fn answered(answer: &Answer, masked: &[Masked]) -> Markup {
+fn answered(answer: &Answer, masked: &[Masked], label: &str) -> Markup {
     html! {
         @match answer {
             Answer::Ok { affected, warnings } => p {
@@ -210,19 +212,19 @@ fn answered(answer: &Answer, masked: &[Masked]) -> Markup {
             },
             Answer::Error { code, state, message } => p.refused { strong { "Error " (code) } " (" (state) ") " (message) },
             Answer::File => p { "A file of the client’s was asked for." },
-            Answer::Rows { columns, rows } => (result(columns, rows, masked)),
+            Answer::Rows { columns, rows } => (result((columns, rows), masked, label)),
         }
     }
 }
 
 fn result(
-    columns: &[crate::audit::replay::Column],
-    rows: &[Vec<Option<String>>],
+    (columns, rows): (&[Column], &[Vec<Option<String>>]),
     masked: &[Masked],
+    label: &str,
 ) -> Markup {
     let mask_of = |index: usize| masked.iter().find(|one| usize::from(one.index) == index);
     html! {
-        div.scroll tabindex="0" role="region" aria-label="What the client saw" {
+        div.scroll tabindex="0" role="region" aria-label=(label) {
             table.result {
                 thead { tr {
                     @for (index, column) in columns.iter().enumerate() {
