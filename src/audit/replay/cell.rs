@@ -15,16 +15,17 @@ pub(super) fn text(value: &[u8], charset: u16) -> String {
 }
 
 fn hex(value: &[u8]) -> String {
-    value.iter().fold("0x".to_owned(), |mut text, byte| {
+    let mut text = "0x".to_owned();
+    for byte in value {
         text.push_str(&format!("{byte:02x}"));
-        text
-    })
+    }
+    text
 }
 
 /// A cell of a binary row.
 pub(super) fn binary(value: &[u8], column: &Column) -> String {
     let unsigned = column.flags.0 & ColumnFlags::UNSIGNED != 0;
-    let shown = match column.column_type {
+    let shown = match column.kind {
         ColumnType::TINY
         | ColumnType::SHORT
         | ColumnType::YEAR
@@ -49,9 +50,10 @@ fn integer(value: &[u8], unsigned: bool) -> Option<String> {
     let negative = !unsigned && value.last()? & 0x80 != 0;
     let mut wide = [if negative { 0xFF } else { 0 }; 8];
     wide[..value.len()].copy_from_slice(value);
-    Some(match unsigned {
-        true => u64::from_le_bytes(wide).to_string(),
-        false => i64::from_le_bytes(wide).to_string(),
+    Some(if unsigned {
+        u64::from_le_bytes(wide).to_string()
+    } else {
+        i64::from_le_bytes(wide).to_string()
     })
 }
 
@@ -99,11 +101,10 @@ fn fraction(rest: &[u8]) -> String {
 mod tests {
     use super::*;
 
-    fn check(column_type: ColumnType, unsigned: bool, value: &[u8], wanted: &str) {
+    fn check(kind: ColumnType, unsigned: bool, value: &[u8], wanted: &str) {
         let flags = ColumnFlags(if unsigned { ColumnFlags::UNSIGNED } else { 0 });
-        let column =
-            Column { name: String::new(), from: String::new(), column_type, flags, charset: 45 };
-        assert_eq!(binary(value, &column), wanted, "{column_type:?}");
+        let column = Column { name: String::new(), from: String::new(), kind, flags, charset: 45 };
+        assert_eq!(binary(value, &column), wanted, "{kind:?}");
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub struct Column {
     /// Where it comes from, as `schema.table.column`; empty where it is computed.
     pub from: String,
     #[serde(skip)]
-    pub(super) column_type: ColumnType,
+    pub(super) kind: ColumnType,
     #[serde(skip)]
     pub(super) flags: ColumnFlags,
     #[serde(skip)]
@@ -30,7 +30,7 @@ impl Column {
         Self {
             name: name.to_owned(),
             from: String::new(),
-            column_type: ColumnType::VAR_STRING,
+            kind: ColumnType::VAR_STRING,
             flags: ColumnFlags(0),
             charset: 45,
         }
@@ -238,7 +238,7 @@ fn column(payload: &[u8], capabilities: Capabilities) -> Option<Column> {
     Some(Column {
         name: text(definition.name),
         from: if parts[2].is_empty() { String::new() } else { parts.join(".") },
-        column_type: definition.column_type,
+        kind: definition.column_type,
         flags: definition.flags,
         charset: definition.charset,
     })
@@ -255,7 +255,7 @@ fn cells(payload: &[u8], columns: &[Column], binary: bool) -> Option<Vec<Option<
     }
     let mut row = BinaryRow::new(payload, columns.len()).ok()?;
     let next = |column: &Column| {
-        let value = row.next_cell(column.column_type).ok()?.value;
+        let value = row.next_cell(column.kind).ok()?.value;
         Some(value.map(|value| cell::binary(value, column)))
     };
     columns.iter().map(next).collect()

@@ -202,7 +202,10 @@ fn answer_text(answer: &Answer, masked: &[Masked]) -> String {
                 let cell = |cell: &Option<String>| cell.as_deref().map_or("NULL".into(), shortened);
                 table.add_row(row.iter().map(cell));
             }
-            let mut text: String = table.lines().map(|line| format!("  {line}\n")).collect();
+            let mut text = String::new();
+            for line in table.lines() {
+                text.push_str(&format!("  {line}\n"));
+            }
             if rows.len() > MAX_ROWS {
                 text.push_str(&format!("  and {} more rows\n", rows.len() - MAX_ROWS));
             }
