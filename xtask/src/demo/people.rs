@@ -88,7 +88,7 @@ impl Scene {
         options.more = gateway::tls_table(&folder) + &gateway::web_table(&url, "");
         options.more.push_str(&issuer.pages_table(&url, &folder.join("secret"), "")?);
         // So that this short a record is of several segments.
-        options.audit = "segment_bytes = 65536".to_owned();
+        "segment_bytes = 65536".clone_into(&mut options.audit);
         let gateway = Gateway::start(binary, &folder.join("gateway"), &options)?;
         println!("    pages {url}, the database on 127.0.0.1:{}", gateway.port);
         let pictures = sh::root().join("target/demo-people");
@@ -215,7 +215,7 @@ impl Scene {
             let path = entry?.path();
             let copy = to.join(path.file_name().unwrap_or_default());
             fs::copy(&path, &copy)?;
-            if copy.extension().is_some_and(|ending| ending == "rgseg") {
+            if is_segment(&copy) {
                 segments.push(copy);
             }
         }
@@ -259,8 +259,8 @@ impl Scene {
     fn fill_segments(&self) -> Result<()> {
         let count = || -> Result<usize> {
             let entries = fs::read_dir(self.gateway.dir().join("audit"))?;
-            let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-            Ok(names.filter(|name| name.ends_with(".rgseg")).count())
+            let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+            Ok(paths.filter(|path| is_segment(path)).count())
         };
         let token = self.gateway.token("filler", "agents")?;
         let sql = "SELECT id, name, card_number, notes FROM customers;".repeat(20);
@@ -291,6 +291,10 @@ impl Scene {
         self.gateway.terminate()?;
         Ok(())
     }
+}
+
+fn is_segment(path: &Path) -> bool {
+    path.extension().is_some_and(|ending| ending == "rgseg")
 }
 
 /// What the agent was answered.
