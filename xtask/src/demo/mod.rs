@@ -245,15 +245,15 @@ impl Scene {
         let before = session.ask(sql)?;
         println!("\x1b[36magent> {sql}\x1b[0m\n{before}");
         self.nothing_raw(&before)?;
-        let metric = "rowgate_policy_serial";
-        let serial = self.gateway.metric(metric)?;
+        let metric = "rowgate_policy_reloads_total";
+        let before_it = self.gateway.metric(metric)?;
         fs::copy(
             sh::root().join("policies/open-cards.cedar"),
             self.gateway.dir().join("policy.cedar"),
         )?;
         println!("security$ cp policies/open-cards.cedar policy.cedar");
         let deadline = Instant::now() + Duration::from_secs(20);
-        while self.gateway.metric(metric)? == serial {
+        while self.gateway.metric(metric)? == before_it {
             ensure!(
                 Instant::now() < deadline,
                 "the policy was not swapped:\n{}",
