@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use super::frame::Chain;
 use super::read::{Folder, Found, ReadError, Reader};
 use super::segment::sync_folder;
-use crate::record::Recorded;
+use crate::record::{Recorded, RecordedIntent};
 
 const MAGIC: [u8; 8] = *b"RGIDX\0\0\x01";
 const HEAD: usize = 8 + 8 + 32 + 8 + 8 + 8 + 4 + 4 + 4 + 32;
@@ -108,55 +108,41 @@ impl Builder {
             self.put(Word::Session(session), block);
         }
         match event {
-            Recorded::Intent { session, statement, .. } => {
-                self.intent(event, block);
-                self.open.insert((*session, *statement), block);
+            Recorded::Intent(intent) => {
+                self.intent(intent, block);
+                self.open.insert((intent.session, intent.statement), block);
             }
-            Recorded::Completion { session, statement, error_code, .. } => {
+            Recorded::Completion(end) => {
                 // An intent of the segment before is among its unfinished ones.
-                let begun = self.open.remove(&(*session, *statement));
-                if let Some(begun) = begun.filter(|_| *error_code != 0) {
-                    self.put(Word::Error(*error_code), begun);
+                let begun = self.open.remove(&(end.session, end.statement));
+                if let Some(begun) = begun.filter(|_| end.error_code != 0) {
+                    self.put(Word::Error(end.error_code), begun);
                     self.put(Word::Failed, begun);
                 }
             }
-            Recorded::SessionOpened { attributes, .. } => self.runs(attributes, block),
+            Recorded::SessionOpened(opened) => self.runs(&opened.attributes, block),
             _ => {}
         }
     }
 
-    fn intent(&mut self, event: &Recorded, block: u32) {
-        let Recorded::Intent {
-            identity,
-            target,
-            verb,
-            digest,
-            verdict,
-            rules,
-            tables,
-            attributes,
-            ..
-        } = event
-        else {
-            return;
-        };
+    fn intent(&mut self, intent: &RecordedIntent, block: u32) {
         for word in [
-            Word::Identity(identity),
-            Word::Target(target),
-            Word::Verb(verb),
-            Word::Digest(digest),
-            Word::Verdict(verdict),
+            Word::Identity(&intent.identity),
+            Word::Target(&intent.target),
+            Word::Verb(&intent.verb),
+            Word::Digest(&intent.digest),
+            Word::Verdict(&intent.verdict),
         ] {
             self.put(word, block);
         }
-        rules.iter().for_each(|rule| self.put(Word::Rule(rule), block));
-        for table in tables {
+        intent.rules.iter().for_each(|rule| self.put(Word::Rule(rule), block));
+        for table in &intent.tables {
             self.put(Word::Table(table), block);
             if let Some((_, bare)) = table.rsplit_once('.') {
                 self.put(Word::Table(bare), block);
             }
         }
-        self.runs(attributes, block);
+        self.runs(&intent.attributes, block);
     }
 
     fn runs(&mut self, attributes: &[(String, String)], block: u32) {

@@ -11,7 +11,7 @@ use super::header::{Header, SegmentError};
 use super::index::{Index, Word};
 use super::read::{Folder, Found, ReadError, Reader};
 use super::search::{Ending, Filter, completes, says};
-use crate::record::Recorded;
+use crate::record::{Opened, Recorded};
 
 /// How far a segment's records may lie outside of the times at which it and the next were made: clocks are set.
 const SLACK_US: i64 = 3_600 * 1_000_000;
@@ -160,7 +160,8 @@ impl<'a> Library<'a> {
             let blocks = index.blocks(Word::Run(run)).map_err(|error| self.failed(at, error))?;
             for block in blocks {
                 for found in self.block(at, &index, block)? {
-                    if let Recorded::SessionOpened { session, attributes, .. } = &found.record.event
+                    if let Recorded::SessionOpened(Opened { session, attributes, .. }) =
+                        &found.record.event
                         && says(run, attributes)
                     {
                         sessions.insert(*session);

@@ -14,7 +14,7 @@ use super::read::{Folder, ReadError, Reader};
 use super::segment;
 use super::tombstone::{self, Pruned, hex};
 use crate::config::Retention;
-use crate::record::Recorded;
+use crate::record::{Opened, Recorded, RecordedIntent};
 
 const DAY_US: i64 = 86_400 * 1_000_000;
 
@@ -128,12 +128,12 @@ impl Examiner<'_> {
 
     fn learn(&mut self, event: &Recorded) {
         match event {
-            Recorded::SessionOpened { session, identity, target, groups, .. } => {
+            Recorded::SessionOpened(Opened { session, identity, target, groups, .. }) => {
                 let (identity, target) = (identity.clone(), target.clone());
                 let known = Known { identity, target, groups: Some(groups.clone()) };
                 self.sessions.insert(*session, known);
             }
-            Recorded::Intent { session, identity, target, .. } => {
+            Recorded::Intent(RecordedIntent { session, identity, target, .. }) => {
                 self.sessions.entry(*session).or_insert_with(|| Known {
                     identity: identity.clone(),
                     target: target.clone(),

@@ -11,7 +11,7 @@ use super::search::Filter;
 use super::{Audit, Pruned, segment, tombstone};
 use crate::clock::now_us;
 use crate::config::{self, Durability, Retention};
-use crate::record::{Event, Intent, Recorded};
+use crate::record::{Event, Intent, Recorded, RecordedIntent};
 use crate::sql::{Digest, Verb};
 
 const DAY_US: i64 = 86_400_000_000;
@@ -275,5 +275,7 @@ fn a_gateway_that_writes_is_not_disturbed() {
     assert!(gone >= 20, "{gone} segments were pruned");
     assert_eq!(report.records + pruned, written + 1);
     let last = folder.tail(1).unwrap().0.remove(0).record.event;
-    assert!(matches!(last, Recorded::Intent { statement, .. } if statement == written));
+    assert!(
+        matches!(last, Recorded::Intent(RecordedIntent { statement, .. }) if statement == written)
+    );
 }

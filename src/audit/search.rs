@@ -4,11 +4,12 @@
 //! An index that is missing is made, and kept where the folder lets itself be written to.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::ControlFlow;
 
 use super::index::{Word, is_run};
 use super::library::{Library, index_of};
 use super::read::{Folder, Found, Position, ReadError};
-use crate::record::{Record, Recorded};
+use crate::record::{Completion, Record, Recorded, RecordedIntent};
 
 /// Which statements are wanted: those that fit all that is said.
 #[derive(Clone, Debug, Default)]
@@ -82,22 +83,7 @@ pub enum Entry {
 
 impl Filter {
     fn fits(&self, event: &Recorded, sessions: &HashSet<u64>) -> bool {
-        let Recorded::Intent {
-            session,
-            at_us,
-            identity,
-            target,
-            verb,
-            digest,
-            verdict,
-            rules,
-            tables,
-            attributes,
-            ..
-        } = event
-        else {
-            return false;
-        };
+        let Recorded::Intent(intent) = event else { return false };
         let is = |wanted: &Option<String>, text: &str| wanted.as_deref().is_none_or(|w| w == text);
         let folded = |wanted: &Option<String>, text: &str| {
             wanted.as_deref().is_none_or(|wanted| wanted.to_lowercase() == text.to_lowercase())
@@ -106,28 +92,27 @@ impl Filter {
             let bare = name.rsplit_once('.').map_or(name.as_str(), |(_, bare)| bare);
             folded(&self.table, name) || folded(&self.table, bare)
         };
-        is(&self.identity, identity)
-            && is(&self.target, target)
-            && folded(&self.verb, verb)
-            && is(&self.digest, digest)
-            && is(&self.verdict, verdict)
-            && self.session.is_none_or(|wanted| wanted == *session)
-            && self.since_us.is_none_or(|since| since <= *at_us)
-            && self.until_us.is_none_or(|until| *at_us < until)
-            && (self.table.is_none() || tables.iter().any(touches))
-            && (self.rule.is_none() || rules.iter().any(|rule| is(&self.rule, rule)))
-            && self
-                .run
-                .as_deref()
-                .is_none_or(|run| sessions.contains(session) || says(run, attributes))
+        is(&self.identity, &intent.identity)
+            && is(&self.target, &intent.target)
+            && folded(&self.verb, &intent.verb)
+            && is(&self.digest, &intent.digest)
+            && is(&self.verdict, &intent.verdict)
+            && self.session.is_none_or(|wanted| wanted == intent.session)
+            && self.since_us.is_none_or(|since| since <= intent.at_us)
+            && self.until_us.is_none_or(|until| intent.at_us < until)
+            && (self.table.is_none() || intent.tables.iter().any(touches))
+            && (self.rule.is_none() || intent.rules.iter().any(|rule| is(&self.rule, rule)))
+            && self.run.as_deref().is_none_or(|run| {
+                sessions.contains(&intent.session) || says(run, &intent.attributes)
+            })
     }
 
     fn ended(&self, completion: Option<&Recorded>) -> bool {
         let Some(wanted) = self.error else { return true };
-        let Some(Recorded::Completion { error_code, .. }) = completion else { return false };
+        let Some(Recorded::Completion(end)) = completion else { return false };
         match wanted {
-            Ending::Any => *error_code != 0,
-            Ending::Code(code) => *error_code == code,
+            Ending::Any => end.error_code != 0,
+            Ending::Code(code) => end.error_code == code,
         }
     }
 
@@ -159,7 +144,7 @@ pub(super) fn says(run: &str, attributes: &[(String, String)]) -> bool {
 /// The session and the number of the statement that this begins.
 fn begins(event: &Recorded) -> Option<(u64, u64)> {
     match event {
-        Recorded::Intent { session, statement, .. } => Some((*session, *statement)),
+        Recorded::Intent(RecordedIntent { session, statement, .. }) => Some((*session, *statement)),
         _ => None,
     }
 }
@@ -167,7 +152,7 @@ fn begins(event: &Recorded) -> Option<(u64, u64)> {
 /// Those of the one that this ends.
 pub(super) fn completes(event: &Recorded) -> Option<(u64, u64)> {
     match event {
-        Recorded::Completion { session, statement, .. } => Some((*session, *statement)),
+        Recorded::Completion(Completion { session, statement, .. }) => Some((*session, *statement)),
         _ => None,
     }
 }
@@ -241,6 +226,7 @@ impl Folder {
             } else {
                 entries.push(Entry::Event(Found { position, record }));
             }
+            ControlFlow::Continue(())
         })?;
         Ok(match statement {
             Some(number) => of_statement(entries, number),
@@ -248,20 +234,23 @@ impl Folder {
         })
     }
 
-    /// Every record of a session, in order.
+    /// Every record of a session, in order, for as long as more are wanted.
     pub(super) fn of_session(
         &self,
         session: u64,
-        mut each: impl FnMut(Found),
+        mut each: impl FnMut(Found) -> ControlFlow<()>,
     ) -> Result<(), ReadError> {
         let mut library = Library::open(self)?;
         for at in 0..library.parts.len() {
             let Some(index) = library.index(at)? else { continue };
             let blocks = index.blocks(Word::Session(session));
             for block in blocks.map_err(|error| library.failed(at, error))? {
-                let all = library.block(at, &index, block)?.into_iter();
-                all.filter(|found| found.record.event.session() == Some(session))
-                    .for_each(&mut each);
+                for found in library.block(at, &index, block)? {
+                    let is_of = found.record.event.session() == Some(session);
+                    if is_of && each(found).is_break() {
+                        return Ok(());
+                    }
+                }
             }
         }
         Ok(())

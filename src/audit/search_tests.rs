@@ -8,7 +8,7 @@ use super::read::Folder;
 use super::search::{Ending, Entry, Filter, Statement};
 use super::{Audit, segment};
 use crate::config::{self, Durability};
-use crate::record::{Completion, Event, Intent, Recorded};
+use crate::record::{Completion, Event, Intent, Recorded, RecordedIntent};
 use crate::sql::{Digest, Verb};
 
 const SECOND: i64 = 1_000_000;
@@ -102,13 +102,13 @@ fn all(folder: &Folder) -> Vec<Statement> {
     for found in folder.records().unwrap() {
         let found = found.unwrap();
         match found.record.event.clone() {
-            Recorded::Intent { .. } => all.push(Statement {
+            Recorded::Intent(_) => all.push(Statement {
                 position: found.position,
                 intent: found.record,
                 completion: None,
             }),
-            Recorded::Completion { statement: ended, .. } => {
-                let is_it = |one: &&mut Statement| matches!(&one.intent.event, Recorded::Intent { statement, .. } if *statement == ended);
+            Recorded::Completion(Completion { statement: ended, .. }) => {
+                let is_it = |one: &&mut Statement| matches!(&one.intent.event, Recorded::Intent(RecordedIntent { statement, .. }) if *statement == ended);
                 all.iter_mut().find(is_it).unwrap().completion = Some(found.record.event);
             }
             _ => {}
@@ -122,11 +122,12 @@ type Fits = Box<dyn Fn(&Statement) -> bool>;
 fn wanted() -> Vec<(Filter, Fits)> {
     fn of(filter: Filter, fits: impl Fn(u64, u64, u16) -> bool + 'static) -> (Filter, Fits) {
         let fits = move |found: &Statement| {
-            let Recorded::Intent { session, statement, .. } = &found.intent.event else {
+            let Recorded::Intent(RecordedIntent { session, statement, .. }) = &found.intent.event
+            else {
                 return false;
             };
             let error = match &found.completion {
-                Some(Recorded::Completion { error_code, .. }) => *error_code,
+                Some(Recorded::Completion(Completion { error_code, .. })) => *error_code,
                 _ => 0,
             };
             fits(*session, *statement, error)
@@ -217,7 +218,7 @@ fn a_session_is_shown_in_order() {
     let entries = folder.session(5, None).unwrap();
     let (mut statements, mut approvals) = (0, 0);
     assert!(
-        matches!(&entries[0], Entry::Event(found) if matches!(found.record.event, Recorded::SessionOpened { .. }))
+        matches!(&entries[0], Entry::Event(found) if matches!(found.record.event, Recorded::SessionOpened(_)))
     );
     let position = |entry: &Entry| match entry {
         Entry::Statement(statement) => statement.position,
@@ -227,7 +228,8 @@ fn a_session_is_shown_in_order() {
     for entry in &entries {
         match entry {
             Entry::Statement(statement) => {
-                let Recorded::Intent { session, statement: number, .. } = &statement.intent.event
+                let Recorded::Intent(RecordedIntent { session, statement: number, .. }) =
+                    &statement.intent.event
                 else {
                     panic!()
                 };

@@ -1,5 +1,6 @@
 //! Looking back at sessions from the pages: the record is read beside the control thread, one reading at a time.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
@@ -62,6 +63,7 @@ impl LookBack {
                 if !is_statement || (at >= after && at - after < count) {
                     part.moments.push(moment);
                 }
+                ControlFlow::Continue(())
             })?;
             Ok(part)
         })

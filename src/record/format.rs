@@ -3,9 +3,7 @@
 //! Integers are little-endian; a text is a 32-bit length and UTF-8; a list is a 16-bit count and its texts. Texts and
 //! lists are cut at stated bounds: a record is evidence, not an archive of everything a client can make up.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
-
+use super::recorded::{Opened, Record, Recorded, RecordedIntent};
 use super::{Completion, Event, Intent, Masked, Released};
 
 /// Longest text of a record: digests are at most 4 KiB, and a literal text longer than this says no more.
@@ -30,135 +28,6 @@ const RELEASED: u8 = 9;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a record of version 1")]
 pub struct FormatError;
-
-/// A record as it is read back; see [`Event`] for the fields.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct Record {
-    /// The writer: a worker's number, or the control plane's.
-    pub core: u16,
-    /// Counts the writer's records.
-    pub sequence: u64,
-    /// What happened.
-    #[serde(flatten)]
-    pub event: Recorded,
-}
-
-/// An event, owned.
-#[allow(missing_docs, reason = "the fields are those of `Event`, `Intent` and `Completion`")]
-#[allow(clippy::large_enum_variant, reason = "records are read back one at a time")]
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-#[serde(tag = "event", rename_all = "snake_case")]
-pub enum Recorded {
-    SessionOpened {
-        session: u64,
-        at_us: i64,
-        identity: String,
-        groups: Vec<String>,
-        target: String,
-        source: String,
-        attributes: Vec<(String, String)>,
-    },
-    SessionClosed {
-        session: u64,
-        at_us: i64,
-        reason: String,
-    },
-    LoginRefused {
-        at_us: i64,
-        user: String,
-        target: String,
-        source: String,
-        reason: String,
-    },
-    Intent {
-        session: u64,
-        statement: u64,
-        at_us: i64,
-        identity: String,
-        target: String,
-        schema: Option<String>,
-        command: String,
-        verb: String,
-        digest: String,
-        text: String,
-        verdict: String,
-        rules: Vec<String>,
-        masked: Vec<Masked>,
-        tables: Vec<String>,
-        policy_version: String,
-        #[serde(skip_serializing_if = "is_zero")]
-        attribute_count: u32,
-        #[serde(skip_serializing_if = "Vec::is_empty")]
-        attributes: Vec<(String, String)>,
-    },
-    Completion {
-        session: u64,
-        statement: u64,
-        at_us: i64,
-        rows: u64,
-        bytes: u64,
-        masked_cells: u64,
-        error_code: u16,
-        queue_us: u64,
-        decide_us: u64,
-        hold_us: u64,
-        upstream_us: u64,
-        total_us: u64,
-    },
-    Released {
-        session: u64,
-        statement: u64,
-        at_us: i64,
-        capabilities: u64,
-        cut: bool,
-        #[serde(serialize_with = "as_base64")]
-        bytes: Vec<u8>,
-    },
-    Approval {
-        at_us: i64,
-        approval: String,
-        change: String,
-        by: String,
-        reason: String,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        session: Option<u64>,
-    },
-    Admin {
-        at_us: i64,
-        by: String,
-        action: String,
-        subject: String,
-    },
-}
-
-impl Recorded {
-    /// When it happened, in microseconds since the epoch.
-    pub fn at_us(&self) -> i64 {
-        match self {
-            Self::SessionOpened { at_us, .. }
-            | Self::SessionClosed { at_us, .. }
-            | Self::LoginRefused { at_us, .. }
-            | Self::Intent { at_us, .. }
-            | Self::Released { at_us, .. }
-            | Self::Completion { at_us, .. }
-            | Self::Approval { at_us, .. }
-            | Self::Admin { at_us, .. } => *at_us,
-        }
-    }
-
-    /// The session that it is of, or that asked for it.
-    pub fn session(&self) -> Option<u64> {
-        match self {
-            Self::SessionOpened { session, .. }
-            | Self::SessionClosed { session, .. }
-            | Self::Intent { session, .. }
-            | Self::Released { session, .. }
-            | Self::Completion { session, .. } => Some(*session),
-            Self::Approval { session, .. } => *session,
-            Self::LoginRefused { .. } | Self::Admin { .. } => None,
-        }
-    }
-}
 
 /// Appends a record's bytes. No allocation beyond `out`'s growth.
 pub fn encode(core: u16, sequence: u64, event: &Event<'_>, out: &mut Vec<u8>) {
@@ -293,7 +162,7 @@ pub fn decode(bytes: &[u8]) -> Result<Record, FormatError> {
     let mut r = Bytes(bytes);
     let (core, sequence, tag, at_us) = (r.u16()?, r.u64()?, r.u8()?, r.i64()?);
     let event = match tag {
-        1 => Recorded::SessionOpened {
+        1 => Recorded::SessionOpened(Opened {
             session: r.u64()?,
             at_us,
             identity: r.text()?,
@@ -301,7 +170,7 @@ pub fn decode(bytes: &[u8]) -> Result<Record, FormatError> {
             target: r.text()?,
             source: r.text()?,
             attributes: pairs(&r.list()?),
-        },
+        }),
         2 => Recorded::SessionClosed { session: r.u64()?, at_us, reason: r.text()? },
         3 => Recorded::LoginRefused {
             at_us,
@@ -332,15 +201,6 @@ pub fn decode(bytes: &[u8]) -> Result<Record, FormatError> {
         _ => return Err(FormatError),
     };
     if r.0.is_empty() { Ok(Record { core, sequence, event }) } else { Err(FormatError) }
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over so")]
-fn is_zero(count: &u32) -> bool {
-    *count == 0
-}
-
-fn as_base64<S: serde::Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&BASE64.encode(bytes))
 }
 
 fn pairs(flat: &[String]) -> Vec<(String, String)> {
@@ -390,7 +250,7 @@ impl Bytes<'_> {
 
     fn intent(&mut self, at_us: i64, tag: u8) -> Result<Recorded, FormatError> {
         let has_attributes = tag == INTENT_WITH_ATTRIBUTES;
-        Ok(Recorded::Intent {
+        Ok(Recorded::Intent(RecordedIntent {
             session: self.u64()?,
             statement: self.u64()?,
             at_us,
@@ -412,11 +272,11 @@ impl Bytes<'_> {
             policy_version: self.text()?,
             attribute_count: if has_attributes { u32::from_le_bytes(self.array()?) } else { 0 },
             attributes: if has_attributes { pairs(&self.list()?) } else { Vec::new() },
-        })
+        }))
     }
 
     fn completion(&mut self, at_us: i64) -> Result<Recorded, FormatError> {
-        Ok(Recorded::Completion {
+        Ok(Recorded::Completion(Completion {
             session: self.u64()?,
             statement: self.u64()?,
             at_us,
@@ -429,7 +289,7 @@ impl Bytes<'_> {
             hold_us: self.u64()?,
             upstream_us: self.u64()?,
             total_us: self.u64()?,
-        })
+        }))
     }
 }
 
@@ -467,7 +327,7 @@ mod tests {
         let event = Event::Intent(Intent { attribute_count: 3, attributes, ..intent });
         let mut bytes = Vec::new();
         encode(0, 0, &event, &mut bytes);
-        let Recorded::Intent { attribute_count, attributes: read, .. } =
+        let Recorded::Intent(RecordedIntent { attribute_count, attributes: read, .. }) =
             decode(&bytes).unwrap().event
         else {
             panic!()
@@ -486,7 +346,10 @@ mod tests {
         encode(2, 40, &intent(&lists, "select ?"), &mut bytes);
         let record = decode(&bytes).unwrap();
         assert_eq!((record.core, record.sequence), (2, 40));
-        let Recorded::Intent { rules, text, schema, digest, .. } = record.event else { panic!() };
+        let Recorded::Intent(RecordedIntent { rules, text, schema, digest, .. }) = record.event
+        else {
+            panic!()
+        };
         assert_eq!((rules, text.as_str(), schema.as_deref()), (lists, "select ?", Some("shop")));
         assert_eq!(digest, "09".repeat(16));
         for end in 0..bytes.len() {
@@ -500,7 +363,9 @@ mod tests {
     fn long_texts_are_cut_at_a_character() {
         let mut bytes = Vec::new();
         encode(0, 0, &intent(&[], &"ü".repeat(MAX_TEXT)), &mut bytes);
-        let Recorded::Intent { text, .. } = decode(&bytes).unwrap().event else { panic!() };
+        let Recorded::Intent(RecordedIntent { text, .. }) = decode(&bytes).unwrap().event else {
+            panic!()
+        };
         assert_eq!(text.len(), MAX_TEXT);
     }
 

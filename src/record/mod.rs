@@ -2,9 +2,11 @@
 
 mod format;
 mod masked;
+mod recorded;
 
-pub use format::{FormatError, MAX_RELEASED, Record, Recorded, decode, encode};
+pub use format::{FormatError, MAX_RELEASED, decode, encode};
 pub use masked::Masked;
+pub use recorded::{Opened, Record, Recorded, RecordedIntent};
 
 use crate::sql::{Digest, Verb};
 
@@ -48,7 +50,7 @@ pub struct Intent<'a> {
 }
 
 /// A statement ended: the second of its two records.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Completion {
     /// As in the intent.
     pub session: u64,

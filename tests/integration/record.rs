@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 use mysql_async::prelude::Queryable as _;
 use mysql_async::{Conn, OptsBuilder};
 use rowgate::audit::read::Folder;
-use rowgate::record::Recorded;
+use rowgate::record::{Recorded, RecordedIntent};
 use xtask::gateway::{Gateway, Options};
 
 use crate::stand::{Database, Flavour, Stand, binary, wait_for};
@@ -105,7 +105,7 @@ fn seen(folder: &Path) -> Vec<String> {
 fn recorded(dir: &Path) -> HashSet<String> {
     let mut marks = HashSet::new();
     for found in Folder::new(dir).records().unwrap() {
-        if let Recorded::Intent { text, command, .. } = found.unwrap().record.event
+        if let Recorded::Intent(RecordedIntent { text, command, .. }) = found.unwrap().record.event
             && command != "prepare"
             && let Some(at) = text.find("m_")
         {

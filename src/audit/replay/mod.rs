@@ -9,94 +9,26 @@ mod result;
 mod sessions;
 
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 
 pub use result::{Answer, Column};
 pub use sessions::{Summary, sessions};
 
 use super::read::{Folder, ReadError};
 use crate::codec::Capabilities;
-use crate::record::{Masked, Record, Recorded};
+use crate::record::{Completion, Opened, Record, Recorded, RecordedIntent};
 use result::Reading;
 
 /// Statements whose columns are remembered for those whose answers come without them: a session that has more open at the
 /// same time is shown bytes it can't read.
 const REMEMBERED: usize = 256;
 
-/// How a session began.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct Opened {
-    /// The gateway's id.
-    pub session: u64,
-    /// Microseconds since the epoch.
-    pub at_us: i64,
-    /// Who.
-    pub identity: String,
-    /// Its groups.
-    pub groups: Vec<String>,
-    /// On which target.
-    pub target: String,
-    /// From where.
-    pub source: String,
-    /// What its login said of the run.
-    pub attributes: Vec<(String, String)>,
-}
-
-/// How a statement ended.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct Ended {
-    /// Microseconds since the epoch.
-    pub at_us: i64,
-    /// Rows released.
-    pub rows: u64,
-    /// Bytes released.
-    pub bytes: u64,
-    /// Cells that a mask changed.
-    pub masked_cells: u64,
-    /// The error number that the client saw; 0 for none.
-    pub error_code: u16,
-    /// Waiting for a connection to the database.
-    pub queue_us: u64,
-    /// Analysing and deciding.
-    pub decide_us: u64,
-    /// Waiting for an approver.
-    pub hold_us: u64,
-    /// Until the database's first byte.
-    pub upstream_us: u64,
-    /// From its arrival to the last byte released.
-    pub total_us: u64,
-}
-
 /// A statement of the session.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Played {
-    /// Counts the session's statements, from 1.
-    pub statement: u64,
-    /// Microseconds since the epoch.
-    pub at_us: i64,
-    /// Who; another than at first after COM_CHANGE_USER.
-    pub identity: String,
-    /// In which database.
-    pub schema: Option<String>,
-    /// By which command.
-    pub command: String,
-    /// What it is.
-    pub verb: String,
-    /// The digest of its shape.
-    pub digest: String,
-    /// Its text, or its shape.
-    pub text: String,
-    /// `allow`, `mask`, `deny`, `hold`.
-    pub verdict: String,
-    /// The deciding rules.
-    pub rules: Vec<String>,
-    /// What was masked in its result, and why.
-    pub masked: Vec<Masked>,
-    /// The tables touched.
-    pub tables: Vec<String>,
-    /// The policy that decided.
-    pub policy_version: String,
-    /// What was said of its run.
-    pub attributes: Vec<(String, String)>,
+    /// What was asked, and what was decided.
+    #[serde(flatten)]
+    pub intent: RecordedIntent,
     /// What the client was answered, as far as it is recorded.
     pub answers: Vec<Answer>,
     /// The answer went on beyond what is recorded, or its end was lost.
@@ -104,7 +36,23 @@ pub struct Played {
     /// Nothing of the answer is recorded: no policy asked for it.
     pub unrecorded: bool,
     /// How it ended; none for one that runs, or was lost with the gateway.
-    pub ended: Option<Ended>,
+    pub ended: Option<Completion>,
+}
+
+impl Played {
+    fn new(intent: RecordedIntent) -> Self {
+        Self { intent, answers: Vec::new(), cut: false, unrecorded: true, ended: None }
+    }
+
+    /// What the client saw and the record has not; none: it has all, or nothing is known.
+    pub fn missing(&self) -> Option<String> {
+        let rows = self.ended?.rows;
+        if self.unrecorded {
+            return (rows > 0)
+                .then(|| format!("{rows} rows were answered; no policy had them recorded."));
+        }
+        self.cut.then(|| format!("The answer had {rows} rows; the record ends here."))
+    }
 }
 
 /// A moment of a session, in the order in which they came.
@@ -124,17 +72,31 @@ pub enum Moment {
     },
 }
 
-/// Replays a session: hands over each of its moments.
+impl Moment {
+    /// When it was, in microseconds since the epoch.
+    pub fn at_us(&self) -> i64 {
+        match self {
+            Self::Opened(opened) => opened.at_us,
+            Self::Statement(played) => played.intent.at_us,
+            Self::Closed { at_us, .. } => *at_us,
+        }
+    }
+}
+
+/// Replays a session: hands over each of its moments, for as long as more are wanted.
 pub fn replay(
     folder: &Folder,
     session: u64,
-    mut moment: impl FnMut(Moment),
+    mut moment: impl FnMut(Moment) -> ControlFlow<()>,
 ) -> Result<(), ReadError> {
-    let mut player = Player::new(session);
+    let (mut player, mut flow) = (Player::new(session), ControlFlow::Continue(()));
     folder.of_session(session, |found| {
-        player.take(found.record).into_iter().for_each(&mut moment);
+        flow = player.take(found.record).into_iter().try_for_each(&mut moment);
+        flow
     })?;
-    player.end().into_iter().for_each(moment);
+    if flow.is_continue() {
+        let _ = player.end().into_iter().try_for_each(moment);
+    }
     Ok(())
 }
 
@@ -166,7 +128,8 @@ impl Player {
         }
         match event {
             Recorded::Released { statement, capabilities, cut, bytes, .. } => {
-                let open = self.open.as_mut().filter(|(played, _)| played.statement == statement);
+                let is_of = |played: &Played| played.intent.statement == statement;
+                let open = self.open.as_mut().filter(|(played, _)| is_of(played));
                 if let Some((_, released)) = open {
                     released.bytes.extend_from_slice(&bytes);
                     released.capabilities = capabilities;
@@ -174,30 +137,19 @@ impl Player {
                 }
                 Vec::new()
             }
-            event @ Recorded::Intent { .. } => {
+            Recorded::Intent(intent) => {
                 let before = self.end();
-                self.open = intent(event).map(|played| (Box::new(played), Released::default()));
+                self.open = Some((Box::new(Played::new(intent)), Released::default()));
                 before
             }
-            event @ Recorded::Completion { .. } => {
-                if let Some((played, _)) = &mut self.open {
-                    played.ended = completion(&event);
+            Recorded::Completion(end) => {
+                let is_of = |played: &Played| played.intent.statement == end.statement;
+                if let Some((played, _)) = self.open.as_mut().filter(|(played, _)| is_of(played)) {
+                    played.ended = Some(end);
                 }
                 self.end()
             }
-            Recorded::SessionOpened {
-                session,
-                at_us,
-                identity,
-                groups,
-                target,
-                source,
-                attributes,
-            } => {
-                let opened =
-                    Opened { session, at_us, identity, groups, target, source, attributes };
-                self.with(Moment::Opened(opened))
-            }
+            Recorded::SessionOpened(opened) => self.with(Moment::Opened(opened)),
             Recorded::SessionClosed { at_us, reason, .. } => {
                 self.with(Moment::Closed { at_us, reason })
             }
@@ -223,11 +175,11 @@ impl Player {
     }
 
     fn read(&mut self, played: &mut Played, released: &Released) {
-        let known = self.columns.get(&played.digest).map_or(&[][..], Vec::as_slice);
-        let fetched = played.command == "fetch";
+        let known = self.columns.get(&played.intent.digest).map_or(&[][..], Vec::as_slice);
+        let fetched = played.intent.command == "fetch";
         let reading = Reading {
             capabilities: Capabilities(released.capabilities),
-            binary: fetched || matches!(&*played.command, "execute" | "bulk_execute"),
+            binary: fetched || matches!(&*played.intent.command, "execute" | "bulk_execute"),
             fetched,
             known,
         };
@@ -237,85 +189,14 @@ impl Player {
             Answer::Rows { columns, .. } if !columns.is_empty() => Some(columns.clone()),
             _ => None,
         });
-        if let Some(columns) = columns.filter(|_| self.columns.len() < REMEMBERED) {
-            self.columns.insert(played.digest.clone(), columns);
+        if let Some(columns) = columns {
+            if self.columns.len() >= REMEMBERED {
+                self.columns.clear();
+            }
+            self.columns.insert(played.intent.digest.clone(), columns);
         }
         played.answers = read.answers;
     }
-}
-
-fn intent(event: Recorded) -> Option<Played> {
-    let Recorded::Intent {
-        statement,
-        at_us,
-        identity,
-        schema,
-        command,
-        verb,
-        digest,
-        text,
-        verdict,
-        rules,
-        masked,
-        tables,
-        policy_version,
-        attributes,
-        ..
-    } = event
-    else {
-        return None;
-    };
-    Some(Played {
-        statement,
-        at_us,
-        identity,
-        schema,
-        command,
-        verb,
-        digest,
-        text,
-        verdict,
-        rules,
-        masked,
-        tables,
-        policy_version,
-        attributes,
-        answers: Vec::new(),
-        cut: false,
-        unrecorded: true,
-        ended: None,
-    })
-}
-
-fn completion(event: &Recorded) -> Option<Ended> {
-    let &Recorded::Completion {
-        at_us,
-        rows,
-        bytes,
-        masked_cells,
-        error_code,
-        queue_us,
-        decide_us,
-        hold_us,
-        upstream_us,
-        total_us,
-        ..
-    } = event
-    else {
-        return None;
-    };
-    Some(Ended {
-        at_us,
-        rows,
-        bytes,
-        masked_cells,
-        error_code,
-        queue_us,
-        decide_us,
-        hold_us,
-        upstream_us,
-        total_us,
-    })
 }
 
 #[cfg(test)]

@@ -2,9 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::Opened;
 use crate::audit::read::{Folder, ReadError};
-use crate::record::{Record, Recorded};
+use crate::record::{Opened, Record, Recorded};
 
 /// A session, summed up.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -55,32 +54,22 @@ struct Sessions {
 
 impl Sessions {
     fn take(&mut self, Record { event, .. }: Record) {
-        if let Recorded::SessionOpened {
-            session,
-            at_us,
-            identity,
-            groups,
-            target,
-            source,
-            attributes,
-        } = event
-        {
+        if let Recorded::SessionOpened(opened) = event {
             self.make_room();
-            let opened = Opened { session, at_us, identity, groups, target, source, attributes };
-            self.all.entry(session).or_insert_with(|| Summary::new(opened));
+            self.all.entry(opened.session).or_insert_with(|| Summary::new(opened));
             return;
         }
         let Some(summary) = event.session().and_then(|id| self.all.get_mut(&id)) else { return };
         match event {
             Recorded::SessionClosed { at_us, .. } => summary.closed_us = Some(at_us),
-            Recorded::Intent { verdict, .. } => {
+            Recorded::Intent(intent) => {
                 summary.statements += 1;
-                summary.denied += u64::from(verdict == "deny");
-                summary.held += u64::from(verdict == "hold");
+                summary.denied += u64::from(intent.verdict == "deny");
+                summary.held += u64::from(intent.verdict == "hold");
             }
-            Recorded::Completion { rows, masked_cells, .. } => {
-                summary.rows += rows;
-                summary.masked_cells += masked_cells;
+            Recorded::Completion(end) => {
+                summary.rows += end.rows;
+                summary.masked_cells += end.masked_cells;
             }
             _ => {}
         }

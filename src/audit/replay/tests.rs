@@ -158,7 +158,7 @@ fn record(event: Recorded) -> Record {
 }
 
 fn of(session: u64, statement: u64, command: &str) -> Record {
-    record(Recorded::Intent {
+    record(Recorded::Intent(RecordedIntent {
         session,
         statement,
         at_us: 1,
@@ -176,7 +176,7 @@ fn of(session: u64, statement: u64, command: &str) -> Record {
         policy_version: "v".into(),
         attribute_count: 0,
         attributes: Vec::new(),
-    })
+    }))
 }
 
 fn released(session: u64, statement: u64, bytes: &[u8], cut: bool) -> Record {

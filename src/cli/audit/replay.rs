@@ -1,18 +1,20 @@
 //! `rowgate audit replay`: a session as it went, on the terminal: at once, at its own pace, or step by step.
 
 use std::io::{BufRead as _, IsTerminal as _};
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use clap::Args;
 use comfy_table::{Table, presets};
 
+use super::shown::pairs;
 use super::{READING, failed, folder};
-use crate::audit::replay::{Answer, Moment, Opened, Played, replay};
+use crate::audit::replay::{Answer, Moment, Played, replay};
 use crate::cli::args::Output;
 use crate::cli::output::{Sheet, say, shortened, time, visible};
 use crate::cli::progress::during;
 use crate::cli::{CliError, Context};
-use crate::record::Masked;
+use crate::record::{Masked, Opened};
 
 pub(in crate::cli) const REPLAY_EXAMPLES: &str = "\
 Examples:
@@ -53,38 +55,47 @@ pub(super) fn run(context: &Context, args: &ReplayArgs) -> Result<(), CliError> 
         return Err(CliError::input("--step waits for Enter, and standard input is no terminal"));
     }
     let folder = folder(context)?;
-    let mut moments = Vec::new();
-    during(READING, || replay(&folder, args.session, |moment| moments.push(moment)))
-        .map_err(failed)?;
-    if moments.is_empty() {
+    during(READING, || folder.index(false)).map_err(failed)?;
+    let mut projector = Projector { context, args, before: None, outcome: Ok(()) };
+    replay(&folder, args.session, |moment| projector.play(&moment)).map_err(failed)?;
+    if projector.before.is_none() {
         return Err(CliError::failed(format!(
             "no record of session {}; `rowgate audit search` lists statements and their sessions",
             args.session
         )));
     }
-    let mut before = None;
-    for moment in &moments {
-        let at_us = at(moment);
-        if let (Some(speed), Some(before)) = (args.speed, before.replace(at_us)) {
+    projector.outcome
+}
+
+/// Shows moment after moment, at the pace that was asked for.
+struct Projector<'a> {
+    context: &'a Context,
+    args: &'a ReplayArgs,
+    /// When the moment before was.
+    before: Option<i64>,
+    outcome: Result<(), CliError>,
+}
+
+impl Projector<'_> {
+    fn play(&mut self, moment: &Moment) -> ControlFlow<()> {
+        let at_us = moment.at_us();
+        if let (Some(speed), Some(before)) = (self.args.speed, self.before.replace(at_us)) {
             let micros = u64::try_from(at_us.saturating_sub(before)).unwrap_or(0);
             let pause = Duration::from_micros(micros).div_f64(speed.max(1e-3));
             std::thread::sleep(pause.min(MAX_PAUSE));
         }
-        show(context, moment)?;
-        if args.step && std::io::stdin().lock().read_line(&mut String::new()).is_ok_and(|n| n == 0)
-        {
-            return Ok(());
+        self.before = Some(at_us);
+        self.outcome = show(self.context, moment);
+        if self.outcome.is_err() || (self.args.step && !enter()) {
+            return ControlFlow::Break(());
         }
+        ControlFlow::Continue(())
     }
-    Ok(())
 }
 
-fn at(moment: &Moment) -> i64 {
-    match moment {
-        Moment::Opened(opened) => opened.at_us,
-        Moment::Statement(played) => played.at_us,
-        Moment::Closed { at_us, .. } => *at_us,
-    }
+/// Waits for Enter; false where none can come any more.
+fn enter() -> bool {
+    std::io::stdin().lock().read_line(&mut String::new()).is_ok_and(|read| read > 0)
 }
 
 fn show(context: &Context, moment: &Moment) -> Result<(), CliError> {
@@ -108,25 +119,22 @@ fn opened_text(opened: &Opened) -> String {
     sheet.line("identity", &format!("{} [{}]", opened.identity, opened.groups.join(", ")));
     sheet.line("target", &opened.target);
     sheet.line("from", &opened.source);
-    sheet.line("run", &pairs(&opened.attributes));
+    if !opened.attributes.is_empty() {
+        sheet.line("run", &pairs(&opened.attributes));
+    }
     format!("{}\n", sheet.text())
-}
-
-fn pairs(pairs: &[(String, String)]) -> String {
-    let pairs: Vec<String> = pairs.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    if pairs.is_empty() { "-".to_owned() } else { pairs.join(" ") }
 }
 
 fn statement_text(played: &Played) -> String {
     let mut text = visible(&format!(
         "{}  #{}  {}  {}  {}\n",
-        time(played.at_us),
-        played.statement,
-        played.verdict,
-        played.verb,
+        time(played.intent.at_us),
+        played.intent.statement,
+        played.intent.verdict,
+        played.intent.verb,
         duration(played)
     ));
-    for line in visible(&played.text).lines() {
+    for line in visible(&played.intent.text).lines() {
         text.push_str(&format!("    {line}\n"));
     }
     let mut fact = |name: &str, value: &str| {
@@ -134,19 +142,19 @@ fn statement_text(played: &Played) -> String {
             text.push_str(&format!("  {name:<8} {}\n", visible(value)));
         }
     };
-    fact("tables", &played.tables.join(", "));
-    fact("rules", &played.rules.join(", "));
-    if !played.attributes.is_empty() {
-        fact("run", &pairs(&played.attributes));
+    fact("tables", &played.intent.tables.join(", "));
+    fact("rules", &played.intent.rules.join(", "));
+    if !played.intent.attributes.is_empty() {
+        fact("run", &pairs(&played.intent.attributes));
     }
-    for masked in &played.masked {
+    for masked in &played.intent.masked {
         let by: String = masked.digest.chars().take(12).collect();
         fact("masked", &format!("{masked}, plugin {} {by}", masked.plugin));
     }
     for answer in &played.answers {
-        text.push_str(&answer_text(answer, &played.masked));
+        text.push_str(&answer_text(answer, &played.intent.masked));
     }
-    if let Some(rest) = what_is_missing(played) {
+    if let Some(rest) = played.missing() {
         text.push_str(&format!("  {rest}\n"));
     }
     text
@@ -158,27 +166,6 @@ fn duration(played: &Played) -> String {
     let held =
         if ended.hold_us > 0 { format!(", held {}", ms(ended.hold_us)) } else { String::new() };
     format!("{}{held}", ms(ended.total_us))
-}
-
-/// What the client saw and the record has not.
-fn what_is_missing(played: &Played) -> Option<String> {
-    let rows = played.ended.as_ref().map_or(0, |ended| ended.rows);
-    let shown: usize = played.answers.iter().map(rows_of).sum();
-    if played.unrecorded {
-        return (rows > 0)
-            .then(|| format!("{rows} rows were answered; no policy had them recorded"));
-    }
-    if !played.cut {
-        return None;
-    }
-    Some(format!("{shown} of {rows} rows are recorded: audit.answer_bytes ends there"))
-}
-
-fn rows_of(answer: &Answer) -> usize {
-    match answer {
-        Answer::Rows { rows, .. } => rows.len(),
-        _ => 0,
-    }
 }
 
 fn answer_text(answer: &Answer, masked: &[Masked]) -> String {

@@ -5,7 +5,7 @@ use crate::audit::search::{Entry, Statement};
 use crate::cli::args::Output;
 use crate::cli::output::{say, time, visible};
 use crate::cli::{CliError, Context};
-use crate::record::Recorded;
+use crate::record::{Completion, Opened, Recorded, RecordedIntent};
 
 /// A line a record: JSON lines, or a form for reading.
 pub(super) fn print(context: &Context, records: &[Found]) -> Result<(), CliError> {
@@ -55,23 +55,13 @@ fn joined(statement: &Statement) -> String {
 
 fn described(event: &Recorded) -> String {
     match event {
-        Recorded::Intent { .. } | Recorded::Completion { .. } => of_statement(event),
-        Recorded::SessionOpened {
-            session,
-            at_us,
-            identity,
-            groups,
-            target,
-            source,
-            attributes,
-        } => {
-            let attributes: Vec<String> =
-                attributes.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        Recorded::Intent(intent) => intended(intent),
+        Recorded::Completion(end) => ended(end),
+        Recorded::SessionOpened(opened) => {
+            let Opened { session, at_us, identity, groups, target, source, attributes } = opened;
+            let (at, groups, said) = (time(*at_us), groups.join(","), pairs(attributes));
             format!(
-                "{}  {session}  opened    {identity} [{}] on {target} from {source} {}",
-                time(*at_us),
-                groups.join(","),
-                attributes.join(" ")
+                "{at}  {session}  opened    {identity} [{groups}] on {target} from {source} {said}"
             )
         }
         Recorded::SessionClosed { session, at_us, reason } => {
@@ -96,59 +86,42 @@ fn described(event: &Recorded) -> String {
     }
 }
 
-fn of_statement(event: &Recorded) -> String {
-    match event {
-        Recorded::Intent {
-            session,
-            statement,
-            at_us,
-            identity,
-            verdict,
-            text,
-            rules,
-            masked,
-            attribute_count,
-            attributes,
-            ..
-        } => {
-            let mut line =
-                format!("{}  {session}#{statement}  {verdict:8}  {identity}: {text}", time(*at_us));
-            if !rules.is_empty() {
-                line.push_str(&format!("  rules: {}", rules.join(", ")));
-            }
-            if !masked.is_empty() {
-                let masked: Vec<String> = masked.iter().map(ToString::to_string).collect();
-                line.push_str(&format!("  masked: {}", masked.join("; ")));
-            }
-            if *attribute_count > 0 || !attributes.is_empty() {
-                let known: Vec<String> =
-                    attributes.iter().map(|(key, value)| format!("{key}={value}")).collect();
-                line.push_str(&format!("  attributes: {attribute_count} {}", known.join(" ")));
-            }
-            line
-        }
-        Recorded::Completion {
-            session,
-            statement,
-            at_us,
-            rows,
-            bytes,
-            masked_cells,
-            error_code,
-            hold_us,
-            total_us,
-            ..
-        } => {
-            let error =
-                if *error_code == 0 { String::new() } else { format!(" error {error_code}") };
-            let held =
-                if *hold_us == 0 { String::new() } else { format!(" held {} ms", hold_us / 1_000) };
-            format!(
-                "{}  {session}#{statement}  done      {rows} rows, {bytes} bytes, {masked_cells} cells masked, {} µs{held}{error}",
-                time(*at_us),
-                total_us
-            )
-        }
-        _ => String::new(),
+/// `name=value`, one behind the other.
+pub(super) fn pairs(pairs: &[(String, String)]) -> String {
+    let pairs: Vec<String> = pairs.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    pairs.join(" ")
+}
+
+fn intended(intent: &RecordedIntent) -> String {
+    let RecordedIntent { session, statement, verdict, identity, text, .. } = intent;
+    let at = time(intent.at_us);
+    let mut line = format!("{at}  {session}#{statement}  {verdict:8}  {identity}: {text}");
+    if !intent.rules.is_empty() {
+        line.push_str(&format!("  rules: {}", intent.rules.join(", ")));
     }
+    if !intent.masked.is_empty() {
+        let masked: Vec<String> = intent.masked.iter().map(ToString::to_string).collect();
+        line.push_str(&format!("  masked: {}", masked.join("; ")));
+    }
+    if intent.attribute_count > 0 || !intent.attributes.is_empty() {
+        let (count, known) = (intent.attribute_count, pairs(&intent.attributes));
+        line.push_str(&format!("  attributes: {count} {known}"));
+    }
+    line
+}
+
+fn ended(end: &Completion) -> String {
+    let Completion { session, statement, rows, bytes, masked_cells, total_us, .. } = end;
+    let error = match end.error_code {
+        0 => String::new(),
+        code => format!(" error {code}"),
+    };
+    let held = match end.hold_us {
+        0 => String::new(),
+        us => format!(" held {} ms", us / 1_000),
+    };
+    format!(
+        "{}  {session}#{statement}  done      {rows} rows, {bytes} bytes, {masked_cells} cells masked, {total_us} µs{held}{error}",
+        time(end.at_us)
+    )
 }

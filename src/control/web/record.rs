@@ -10,9 +10,9 @@ use maud::{Markup, html};
 use super::Web;
 use super::page::{Asked, PageError, Tab, chips, empty, page, status, time};
 use super::session::Visitor;
-use crate::audit::replay::{Answer, Column, Moment, Opened, Played, Summary};
+use crate::audit::replay::{Answer, Column, Moment, Played, Summary};
 use crate::control::look_back::LookBackError;
-use crate::record::Masked;
+use crate::record::{Masked, Opened};
 
 /// Sessions in the list.
 const LISTED: usize = 200;
@@ -152,23 +152,23 @@ fn shown(moment: &Moment) -> Markup {
 }
 
 fn statement(played: &Played) -> Markup {
-    let kind = match played.verdict.as_str() {
+    let kind = match played.intent.verdict.as_str() {
         "allow" => "good",
         "deny" => "bad",
         _ => "warn",
     };
     html! {
-        li.moment id={ "s" (played.statement) } {
-            article.card aria-label={ "Statement " (played.statement) } {
+        li.moment id={ "s" (played.intent.statement) } {
+            article.card aria-label={ "Statement " (played.intent.statement) } {
                 p.row {
-                    strong { "#" (played.statement) } (status(kind, verdict(&played.verdict)))
-                    code { (played.verb.to_uppercase()) } (time(played.at_us)) span.muted { (took(played)) }
+                    strong { "#" (played.intent.statement) } (status(kind, verdict(&played.intent.verdict)))
+                    code { (played.intent.verb.to_uppercase()) } (time(played.intent.at_us)) span.muted { (took(played)) }
                 }
-                pre.sql tabindex="0" { code { (played.text) } }
+                pre.sql tabindex="0" { code { (played.intent.text) } }
                 @for (nth, answer) in (1..).zip(&played.answers) {
-                    (answered(answer, &played.masked, &format!("Result {nth} of statement {}", played.statement)))
+                    (answered(answer, &played.intent.masked, &format!("Result {nth} of statement {}", played.intent.statement)))
                 }
-                @if let Some(text) = missing(played) { p.hint { (text) } }
+                @if let Some(text) = played.missing() { p.hint { (text) } }
                 (why(played))
             }
         }
@@ -193,15 +193,6 @@ fn took(played: &Played) -> String {
         text.push_str(&format!(", {} of it held", ms(ended.hold_us)));
     }
     text
-}
-
-fn missing(played: &Played) -> Option<String> {
-    let ended = played.ended.as_ref()?;
-    if played.unrecorded {
-        return (ended.rows > 0)
-            .then(|| format!("{} rows were answered; no policy had them recorded.", ended.rows));
-    }
-    played.cut.then(|| format!("The answer had {} rows; the record ends here.", ended.rows))
 }
 
 fn answered(answer: &Answer, masked: &[Masked], label: &str) -> Markup {
@@ -262,19 +253,19 @@ fn cut(cell: &str) -> String {
 /// By which rules, on what, and each mask with its reason.
 fn why(played: &Played) -> Markup {
     html! {
-        details.why open[!played.masked.is_empty()] {
+        details.why open[!played.intent.masked.is_empty()] {
             summary { "Why" }
-            @if !played.masked.is_empty() {
+            @if !played.intent.masked.is_empty() {
                 ul.plain {
-                    @for one in &played.masked { (mask(one)) }
+                    @for one in &played.intent.masked { (mask(one)) }
                 }
             }
             dl.facts {
-                div { dt { "Tables" } dd { (chips(&played.tables, "none")) } }
-                div { dt { "Rules" } dd { (chips(&played.rules, "none")) } }
-                div { dt { "Database" } dd { (played.schema.as_deref().unwrap_or("none chosen")) } }
-                div { dt { "Policy" } dd { code { (played.policy_version.chars().take(12).collect::<String>()) } } }
-                @for (name, value) in &played.attributes { div { dt { (name) } dd { (value) } } }
+                div { dt { "Tables" } dd { (chips(&played.intent.tables, "none")) } }
+                div { dt { "Rules" } dd { (chips(&played.intent.rules, "none")) } }
+                div { dt { "Database" } dd { (played.intent.schema.as_deref().unwrap_or("none chosen")) } }
+                div { dt { "Policy" } dd { code { (played.intent.policy_version.chars().take(12).collect::<String>()) } } }
+                @for (name, value) in &played.intent.attributes { div { dt { (name) } dd { (value) } } }
             }
         }
     }

@@ -302,7 +302,7 @@ fn prepared_statements_of_many_drivers_at_once() {
 #[test]
 fn every_intent_has_its_completion_in_the_record() {
     use crate::audit::read::Folder;
-    use crate::record::Recorded;
+    use crate::record::{Completion, Recorded, RecordedIntent};
     let Some(mut stand) = Stand::start(Options::new(Driver::Auto)) else { return };
     stand.ok("SELECT 1; SELECT 2; INSERT INTO item VALUES (5000, 'x'); SELECT COUNT(*) FROM item");
     stand.refused("SELECT nonsense");
@@ -315,10 +315,12 @@ fn every_intent_has_its_completion_in_the_record() {
     let (mut opened, mut closed, mut intents, mut completions) = (0, 0, Vec::new(), Vec::new());
     for found in Folder::new(dir.path().join("audit")).records().unwrap() {
         match found.unwrap().record.event {
-            Recorded::SessionOpened { .. } => opened += 1,
+            Recorded::SessionOpened(_) => opened += 1,
             Recorded::SessionClosed { .. } => closed += 1,
-            Recorded::Intent { session, statement, .. } => intents.push((session, statement)),
-            Recorded::Completion { session, statement, .. } => {
+            Recorded::Intent(RecordedIntent { session, statement, .. }) => {
+                intents.push((session, statement));
+            }
+            Recorded::Completion(Completion { session, statement, .. }) => {
                 completions.push((session, statement));
             }
             _ => {}
