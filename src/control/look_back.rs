@@ -30,7 +30,7 @@ pub enum LookBackError {
 /// A part of a session.
 #[derive(Debug, Default)]
 pub struct Part {
-    /// Its moments, statements of the part only.
+    /// How it began, and the moments of the part.
     pub moments: Vec<Moment>,
     /// How many statements there are in all.
     pub statements: usize,
@@ -47,7 +47,7 @@ impl LookBack {
         self.read(move |folder| replay::sessions(folder, count)).await
     }
 
-    /// `count` statements of a session, after so many others, and how it began and ended.
+    /// How a session began, and `count` statements of it, after so many others, with what came between them.
     pub async fn session(
         &self,
         session: u64,
@@ -57,10 +57,11 @@ impl LookBack {
         self.read(move |folder| {
             let mut part = Part::default();
             replay::replay(folder, session, |moment| {
-                let is_statement = matches!(moment, Moment::Statement(_));
                 let at = part.statements;
-                part.statements += usize::from(is_statement);
-                if !is_statement || (at >= after && at - after < count) {
+                part.statements += usize::from(matches!(moment, Moment::Statement(_)));
+                let is_here = at >= after && part.statements - after <= count;
+                // Logins between two statements are no statements: whoever makes many of them fills no page.
+                if part.moments.is_empty() || (is_here && part.moments.len() <= 2 * count) {
                     part.moments.push(moment);
                 }
                 ControlFlow::Continue(())
