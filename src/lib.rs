@@ -13,6 +13,7 @@ pub mod principal;
 pub mod run;
 pub mod schema;
 pub mod secret;
+pub mod visible;
 // layer 1
 pub mod config;
 pub mod identity;

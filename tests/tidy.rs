@@ -14,7 +14,7 @@ const MAX_FILE: usize = 500;
 const MAX_MEDIAN: usize = 220;
 
 /// Each module's layer: it may use only modules of lower layers.
-const LAYERS: [(&str, u8); 27] = [
+const LAYERS: [(&str, u8); 28] = [
     ("clock", 0),
     ("codec", 0),
     ("fault", 0),
@@ -23,6 +23,7 @@ const LAYERS: [(&str, u8); 27] = [
     ("run", 0),
     ("secret", 0),
     ("schema", 0),
+    ("visible", 0),
     ("sql", 1),
     ("identity", 1),
     ("config", 1),

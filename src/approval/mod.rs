@@ -37,6 +37,9 @@ const QUEUE: usize = 256;
 /// Longest statement, with its parameters, that can be held. An approver has to see all of it, and every pending one is kept in the store.
 pub const MAX_STATEMENT_BYTES: usize = 256 << 10;
 
+/// Most parameters of a statement that can be held, over all its rows: nobody reads more of them.
+pub const MAX_PARAMETERS: usize = 10_000;
+
 /// Where approvals, and what administrators do, are recorded. It must not block.
 pub trait EventSink: Send + Sync {
     /// Takes the event. An error means that it is not recorded, and what it tells of must not happen.
@@ -111,7 +114,10 @@ pub enum DeskFull {
     #[error("too many statements ask for approval at once")]
     Busy,
     /// An approver could not be shown all of it.
-    #[error("the statement is longer than {MAX_STATEMENT_BYTES} bytes, too long to be approved")]
+    #[error(
+        "the statement is longer than {MAX_STATEMENT_BYTES} bytes, or has more than {MAX_PARAMETERS} parameters: too long to be \
+         approved"
+    )]
     TooLong,
     /// The control plane has ended.
     #[error("the approval desk is closed")]

@@ -166,7 +166,11 @@ fn values(sheet: &mut Sheet, details: &Details) {
         let row = parameter.row.map(|row| format!("row {row} "));
         let column = parameter.column.as_deref().unwrap_or("?");
         let value = match parameter.masked.as_slice() {
-            [] => parameter.value.clone().unwrap_or_else(null),
+            [] => match &parameter.value {
+                Some(value) if parameter.kind.is_empty() => value.clone(),
+                Some(value) => format!("{value} ({})", parameter.kind),
+                None => null(),
+            },
             labels => format!("(not shown: {})", labels.join(", ")),
         };
         sheet.line("parameter", &format!("{}{column} = {value}", row.unwrap_or_default()));

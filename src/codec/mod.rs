@@ -21,6 +21,7 @@ mod row;
 #[cfg(test)]
 mod tests;
 mod track;
+mod value;
 
 pub use attributes::{
     Attribute, Attributes, MAX_ATTRIBUTES_LEN, MAX_QUERY_ATTRIBUTES, NamedParameters, bound_values,
@@ -47,6 +48,7 @@ pub use response::{
 };
 pub use row::{BinaryRow, Cell, TextRow, write_binary_row_head};
 pub use track::{StateChange, state_changes, write_state};
+pub use value::shown as shown_value;
 
 /// What is wrong with a payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

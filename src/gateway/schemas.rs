@@ -37,8 +37,8 @@ pub(super) struct Look {
     pub(super) target: usize,
     /// The schema, or why it can't be read.
     pub(super) found: Result<Raw, Fault>,
-    /// Who waits for it.
-    pub(super) heard: Vec<oneshot::Sender<()>>,
+    /// Who waits for it: each is told whether it succeeded.
+    pub(super) heard: Vec<oneshot::Sender<bool>>,
 }
 
 /// Asks for looks.
@@ -56,7 +56,7 @@ struct Watched {
     side: SideTarget,
 }
 
-type Request = SyncSender<oneshot::Sender<()>>;
+type Request = SyncSender<oneshot::Sender<bool>>;
 
 impl Looks {
     /// What they find arrives on `found`.
@@ -99,16 +99,14 @@ impl Looks {
 }
 
 impl SchemaRefresh for Looks {
-    fn refresh(&self, target: usize) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    fn refresh(&self, target: usize) -> Pin<Box<dyn Future<Output = bool> + Send>> {
         let (heard, done) = oneshot::channel();
         let targets = self.targets();
         let sent = targets.get(target).and_then(Option::as_ref).map(|w| w.request.try_send(heard));
         match sent {
-            Some(Ok(())) => Box::pin(async move {
-                let _ = done.await;
-            }),
+            Some(Ok(())) => Box::pin(async move { done.await.unwrap_or(false) }),
             Some(Err(TrySendError::Full(_) | TrySendError::Disconnected(_))) | None => {
-                Box::pin(std::future::ready(()))
+                Box::pin(std::future::ready(false))
             }
         }
     }
@@ -159,7 +157,7 @@ fn watch(
     at: usize,
     target: &SideTarget,
     every: Duration,
-    requested: &Receiver<oneshot::Sender<()>>,
+    requested: &Receiver<oneshot::Sender<bool>>,
     found: &mpsc::Sender<Look>,
 ) {
     let mut heard = Vec::new();
@@ -185,5 +183,16 @@ fn watch(
             std::thread::sleep(rest);
         }
         heard.extend(requested.try_iter());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_look_that_nobody_takes_is_told_as_failed() {
+        let looks = Looks::new(mpsc::channel(1).0);
+        assert!(!crate::store::tests::block_on(looks.refresh(0)));
     }
 }

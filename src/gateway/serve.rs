@@ -318,6 +318,7 @@ impl Serving {
     }
 
     fn looked(&mut self, look: Look) {
+        let succeeded = look.found.is_ok();
         match look.found {
             Ok(raw) => {
                 if self.publisher.set_schema(look.target, raw) {
@@ -330,7 +331,7 @@ impl Serving {
             Err(fault) => self.running.target_up(look.target, Some(fault.message)),
         }
         for heard in look.heard {
-            let _ = heard.send(());
+            let _ = heard.send(succeeded);
         }
     }
 

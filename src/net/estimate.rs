@@ -18,7 +18,7 @@ pub struct Explained {
 }
 
 /// No lock is waited for longer, so that an EXPLAIN that nobody waits for any more ends soon.
-const LIMITS: &str = "SET SESSION lock_wait_timeout = 1";
+const LIMITS: &str = "SET SESSION lock_wait_timeout = 1, SESSION innodb_lock_wait_timeout = 1";
 
 impl SideTarget {
     /// The number; `None`: it can't be told. `patience` bounds each read.

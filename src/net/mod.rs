@@ -72,8 +72,8 @@ const MAX_TARGETS: usize = 4_096;
 
 /// Asks for a fresh look at a target's schema; the future ends once a new snapshot is live, or looking failed.
 pub trait SchemaRefresh: Send + Sync {
-    /// Refreshes the target of this index. Bounded in time by the implementation.
-    fn refresh(&self, target: usize) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+    /// Refreshes the target of this index; whether that succeeded. Bounded in time by the implementation.
+    fn refresh(&self, target: usize) -> Pin<Box<dyn Future<Output = bool> + Send>>;
 
     /// How many rows the database expects this statement to look at; `None`: it can't be told, or too many ask.
     fn estimate(

@@ -33,7 +33,7 @@ pub use handshake::challenge;
 pub use kill::unknown_connection;
 pub use machine::{Session, Spare};
 pub use room::Room;
-pub use shown::ShownRow;
+pub use shown::{ShownParameters, ShownRow, Unshown};
 
 use crate::codec::{Command, Compression};
 use crate::fault::{Fault, FaultKind};

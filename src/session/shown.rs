@@ -2,104 +2,96 @@
 
 use super::machine::Phase;
 use super::{Session, StatementKind};
-use crate::codec::{ColumnType, bound_values, bulk_values};
+use crate::codec::{ColumnType, bound_values, bulk_values, shown_value};
 
 /// One row of parameters; `None` is NULL.
 pub type ShownRow = Vec<Option<String>>;
 
+/// A statement's parameters, as people read them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ShownParameters {
+    /// What each is on the wire: `'0'` and `0` find other rows.
+    pub types: Vec<&'static str>,
+    /// Their values: one row of an EXECUTE, and many of a bulk execution.
+    pub rows: Vec<ShownRow>,
+}
+
+/// Why parameters can't be shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unshown {
+    /// Not all of them are known.
+    Unknown,
+    /// There are too many.
+    TooMany,
+}
+
 impl Session {
-    /// The parameters as text, in rows: one of an EXECUTE, and many of a bulk execution; `bytes` are the client's. `None`: not
-    /// all of them are known.
-    pub fn shown_parameters(&self, bytes: &[u8]) -> Option<Vec<ShownRow>> {
-        let bound = self.bound_parameters(bytes)?;
-        let Phase::Deciding(pending) = &self.phase else { return Some(Vec::new()) };
+    /// The parameters as text, if there are at most so many; `bytes` are the client's.
+    pub fn shown_parameters(&self, bytes: &[u8], most: usize) -> Result<ShownParameters, Unshown> {
+        let bound = self.bound_parameters(bytes).ok_or(Unshown::Unknown)?;
+        let Phase::Deciding(pending) = &self.phase else { return Ok(ShownParameters::default()) };
         let of = self.statements.get(&pending.statement_id).filter(|_| !bound.is_empty());
-        let Some(statement) = of else { return Some(Vec::new()) };
+        let Some(statement) = of else { return Ok(ShownParameters::default()) };
         let own = usize::from(statement.parameters);
-        let mut all = Vec::new();
         let is_bulk = pending.kind == StatementKind::BulkExecute;
         let types = if is_bulk { 0 } else { own.div_ceil(8) + 1 };
-        let types = bound.get(types..types + 2 * own)?;
+        let types = bound.get(types..types + 2 * own).ok_or(Unshown::Unknown)?;
+        let types = types.as_chunks::<2>().0;
+        let (mut all, mut count) = (Vec::new(), 0);
         let mut each = |column_type: ColumnType, value: Option<&[u8]>| {
-            let wire = types.as_chunks::<2>().0.get(all.len() % own.max(1));
-            let is_unsigned = wire.is_some_and(|wire| wire[1] & 0x80 != 0);
-            all.push(value.map(|value| text(column_type, is_unsigned, value)));
+            let is_unsigned = types.get(count % own.max(1)).is_some_and(|wire| wire[1] & 0x80 != 0);
+            count += 1;
+            if count <= most {
+                all.push(value.map(|value| text(column_type, is_unsigned, value)));
+            }
         };
-        if is_bulk {
-            let (types, rows) = bound.split_at_checked(2 * own)?;
-            bulk_values(types, rows, &mut each).ok()?;
+        let walked = if is_bulk {
+            let (types, rows) = bound.split_at_checked(2 * own).ok_or(Unshown::Unknown)?;
+            bulk_values(types, rows, &mut each).is_ok()
         } else {
-            bound_values(&bound, own, &mut each).ok()?;
+            bound_values(&bound, own, &mut each).is_ok()
+        };
+        if !walked {
+            return Err(Unshown::Unknown);
         }
-        Some(all.chunks(own.max(1)).map(<[_]>::to_vec).collect())
+        if count > most {
+            return Err(Unshown::TooMany);
+        }
+        Ok(ShownParameters {
+            types: types.iter().map(|wire| type_name(ColumnType(wire[0]))).collect(),
+            rows: all.chunks(own.max(1)).map(<[_]>::to_vec).collect(),
+        })
     }
 }
 
-/// A value of the binary protocol as text: numbers and times as SQL writes them, texts as they are, other bytes in hex.
-fn text(column_type: ColumnType, is_unsigned: bool, value: &[u8]) -> String {
+fn type_name(column_type: ColumnType) -> &'static str {
     match column_type {
         ColumnType::TINY
         | ColumnType::SHORT
         | ColumnType::YEAR
         | ColumnType::LONG
         | ColumnType::INT24
-        | ColumnType::LONGLONG => integer(value, is_unsigned),
-        ColumnType::FLOAT => {
-            value.try_into().map_or_else(|_| hex(value), |b| f32::from_le_bytes(b).to_string())
-        }
-        ColumnType::DOUBLE => {
-            value.try_into().map_or_else(|_| hex(value), |b| f64::from_le_bytes(b).to_string())
-        }
-        ColumnType::DATE | ColumnType::DATETIME | ColumnType::TIMESTAMP => {
-            date(value).unwrap_or_else(|| hex(value))
-        }
-        ColumnType::TIME => time(value).unwrap_or_else(|| hex(value)),
-        _ => std::str::from_utf8(value).map_or_else(|_| hex(value), str::to_owned),
+        | ColumnType::LONGLONG => "integer",
+        ColumnType::FLOAT | ColumnType::DOUBLE => "float",
+        ColumnType::DECIMAL | ColumnType::NEWDECIMAL => "decimal",
+        ColumnType::DATE | ColumnType::DATETIME | ColumnType::TIMESTAMP => "date",
+        ColumnType::TIME => "time",
+        ColumnType::NULL => "null",
+        of if of.is_string() => "string",
+        _ => "bytes",
     }
 }
 
-fn integer(value: &[u8], is_unsigned: bool) -> String {
-    let mut wide = [0; 8];
-    let Some(low) = wide.get_mut(..value.len()) else { return hex(value) };
-    low.copy_from_slice(value);
-    let number = u64::from_le_bytes(wide);
-    if is_unsigned || value.is_empty() {
-        return number.to_string();
-    }
-    // The sign's bit, carried up.
-    let shift = 64 - 8 * u32::try_from(value.len()).unwrap_or(8);
-    (number.cast_signed() << shift >> shift).to_string()
+/// A value of the binary protocol as text: numbers and times as SQL writes them, texts as they are, other bytes in hex.
+fn text(column_type: ColumnType, is_unsigned: bool, value: &[u8]) -> String {
+    let plain = |value: &[u8]| std::str::from_utf8(value).ok().map(str::to_owned);
+    let of_text = || if is_number(column_type) { None } else { plain(value) };
+    shown_value(column_type, is_unsigned, value).or_else(of_text).unwrap_or_else(|| hex(value))
 }
 
-/// `year month day [hour minute second [microsecond]]`
-fn date(value: &[u8]) -> Option<String> {
-    if value.is_empty() {
-        return Some("0000-00-00".to_owned());
-    }
-    let year = u16::from_le_bytes(value.get(..2)?.try_into().ok()?);
-    let mut text = format!("{year:04}-{:02}-{:02}", value.get(2)?, value.get(3)?);
-    if let Some([hour, minute, second]) = value.get(4..7) {
-        text.push_str(&format!(" {hour:02}:{minute:02}:{second:02}"));
-        text.push_str(&fraction(value.get(7..).unwrap_or_default()));
-    }
-    Some(text)
-}
-
-/// `is_negative days hour minute second [microsecond]`
-fn time(value: &[u8]) -> Option<String> {
-    if value.is_empty() {
-        return Some("00:00:00".to_owned());
-    }
-    let sign = if *value.first()? == 0 { "" } else { "-" };
-    let days = u32::from_le_bytes(value.get(1..5)?.try_into().ok()?);
-    let hours = u64::from(days) * 24 + u64::from(*value.get(5)?);
-    let text = format!("{sign}{hours:02}:{:02}:{:02}", value.get(6)?, value.get(7)?);
-    Some(text + &fraction(value.get(8..).unwrap_or_default()))
-}
-
-fn fraction(value: &[u8]) -> String {
-    let micros = value.try_into().map(u32::from_le_bytes);
-    micros.map_or_else(|_| String::new(), |micros| format!(".{micros:06}"))
+/// What has a form of its own on the wire.
+fn is_number(column_type: ColumnType) -> bool {
+    matches!(type_name(column_type), "integer" | "float" | "date" | "time")
 }
 
 fn hex(value: &[u8]) -> String {

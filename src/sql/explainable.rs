@@ -41,7 +41,11 @@ pub fn is_explainable(text: &str, profile: &ServerProfile, mode: SqlMode) -> boo
 
 fn is_no_call(words: &Words<'_>, before: usize) -> bool {
     match words.kind(before) {
-        Some(Kind::Word) => words.is_any(before, &PLAIN),
+        // (Behind a dot, a reserved word is a name.)
+        Some(Kind::Word) => {
+            let is_named = before > 0 && words.kind(before - 1) == Some(Kind::Dot);
+            words.is_any(before, &PLAIN) && !is_named
+        }
         Some(Kind::Open | Kind::Comma | Kind::Operator) => true,
         _ => false,
     }
@@ -70,6 +74,8 @@ mod tests {
             "SELECT f ()",
             "SELECT `f`(1)",
             "SELECT shop.f(1)",
+            "SELECT shop.in(1)",
+            "DELETE FROM t WHERE shop . where (1)",
             "SELECT 1 FROM t WHERE id = (SELECT 1)",
             "SELECT 1 FROM (SELECT f() AS a) AS b",
             "DELETE FROM t WHERE id IN (SELECT id FROM u)",

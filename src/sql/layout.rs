@@ -93,18 +93,25 @@ pub enum Meant {
     Nth(usize),
 }
 
-/// For each parameter of a text, in order, its column, where that is plain to see.
+/// For each parameter of a text, in order, its column, where that is plain to see. One pass: a text may be all parameters.
 pub fn meant(text: &[u8], profile: &ServerProfile, mode: SqlMode) -> Vec<Option<Meant>> {
     let lexed = lexer::lex(text, profile, mode);
     let words = Words { text, tokens: &lexed.tokens };
-    let places = rows(&words);
-    let params = (0..lexed.tokens.len()).filter(|at| words.kind(*at) == Some(Kind::Param));
-    params
-        .map(|at| {
-            let in_row = places.iter().find(|(param, _)| *param == at);
-            in_row.map(|(_, meant)| meant.clone()).or_else(|| compared(&words, at))
-        })
-        .collect()
+    let mut places = rows(&words).into_iter().peekable();
+    // What stands before the list of values that the parameter is in.
+    let mut before_list = None;
+    let mut all = Vec::new();
+    for at in 0..lexed.tokens.len() {
+        match words.kind(at) {
+            Some(Kind::Param) => {
+                let in_row = places.next_if(|(param, _)| *param == at).map(|(_, meant)| meant);
+                all.push(in_row.or_else(|| compared(&words, at, before_list)));
+            }
+            Some(Kind::Comma | Kind::Number | Kind::Str) => {}
+            _ => before_list = Some(at),
+        }
+    }
+    all
 }
 
 /// The parameters in the rows that an INSERT or REPLACE spells out.
@@ -157,9 +164,10 @@ fn names_before(words: &Words<'_>, end: usize) -> Option<Vec<String>> {
 }
 
 /// `column = ?`, `? < column`, `column LIKE ?`, `column BETWEEN ? AND ?`, `column IN (?, …)`.
-fn compared(words: &Words<'_>, at: usize) -> Option<Meant> {
+fn compared(words: &Words<'_>, at: usize, before_list: Option<usize>) -> Option<Meant> {
     let is_compared = |at: usize| {
-        words.kind(at) == Some(Kind::Operator) || words.is_any(at, &["like", "between", "regexp"])
+        words.kind(at) == Some(Kind::Operator)
+            || words.is_any(at, &["like", "between", "regexp", "rlike"])
     };
     let named = |at: Option<usize>| Some(Meant::Named(words.name(at?)?));
     if is_compared(at.checked_sub(1)?) {
@@ -167,11 +175,9 @@ fn compared(words: &Words<'_>, at: usize) -> Option<Meant> {
         return named(at.checked_sub(2 + skip));
     }
     if words.is(at - 1, "and") && words.is(at.checked_sub(3)?, "between") {
-        return compared(words, at - 2);
+        return compared(words, at - 2, None);
     }
-    let first =
-        (0..at).rev().find(|at| !matches!(words.kind(*at), Some(Kind::Param | Kind::Comma)));
-    if let Some(open) = first.filter(|at| words.kind(*at) == Some(Kind::Open))
+    if let Some(open) = before_list.filter(|at| words.kind(*at) == Some(Kind::Open))
         && words.is(open.checked_sub(1)?, "in")
     {
         let skip = usize::from(words.is(open.checked_sub(2)?, "not"));
@@ -241,8 +247,16 @@ mod tests {
             "DELETE FROM t WHERE a NOT IN (?, ?, ?) AND b NOT LIKE ? AND x.c BETWEEN ? AND ?",
             "a a a b c c",
         );
+        check(
+            "DELETE FROM t WHERE a IN ('x', ?, 5, ?) AND b NOT RLIKE ? OR f(?, ?) = c",
+            "a a b - -",
+        );
         check("SELECT ?, a + 1 FROM t WHERE LOWER(a) = ? LIMIT ?", "- - -");
         check("SELECT '?' FROM t -- ?", "");
         check("?", "-");
+        // (As long as may be. A look that is quadratic takes minutes.)
+        let many = vec!["?"; 100_000].join(",");
+        check(&format!("DELETE FROM t WHERE a IN ({many})"), &vec!["a"; 100_000].join(" "));
+        check(&format!("REPLACE INTO t (a) VALUES ({many})"), &format!("a{}", " -".repeat(99_999)));
     }
 }

@@ -62,6 +62,9 @@ pub struct Parameter {
     /// The column that it is written to or compared with, where that is plain to see.
     #[serde(default)]
     pub column: Option<String>,
+    /// What it is on the wire, such as `string` or `integer`: `'0'` and `0` find other rows.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub kind: String,
     /// The labels of that column, because of which the value is not shown.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub masked: Vec<String>,

@@ -2,8 +2,10 @@
 
 use std::process::Child;
 
+use rowgate::codec::Capabilities;
+
 use crate::browser::Browser;
-use crate::bulk::execute;
+use crate::bulk::{BULK_EXECUTE, bulk, execute};
 use crate::stand::{Flavour, Stand, errors, on_both, wait_for};
 use crate::web::{Site, csrf};
 use crate::wire::{Wire, text};
@@ -234,6 +236,37 @@ fn an_approver_sees_all_that_it_takes() {
     assert_eq!(json["past"][0]["id"], first.as_str());
     assert_eq!(json["outlook"]["waits"], false);
     assert_eq!(json["details"]["parameters"][1]["value"], "new name");
+}
+
+/// A value that may be any column's is hidden where some are labelled, and the type is told: `'0'` finds other rows than 0.
+#[test]
+fn a_parameter_without_a_plain_column_is_hidden() {
+    let stand = Stand::with(|options| options.approvals.push_str("mode = \"ticket\""));
+    let token = stand.token("bot", "agents");
+    let mut wire = Wire::login(stand.gateway.port, "bot", &token, 0);
+    let (id, _) = wire.prepare("UPDATE customers SET ssn = UPPER(?), name = ?");
+    wire.command(0x17, &execute(id, &["078-05-1120", "0"]));
+    assert!(text(&wire.answer()).contains("RG-TICKET"));
+    let id = stand.pending();
+    let shown = stand.gateway.cli_ok(&["approvals", "show", &id]).unwrap();
+    for wanted in ["? = (not shown: free-text, pci, pii)", "name = 0 (string)"] {
+        assert!(shown.contains(wanted), "{wanted} is not in\n{shown}");
+    }
+    assert!(!shown.contains("078-05"), "{shown}");
+}
+
+/// What nobody can read isn't asked for, and costs nobody else's time.
+#[test]
+fn too_many_parameters_are_not_held() {
+    let stand = Stand::start();
+    let token = stand.token("bot", "agents");
+    let more = Capabilities::MARIADB_STMT_BULK_OPERATIONS;
+    let mut wire = Wire::login(stand.gateway.port, "bot", &token, more);
+    let (id, _) = wire.prepare("DELETE FROM payments WHERE order_id = ?");
+    wire.command(BULK_EXECUTE, &bulk(id, &vec![&[Some("1")][..]; 10_001]));
+    let said = text(&wire.answer());
+    assert!(said.contains("RG-BUSY") && said.contains("10000 parameters"), "{said}");
+    assert!(stand.nothing_pending());
 }
 
 #[test]

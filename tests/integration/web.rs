@@ -655,7 +655,7 @@ fn over_https_cookies_are_of_this_host_and_https() {
 fn auditors_look_back_at_what_a_client_saw() {
     let site = Site::start();
     let token = site.stand.token("bot", "agents");
-    let sql = "SELECT id, name, ssn, '<i>so</i>' AS `<b>` FROM customers ORDER BY id LIMIT 60; SELECT COUNT(*) FROM orders";
+    let sql = "SELECT id, name, ssn, '<i>so</i>' AS `<b>`, 'a\u{202e}b' AS r FROM customers ORDER BY id LIMIT 60; SELECT COUNT(*) FROM orders";
     site.stand.sql_ok("bot;run=<u>7</u>", &token, sql);
     let mut cyd = site.signed_in("cyd");
     let list = cyd.get(&site.at("/record")).body;
@@ -681,6 +681,10 @@ fn auditors_look_back_at_what_a_client_saw() {
         assert!(!page.contains(&raw), "{raw}");
     }
     assert!(!page.contains("<i>so") && !page.contains("<u>7"));
+    assert!(
+        page.contains("a\\u{202e}b") && !page.contains('\u{202e}'),
+        "what reorders is spelt out"
+    );
     assert_eq!(cyd.get(&site.at("/record/12345")).status, 404);
     let record = site.record();
     assert!(record.contains("\"record.replay\"") && record.contains("\"record.list\""), "{record}");

@@ -1,7 +1,7 @@
 //! A cell as text, in the way in which the databases' own clients show it.
 
 use super::result::Column;
-use crate::codec::{ColumnFlags, ColumnType};
+use crate::codec::{ColumnFlags, shown_value};
 
 /// The collation of bytes that are no text.
 const BINARY: u16 = 63;
@@ -24,82 +24,15 @@ fn hex(value: &[u8]) -> String {
 
 /// A cell of a binary row.
 pub(super) fn binary(value: &[u8], column: &Column) -> String {
-    let unsigned = column.flags.0 & ColumnFlags::UNSIGNED != 0;
-    let shown = match column.kind {
-        ColumnType::TINY
-        | ColumnType::SHORT
-        | ColumnType::YEAR
-        | ColumnType::LONG
-        | ColumnType::INT24
-        | ColumnType::LONGLONG => integer(value, unsigned),
-        ColumnType::FLOAT => value.try_into().ok().map(|b| f32::from_le_bytes(b).to_string()),
-        ColumnType::DOUBLE => value.try_into().ok().map(|b| f64::from_le_bytes(b).to_string()),
-        ColumnType::DATE => date(value),
-        ColumnType::DATETIME | ColumnType::TIMESTAMP => date_time(value),
-        ColumnType::TIME => time(value),
-        _ => None,
-    };
+    let is_unsigned = column.flags.0 & ColumnFlags::UNSIGNED != 0;
+    let shown = shown_value(column.kind, is_unsigned, value);
     shown.unwrap_or_else(|| text(value, column.charset))
-}
-
-/// Little-endian, of one to eight bytes.
-fn integer(value: &[u8], unsigned: bool) -> Option<String> {
-    if value.is_empty() || value.len() > 8 {
-        return None;
-    }
-    let negative = !unsigned && value.last()? & 0x80 != 0;
-    let mut wide = [if negative { 0xFF } else { 0 }; 8];
-    wide[..value.len()].copy_from_slice(value);
-    Some(if unsigned {
-        u64::from_le_bytes(wide).to_string()
-    } else {
-        i64::from_le_bytes(wide).to_string()
-    })
-}
-
-fn date(value: &[u8]) -> Option<String> {
-    match *value {
-        [] => Some("0000-00-00".to_owned()),
-        [low, high, month, day, ..] => {
-            Some(format!("{:04}-{month:02}-{day:02}", u16::from_le_bytes([low, high])))
-        }
-        _ => None,
-    }
-}
-
-fn date_time(value: &[u8]) -> Option<String> {
-    let date = date(value)?;
-    Some(match value.get(4..) {
-        Some([hour, minute, second, rest @ ..]) => {
-            format!("{date} {hour:02}:{minute:02}:{second:02}{}", fraction(rest))
-        }
-        _ => format!("{date} 00:00:00"),
-    })
-}
-
-fn time(value: &[u8]) -> Option<String> {
-    match value {
-        [] => Some("00:00:00".to_owned()),
-        [negative, a, b, c, d, hour, minute, second, rest @ ..] => {
-            let hours = u64::from(u32::from_le_bytes([*a, *b, *c, *d])) * 24 + u64::from(*hour);
-            let sign = if *negative == 0 { "" } else { "-" };
-            Some(format!("{sign}{hours:02}:{minute:02}:{second:02}{}", fraction(rest)))
-        }
-        _ => None,
-    }
-}
-
-/// Microseconds, where there are some.
-fn fraction(rest: &[u8]) -> String {
-    match rest.try_into() {
-        Ok(bytes) => format!(".{:06}", u32::from_le_bytes(bytes)),
-        Err(_) => String::new(),
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::ColumnType;
 
     fn check(kind: ColumnType, unsigned: bool, value: &[u8], wanted: &str) {
         let flags = ColumnFlags(if unsigned { ColumnFlags::UNSIGNED } else { 0 });

@@ -15,6 +15,7 @@ use crate::approval::Approver;
 use crate::control::approvals::shown;
 use crate::control::{ErrorAnswer, ShownApproval};
 use crate::store::{Approval, ApprovalState, Details, Parameter, Vote};
+use crate::visible::visible as plain;
 
 pub(super) async fn show(
     State(web): State<Web>,
@@ -31,11 +32,11 @@ pub(super) async fn show(
         (notice(done.as_deref()))
         section.card aria-labelledby="statement" {
             h2 #statement { "The whole statement" }
-            pre.sql tabindex="0" { code { (one.statement) } }
+            pre.sql tabindex="0" { code { (plain(&one.statement)) } }
             @if let Some(layout) = &one.details.layout {
                 details {
                     summary { "Laid out over lines" }
-                    pre.sql tabindex="0" { code { (layout) } }
+                    pre.sql tabindex="0" { code { (plain(layout)) } }
                     p.hint { "For reading. What runs is the text above." }
                 }
             }
@@ -135,7 +136,7 @@ fn values(details: &Details) -> Markup {
             h3 { "Query attributes, which it may read" }
             ul.plain {
                 @for attribute in &details.attributes {
-                    li { code { (attribute.name) } " = " code { (attribute.value.as_deref().unwrap_or("NULL")) } }
+                    li { code { (plain(&attribute.name)) } " = " code { (plain(attribute.value.as_deref().unwrap_or("NULL"))) } }
                 }
             }
         }
@@ -145,9 +146,12 @@ fn values(details: &Details) -> Markup {
 fn value(parameter: &Parameter) -> Markup {
     html! {
         @if let Some(row) = parameter.row { "row " (row) ": " }
-        @if let Some(column) = &parameter.column { code { (column) } " = " }
+        @if let Some(column) = &parameter.column { code { (plain(column)) } " = " }
         @if parameter.masked.is_empty() {
-            code { (parameter.value.as_deref().unwrap_or("NULL")) }
+            @match &parameter.value {
+                Some(value) => { code { (plain(value)) } span.muted { " " (parameter.kind) } }
+                None => code { "NULL" }
+            }
         } @else {
             span.muted { "not shown: " } (chips(&parameter.masked, ""))
         }
@@ -191,7 +195,7 @@ fn deciding(visitor: &Visitor, all: &ShownApproval) -> Markup {
 
 fn at(us: i64) -> String {
     jiff::Timestamp::from_microsecond(us)
-        .map_or_else(|_| us.to_string(), |at| at.strftime("%H:%M UTC").to_string())
+        .map_or_else(|_| us.to_string(), |at| at.strftime("%Y-%m-%d %H:%M UTC").to_string())
 }
 
 fn glass(web: &Web, visitor: &Visitor, one: &Approval) -> Markup {

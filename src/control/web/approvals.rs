@@ -10,6 +10,7 @@ use super::page::{Asked, Done, PageError, Tab, empty, notice, page, status, time
 use super::session::Visitor;
 use crate::control::approvals::shorten;
 use crate::store::{Approval, ApprovalState};
+use crate::visible::visible;
 
 /// The most that are looked at for one page.
 const MAX_LISTED: u32 = 1_000;
@@ -76,7 +77,7 @@ fn summary(one: &Approval) -> Markup {
         article.card.request {
             h3 { (one.identity) " wants to " code { (one.verb.to_uppercase()) } " on " (one.target) }
             p.why { (one.message) }
-            pre.sql { code { (statement) } }
+            pre.sql { code { (visible(&statement)) } }
             p.row {
                 a.button.primary href={ "/approvals/" (one.id) } { "Review" span.sr { " " (one.id) " of " (one.identity) } }
                 span.muted { "asked " (time(one.created_us)) }
@@ -100,7 +101,7 @@ fn past(over: &[Approval]) -> Markup {
                     tr {
                         th scope="row" { a href={ "/approvals/" (one.id) } { (one.identity) } span.sub { (one.target) } }
                         td data-label="Became" { (became(one.state)) }
-                        td data-label="Statement" { code.cut { (one.statement.chars().take(80).collect::<String>()) } }
+                        td data-label="Statement" { code.cut { (visible(&one.statement.chars().take(80).collect::<String>())) } }
                         td data-label="Asked" { (time(one.created_us)) }
                     }
                 }

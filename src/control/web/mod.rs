@@ -125,8 +125,9 @@ impl Web {
         }))
     }
 
-    /// From now on these settings.
-    pub fn set(&self, settings: WebSettings) {
+    /// From now on these settings. The doors for Slack stay, since they know which presses were used.
+    pub fn set(&self, mut settings: WebSettings) {
+        settings.slack.clone_from(&self.settings().slack);
         self.0.settings.store(Arc::new(settings));
     }
 

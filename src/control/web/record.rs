@@ -13,6 +13,7 @@ use super::session::Visitor;
 use crate::audit::replay::{Answer, Column, Moment, Played, Summary};
 use crate::control::look_back::LookBackError;
 use crate::record::{Masked, Opened};
+use crate::visible::visible;
 
 /// Sessions in the list.
 const LISTED: usize = 200;
@@ -164,7 +165,7 @@ fn statement(played: &Played) -> Markup {
                     strong { "#" (played.intent.statement) } (status(kind, verdict(&played.intent.verdict)))
                     code { (played.intent.verb.to_uppercase()) } (time(played.intent.at_us)) span.muted { (took(played)) }
                 }
-                pre.sql tabindex="0" { code { (played.intent.text) } }
+                pre.sql tabindex="0" { code { (visible(&played.intent.text)) } }
                 @for (nth, answer) in (1..).zip(&played.answers) {
                     (answered(answer, &played.intent.masked, &format!("Result {nth} of statement {}", played.intent.statement)))
                 }
@@ -201,7 +202,7 @@ fn answered(answer: &Answer, masked: &[Masked], label: &str) -> Markup {
             Answer::Ok { affected, warnings } => p {
                 (affected) " rows changed" @if *warnings > 0 { ", " (warnings) " warnings" } "."
             },
-            Answer::Error { code, state, message } => p.refused { strong { "Error " (code) } " (" (state) ") " (message) },
+            Answer::Error { code, state, message } => p.refused { strong { "Error " (code) } " (" (state) ") " (visible(message)) },
             Answer::File => p { "A file of the client’s was asked for." },
             Answer::Rows { columns, rows } => (result((columns, rows), masked, label)),
         }
@@ -220,7 +221,7 @@ fn result(
                 thead { tr {
                     @for (index, column) in columns.iter().enumerate() {
                         th scope="col" .masked[mask_of(index).is_some()] {
-                            (column.name)
+                            (visible(&column.name))
                             @if mask_of(index).is_some() { span.sub { "masked" } }
                         }
                     }
@@ -243,11 +244,9 @@ fn result(
 }
 
 fn cut(cell: &str) -> String {
-    let mut begin: String = cell.chars().take(MAX_CELL).collect();
-    if begin.len() < cell.len() {
-        begin.push('…');
-    }
-    begin
+    let begin: String = cell.chars().take(MAX_CELL).collect();
+    let rest = if begin.len() < cell.len() { "…" } else { "" };
+    visible(&begin) + rest
 }
 
 /// By which rules, on what, and each mask with its reason.

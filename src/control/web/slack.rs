@@ -60,9 +60,13 @@ fn pressed(web: &Web, headers: &HeaderMap, body: &Bytes) -> Result<Option<Presse
     let mut refused = SlackRefused::Signature;
     for door in &web.settings().slack {
         match door.verify(timestamp, signature, body, now_s) {
-            Ok(()) => return door.pressed(&payload(body).ok_or(SlackRefused::Form)?),
+            // One app may serve several webhooks, each of which knows its own people.
+            Ok(()) => match door.pressed(&payload(body).ok_or(SlackRefused::Form)?) {
+                Err(nobody @ SlackRefused::Nobody(_)) => refused = nobody,
+                pressed => return pressed,
+            },
             Err(SlackRefused::Signature) => {}
-            Err(other) => refused = other,
+            Err(other) => return Err(other),
         }
     }
     Err(refused)

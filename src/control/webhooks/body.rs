@@ -7,9 +7,10 @@ use super::Told;
 use crate::approval::page_of;
 use crate::config::StatementSent;
 use crate::store::Approval;
+use crate::visible::visible;
 
 /// Longest text of a statement that is sent: receivers show it, and the page has all of it.
-const MAX_STATEMENT: usize = 8 << 10;
+pub(super) const MAX_STATEMENT: usize = 8 << 10;
 
 pub(super) fn json(told: &Told, statement: StatementSent, pages: Option<&str>) -> Value {
     let approval = &told.approval;
@@ -52,7 +53,7 @@ pub(super) fn said(approval: &Approval, statement: StatementSent) -> String {
         StatementSent::Shape => &approval.details.shape,
         StatementSent::Text => &approval.statement,
     };
-    cut(text, MAX_STATEMENT)
+    visible(&cut(text, MAX_STATEMENT))
 }
 
 /// The text, up to so many bytes.

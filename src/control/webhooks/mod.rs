@@ -131,7 +131,7 @@ impl Announce for Announcer {
                 by: by.to_owned(),
                 at_us: now_us(),
                 id: format!("{}-{}-{}", approval.id, event.as_str(), now_us()),
-                approval: Arc::new(approval.clone()),
+                approval: Arc::new(to_tell(approval)),
             });
             if queue.send.try_send(told.clone()).is_err() {
                 let (webhook, approval) = (&queue.name, &told.approval.id);
@@ -143,6 +143,17 @@ impl Announce for Announcer {
             }
         }
     }
+}
+
+/// What of a request may be told: up to thousands of them wait.
+fn to_tell(approval: &Approval) -> Approval {
+    let mut told = approval.clone();
+    told.statement = body::cut(&told.statement, body::MAX_STATEMENT);
+    told.details.shape = body::cut(&told.details.shape, body::MAX_STATEMENT);
+    told.details.layout = None;
+    told.details.parameters.clear();
+    told.details.attributes.clear();
+    told
 }
 
 impl Receiver {

@@ -1,7 +1,7 @@
 //! What an approval is given for beside the statement's text: the tables as they are, with their labels. A table that is
 //! altered, or labelled otherwise, is another one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::schema::{Catalog, LabelSet, Table, TableKind, fold};
 use crate::sql::{Access, Facts, Meant};
@@ -68,6 +68,12 @@ impl Held {
         if !all.is_empty() {
             self.labels.insert(name, names(all));
         }
+    }
+
+    /// The labels that columns have.
+    pub fn labels_of_columns(&self) -> Vec<String> {
+        let all = self.labelled.iter().flat_map(|(_, column)| &column.labels);
+        all.cloned().collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     /// The column that a parameter is meant for: its name, and its labels if one of the tables has such a column with labels.

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use super::hold::unseen_parameters;
 use super::{Pump, Stop};
+use crate::approval::{DeskFull, MAX_PARAMETERS};
 use crate::fault::Fault;
 use crate::net::Explained;
 use crate::net::decide::{Decision, Held};
 use crate::run::Names;
-use crate::session::{ShownRow, Statement, StatementKind};
+use crate::session::{ShownParameters, Statement, StatementKind, Unshown};
 use crate::sql::{self, Meant};
 use crate::store::{Details, Named, Parameter};
 
@@ -32,7 +33,11 @@ impl Pump {
             let layout = layout.and_then(|text| sql::laid_out(text, &catalog.profile, mode));
             (layout, sql::meant(text, &catalog.profile, mode))
         });
-        let rows = self.session.shown_parameters(bytes).ok_or_else(unseen_parameters)?;
+        let shown = self.session.shown_parameters(bytes, MAX_PARAMETERS);
+        let shown = shown.map_err(|why| match why {
+            Unshown::Unknown => unseen_parameters(),
+            Unshown::TooMany => DeskFull::TooLong.into(),
+        })?;
         let is_bulk = statement.kind == StatementKind::BulkExecute;
         let held = decision.shape.held.as_deref();
         let run = self.said(decision, Names::ALL).pairs();
@@ -47,7 +52,7 @@ impl Pump {
             shape: decision.shape.digest_text.to_string(),
             layout,
             labels: held.map(|held| held.labels.clone()).unwrap_or_default(),
-            parameters: parameters(rows, &meant, held, is_bulk),
+            parameters: parameters(shown, &meant, held, is_bulk),
             estimated_rows: None,
         })
     }
@@ -68,7 +73,11 @@ impl Pump {
     }
 
     fn explained(&self, statement: &Statement, decision: &Decision) -> Option<Explained> {
-        decision.shape.held.as_ref().filter(|held| held.is_plain)?;
+        // Whoever asks may see the number: where a column is labelled, it would tell of its values.
+        let held = decision.shape.held.as_deref()?;
+        if !held.is_plain || !held.labels_of_columns().is_empty() {
+            return None;
+        }
         let facets = self.session.facets()?;
         let text = decision.canonical.as_deref().unwrap_or_else(|| self.text(statement));
         let text = std::str::from_utf8(text).ok()?;
@@ -82,27 +91,45 @@ impl Pump {
     }
 }
 
-/// The values with their columns; those of columns that have labels are left out.
+/// What a parameter is for.
+#[derive(Clone, Default)]
+struct Purpose {
+    column: Option<String>,
+    /// Labels that hide its values.
+    labels: Vec<String>,
+}
+
+impl Purpose {
+    /// A value whose column isn't known may be any column's: where some have labels, it is hidden.
+    fn of(meant: Option<&Meant>, held: &Held) -> Self {
+        match meant.and_then(|meant| held.column(meant)) {
+            Some((name, None)) => Self { column: Some(name.to_owned()), labels: Vec::new() },
+            Some((_, Some(labelled))) => {
+                Self { column: Some(labelled.name.clone()), labels: labelled.labels.clone() }
+            }
+            None => Self { column: None, labels: held.labels_of_columns() },
+        }
+    }
+}
+
+/// The values with their columns; those that labels hide are left out.
 fn parameters(
-    rows: Vec<ShownRow>,
+    ShownParameters { types, rows }: ShownParameters,
     meant: &[Option<Meant>],
     held: Option<&Held>,
     is_bulk: bool,
 ) -> Vec<Parameter> {
+    let purpose = |meant: &Option<Meant>| held.map(|held| Purpose::of(meant.as_ref(), held));
+    let purposes: Vec<Purpose> = meant.iter().map(|m| purpose(m).unwrap_or_default()).collect();
+    let unknown = purpose(&None).unwrap_or_default();
     let rows = rows.into_iter().enumerate();
     let all = rows.flat_map(|(row, values)| {
+        let (purposes, unknown, types) = (&purposes, &unknown, &types);
         values.into_iter().enumerate().map(move |(at, value)| {
-            let meant = meant.get(at).and_then(Option::as_ref);
-            let found = held.zip(meant).and_then(|(held, meant)| held.column(meant));
-            let labelled = found.and_then(|(_, labelled)| labelled);
-            Parameter {
-                row: is_bulk.then_some(row + 1),
-                column: found.map(|(name, labelled)| {
-                    labelled.map_or_else(|| name.to_owned(), |column| column.name.clone())
-                }),
-                masked: labelled.map(|column| column.labels.clone()).unwrap_or_default(),
-                value: value.filter(|_| labelled.is_none()),
-            }
+            let Purpose { column, labels } = purposes.get(at).unwrap_or(unknown).clone();
+            let value = value.filter(|_| labels.is_empty());
+            let kind = types.get(at).copied().unwrap_or_default().to_owned();
+            Parameter { row: is_bulk.then_some(row + 1), column, kind, masked: labels, value }
         })
     });
     all.collect()

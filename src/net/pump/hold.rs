@@ -3,9 +3,10 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::idle::left_by;
 use super::{Activity, Pump, Stop, attributes};
-use crate::approval::{Decision as Answer, GrantKey, GrantScope, NewRequest};
+use crate::approval::{
+    Decision as Answer, DeskFull, GrantKey, GrantScope, MAX_STATEMENT_BYTES, NewRequest,
+};
 use crate::fault::Fault;
 use crate::net::decide::Decision;
 use crate::policy::{Effect, Hold};
@@ -13,6 +14,10 @@ use crate::run::Names;
 use crate::schema::SqlMode;
 use crate::session::{Ruling, Statement, StatementKind};
 use crate::sql;
+
+/// Said where nobody can tell whether the tables are still what people were shown.
+const UNSEEN_SCHEMA: &str = "the database's schema can't be looked at again before this runs, so the approval is void; send \
+                             the statement again to ask anew";
 
 impl Pump {
     /// Asks people and waits for their word, with an eye on the client. Rules and tables may have changed while they
@@ -25,7 +30,7 @@ impl Pump {
         let mut decision = decision;
         loop {
             let Effect::Hold(hold) = &decision.shape.effect else {
-                return self.admit_statement(&decision).await;
+                return Ok(Ruling::RefuseAndClose(Fault::internal()));
             };
             let estimate = self.estimate(statement, &decision).await?;
             let request = match self.new_request(statement, &decision, hold) {
@@ -40,8 +45,12 @@ impl Pump {
             if let Some(fault) = self.no_longer_admitted() {
                 return Ok(Ruling::RefuseAndClose(fault));
             }
-            let Some(today) = self.decide_today(statement).await? else {
-                return Ok(Ruling::RefuseAndClose(Fault::internal()));
+            let today = match self.decide_today(statement).await? {
+                Ok(today) => today,
+                Err(fault) => {
+                    self.worker.shared.desk.outdated(&id);
+                    return Ok(Ruling::Refuse(fault));
+                }
             };
             match &today.shape.effect {
                 Effect::Deny { rule, message } => {
@@ -84,15 +93,20 @@ impl Pump {
 
     /// The verdict of now: by the rules of now, over the tables as they are now. A look at the schema is worth its while
     /// here, since what people agreed to is rare and matters.
-    async fn decide_today(&mut self, statement: &Statement) -> Result<Option<Decision>, Stop> {
+    async fn decide_today(
+        &mut self,
+        statement: &Statement,
+    ) -> Result<Result<Decision, Fault>, Stop> {
         let shared = Arc::clone(&self.worker.shared);
-        self.while_client_lives(shared.schemas.refresh(self.target_index)).await?;
+        let looked = self.while_client_lives(shared.schemas.refresh(self.target_index)).await?;
         self.now = self.worker.now();
-        let Some(today) = self.decide(statement) else { return Ok(None) };
-        let today = self.without_masked_values(statement, today);
-        self.current.trace = today.shape.trace;
-        self.current.leaves = left_by(statement.kind, today.shape.leaves);
-        Ok(Some(today))
+        if !looked {
+            return Ok(Err(Fault::approval("RG-UNAVAILABLE", &[], UNSEEN_SCHEMA)));
+        }
+        let Some(today) = self.decide(statement) else { return Ok(Err(Fault::internal())) };
+        let today = self.adjusted(statement, today);
+        self.follow(statement.kind, &today.shape);
+        Ok(Ok(today))
     }
 
     /// Whether what would be asked for now is what was agreed to.
@@ -132,6 +146,10 @@ impl Pump {
         let text = decision.canonical.as_deref().unwrap_or_else(|| self.text(statement));
         let parameters =
             self.session.bound_parameters(self.client.peek()).ok_or_else(unseen_parameters)?;
+        // Before anything is made of it: it may be as long as a statement may be.
+        if text.len() + parameters.len() > MAX_STATEMENT_BYTES {
+            return Err(DeskFull::TooLong.into());
+        }
         let attributes = self.session.attributes(self.client.peek());
         let run = self.said(decision, Names::ALL);
         if self.has_variables(text, facets.sql_mode) {

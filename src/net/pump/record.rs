@@ -7,7 +7,7 @@ use crate::audit::{Permit, Ticket};
 use crate::clock::Now;
 use crate::codec::Command;
 use crate::fault::Fault;
-use crate::net::decide::Decision;
+use crate::net::decide::{Decision, Shape};
 use crate::net::worker::Worker;
 use crate::record::{Completion, Event, Intent, MAX_RELEASED, Released};
 use crate::run::{self, Names};
@@ -212,22 +212,27 @@ impl Pump {
             attributes: said.get(..len).unwrap_or_default(),
         };
         let ticket = self.worker.append(&Event::Intent(intent));
+        self.current.gate = Some(ticket);
+        self.current.open = true;
+        self.current.prepared = kind.is_prepared();
+        self.follow(kind, shape);
+        self.cell.statement(self.current.number, shape.verb, &shape.digest_text);
+        self.worker.metrics().statement(shape.verb, shape.label());
+        Ok(())
+    }
+
+    /// Knows what runs by this decision: the first, or the one after people were asked.
+    pub(super) fn follow(&mut self, kind: StatementKind, shape: &Shape) {
+        let most = self.worker.shared.limits.recorded_bytes;
         let current = &mut self.current;
-        current.gate = Some(ticket);
-        current.open = true;
         current.defines = shape.defines;
         current.locks = shape.locks;
-        let most = self.worker.shared.limits.recorded_bytes;
         current.recordable = if shape.records_rows && has_rows(kind) { most } else { 0 };
         current.trace = shape.trace;
         current.leaves = left_by(kind, shape.leaves);
-        current.prepared = kind.is_prepared();
         current.reads = !shape.tables.is_empty();
         current.verb = shape.verb;
         current.verdict = shape.label();
-        self.cell.statement(current.number, shape.verb, &shape.digest_text);
-        self.worker.metrics().statement(shape.verb, shape.label());
-        Ok(())
     }
 
     /// Records a command that is refused by its name, as a denied statement, unless this session has had many.

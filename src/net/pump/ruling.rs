@@ -72,12 +72,7 @@ impl Pump {
 
     /// Records the intent, and tells what the decision comes to.
     fn weigh(&mut self, statement: &Statement, decision: Decision) -> Ruled {
-        let decision = self.without_withheld_texts(decision);
-        let decision = self.without_masked_values(statement, decision);
-        let decision = match statement.kind {
-            StatementKind::Command(command) => self.permitted(command, &decision),
-            _ => decision,
-        };
+        let decision = self.adjusted(statement, decision);
         self.now = self.worker.now();
         self.current.decided(self.now);
         let text = self.recorded_text(statement, &decision);
@@ -97,6 +92,16 @@ impl Pump {
                 Ruled::Waits(decision)
             }
             Effect::Allow | Effect::Hold(_) => Ruled::Now(decision.run()),
+        }
+    }
+
+    /// The decision as this session has it: what only it knows may refuse what its rules allow.
+    pub(super) fn adjusted(&mut self, statement: &Statement, decision: Decision) -> Decision {
+        let decision = self.without_withheld_texts(decision);
+        let decision = self.without_masked_values(statement, decision);
+        match statement.kind {
+            StatementKind::Command(command) => self.permitted(command, &decision),
+            _ => decision,
         }
     }
 

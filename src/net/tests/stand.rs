@@ -281,8 +281,8 @@ impl KeyRefresh for NoKeys {
 }
 
 impl SchemaRefresh for NoSchemas {
-    fn refresh(&self, _target: usize) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        Box::pin(ready(()))
+    fn refresh(&self, _target: usize) -> Pin<Box<dyn Future<Output = bool> + Send>> {
+        Box::pin(ready(true))
     }
 }
 
