@@ -258,6 +258,8 @@ pub struct Catalog {
     pub profile: Arc<ServerProfile>,
     /// Names of labels.
     pub labels: Labels,
+    /// Of the texts of all views, triggers and routines, and of what columns are generated from.
+    pub texts: [u8; 32],
     schemas: HashSet<String>,
     tables: HashMap<(String, String), Table>,
     routines: HashMap<(String, String), Routine>,
@@ -276,6 +278,7 @@ impl Catalog {
             epoch,
             profile: Arc::new(profile),
             labels,
+            texts: [0; 32],
             schemas: HashSet::new(),
             tables: HashMap::new(),
             routines: HashMap::new(),

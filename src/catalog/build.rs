@@ -19,13 +19,17 @@ const MAX_ROUNDS: usize = 16;
 /// Builds the catalogue of one description.
 pub fn build(raw: &Raw, rules: &LabelRules, labels: &Labels, epoch: u64) -> Catalog {
     let everything = labels_all(labels);
+    let texts = texts(raw);
     let mut tables = base_tables(raw, rules);
     let mut routines = plain_routines(raw);
     let views: HashMap<(&str, &str), &RawText> =
         raw.views.iter().map(|v| ((v.schema.as_str(), v.name.as_str()), v)).collect();
     let of = |tables: &[Table], routines: &[Routine]| {
         let (profile, labels) = (raw.profile.clone(), labels.clone());
-        Catalog::new(epoch, profile, labels, tables.to_vec(), routines.to_vec())
+        let (tables, routines) = (tables.to_vec(), routines.to_vec());
+        let mut catalog = Catalog::new(epoch, profile, labels, tables, routines);
+        catalog.texts = texts;
+        catalog
     };
     for round in 0..=MAX_ROUNDS {
         let catalog = of(&tables, &routines);
@@ -48,6 +52,31 @@ pub fn build(raw: &Raw, rules: &LabelRules, labels: &Labels, epoch: u64) -> Cata
         }
     }
     of(&tables, &routines)
+}
+
+/// A digest of all that runs by itself when a table is read or written, or a routine called.
+fn texts(raw: &Raw) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new();
+    let mut part = |text: &str| {
+        hasher.update(&(text.len() as u64).to_le_bytes());
+        hasher.update(text.as_bytes());
+    };
+    for (kind, all) in [("v", &raw.views), ("t", &raw.triggers), ("r", &raw.routines)] {
+        for one in all {
+            part(kind);
+            [&*one.schema, &*one.name, one.text.as_deref().unwrap_or("?")]
+                .iter()
+                .for_each(|text| part(text));
+        }
+    }
+    for column in &raw.columns {
+        let Some(expression) = &column.generated_from else { continue };
+        part("c");
+        [&*column.schema, &*column.table, &*column.name, &**expression]
+            .iter()
+            .for_each(|text| part(text));
+    }
+    *hasher.finalize().as_bytes()
 }
 
 fn plain_routines(raw: &Raw) -> Vec<Routine> {

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use xtask::{mariadb, sh};
 
-use crate::stand::{Flavour, Stand, errors, on_both, wait_for};
+use xtask::gateway::Options;
+
+use crate::stand::{Database, Flavour, Stand, errors, on_both, wait_for};
 
 on_both!(
     a_ticket_at_once_and_the_same_again,
@@ -15,6 +17,7 @@ on_both!(
     the_guides_snippet_waits_for_people,
     rules_that_changed_while_people_thought_count,
     a_table_that_was_altered_is_another_one,
+    what_a_table_does_by_itself_was_approved_too,
     a_label_that_came_while_people_thought_counts,
     an_approved_ticket_is_for_the_rules_it_was_approved_under,
 );
@@ -202,6 +205,29 @@ fn a_table_that_was_altered_is_another_one(flavour: Flavour) {
     let (ok, _, error) = answer(held);
     assert!(!ok && error.contains("payments"), "{error}");
     wait_for("the mark", || is_outdated(&stand, &id).then_some(()));
+}
+
+fn what_a_table_does_by_itself_was_approved_too(flavour: Flavour) {
+    let trigger = |database: &Database, body: &str| {
+        let made = "CREATE TRIGGER shop.keeps BEFORE DELETE ON shop.payments FOR EACH ROW";
+        database.sql(&format!("DROP TRIGGER IF EXISTS shop.keeps; {made} {body}")).unwrap();
+    };
+    let prepare = |database: &Database| {
+        database.sql("CREATE TABLE shop.gone (id INT)").unwrap();
+        trigger(database, "INSERT INTO shop.gone VALUES (OLD.id)");
+    };
+    let change = |options: &mut Options| options.catalog_refresh_s = 3_600;
+    let stand = Stand::after(flavour, &[], prepare, change);
+    let token = stand.token("bot", "agents");
+    let held = stand.spawn_sql("bot", &token, DELETE);
+    let id = stand.pending();
+    trigger(&stand.database, "DELETE FROM shop.gone");
+    approve(&stand, &id);
+    let second = another(&stand, &id);
+    assert_eq!(payments(&stand), "12000", "it ran with another trigger than was approved");
+    approve(&stand, &second);
+    assert_eq!(answer(held), (true, String::new(), String::new()));
+    assert_eq!(payments(&stand), "11991");
 }
 
 fn a_label_that_came_while_people_thought_counts(flavour: Flavour) {

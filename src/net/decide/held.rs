@@ -9,7 +9,7 @@ use crate::sql::{Access, Facts, Meant};
 /// The tables of a held statement.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Held {
-    /// Of their columns in order, and of all labels.
+    /// Of their columns in order, of all labels, and of what views, triggers and routines do.
     pub digest: [u8; 32],
     /// The labels of each, and of its columns, where there are any.
     pub labels: BTreeMap<String, Vec<String>>,
@@ -33,6 +33,8 @@ pub struct LabelledColumn {
 impl Held {
     pub(super) fn of(facts: &Facts, catalog: &Catalog) -> Self {
         let mut hasher = blake3::Hasher::new();
+        // Of all of them: what a view stands on, what a trigger does and whom a routine calls is not followed.
+        hasher.update(&catalog.texts);
         let mut held = Self { is_plain: !facts.tables.is_empty(), ..Self::default() };
         for used in &facts.tables {
             part(&mut hasher, used.schema.as_bytes());
